@@ -1,0 +1,299 @@
+"""The typed run configuration: one YAML file plus ``--set a.b=c``.
+
+Every key has a type, a default, a sentence and a range. A misspelt key or an impossible value raises ``ConfigError``,
+which names the key, the value and the nearest valid key; the command line turns that into exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Split = Literal["train", "validation", "test"]
+
+
+class ConfigError(ValueError):
+    """The configuration or the command line is wrong; the message names the key and the remedy."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RunConfig(Section):
+    """Where a run writes and what makes it repeatable."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Folder of the run in output_dir.")
+    output_dir: str = Field("Output", min_length=1, description="Folder or URL under which every run writes.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Every random draw of a run follows from this number.")
+
+
+class DataConfig(Section):
+    """The catalogue and the queries."""
+
+    root: str = Field("", description="Folder or URL of the data set; relative paths in its files start here.")
+    format: Literal["published", "manifest", "folder"] = Field("published", description="How the data is described.")
+    gallery_split: Split = Field("test", description="Published layout: the split searched and evaluated.")
+    queries: str | None = Field(None, description="Manifest or folder format: query list, folder or manifest.")
+    gallery: str | None = Field(None, description="Manifest or folder format: fabric folder or manifest.")
+    train_queries: str | None = Field(None, description="Manifest format: training queries.")
+    train_gallery: str | None = Field(None, description="Manifest format: training fabrics.")
+    val_queries: str | None = Field(None, description="Manifest format: validation queries.")
+    val_gallery: str | None = Field(None, description="Manifest format: validation fabrics.")
+
+
+class ImagesConfig(Section):
+    """How a file becomes pixels."""
+
+    alpha: Literal["white", "published"] = Field("white", description="Transparency: on white, or dropped.")
+    exif: Literal["apply", "ignore"] = Field("apply", description="Turn by the EXIF orientation, or leave as stored.")
+    resize: Literal["antialias", "published"] = Field(
+        "antialias", description="Bilinear with antialiasing, or without as the published code does."
+    )
+    max_pixels: int = Field(200_000_000, ge=1, description="A larger image is rejected before it is decoded.")
+
+
+class ModelConfig(Section):
+    """The network that makes embeddings."""
+
+    weights: str = Field("Weight_Path/dinov2-pytorch-base-v1", description="A transformers directory of a DINOv2.")
+    checkpoint: str | None = Field(None, description="A published .pth; `weights` then gives its configuration.")
+    init: Literal["pretrained", "random"] = Field("pretrained", description="random: ignore weights, keep config.json.")
+    image_size: int = Field(224, ge=14, le=2048, description="Side in pixels of the square the model sees.")
+    embedding_dim: int = Field(256, ge=1, le=8192, description="Width of a new projection head's output.")
+    pooling: Literal["cls", "cls_mean"] = Field(
+        "cls", description="What the head sees: the CLS token, or it and the mean of the patch tokens."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic of the forward pass; auto is bfloat16 on GPUs that have it."
+    )
+
+
+class TrainConfig(Section):
+    """Fine-tuning on Ray Train."""
+
+    enabled: bool = Field(True, description="Fine-tune before embedding; needs labelled training data.")
+    epochs: int = Field(10, ge=1, description="Passes over the training queries.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps.")
+    batch_size: int = Field(64, ge=1, description="Queries per optimiser step, over all workers.")
+    num_workers: int | None = Field(
+        None, ge=0, description="Training workers; null is one per GPU, or one. 0 trains in this process."
+    )
+    checkpoint_every: int = Field(100, ge=1, description="Optimiser steps between checkpoints (and after each epoch).")
+    keep_checkpoints: int = Field(2, ge=1, description="Training checkpoints kept, newest first; the best model too.")
+    max_failures: int = Field(3, ge=-1, description="Restarts after a lost worker; -1 is without limit.")
+    loss: Literal["info_nce", "triplet"] = Field("info_nce", description="Symmetric InfoNCE, or published triplets.")
+    temperature: float = Field(0.07, gt=0, description="InfoNCE: cosines are divided by this.")
+    margin: float = Field(0.2, ge=0, description="Triplets: margin between positive and negative cosine.")
+    trainable_blocks: int = Field(2, ge=0, description="Last transformer blocks that are trained.")
+    learning_rate: float = Field(1e-4, gt=0, description="Of the backbone's trained blocks.")
+    head_learning_rate: float = Field(1e-3, gt=0, description="Of the projection head.")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled weight decay.")
+    schedule: Literal["warmup_cosine", "published_cosine"] = Field(
+        "warmup_cosine", description="Per step: warm-up, then cosine to min; or the published one, per epoch."
+    )
+    warmup_steps: int = Field(50, ge=0, description="warmup_cosine: steps of linear warm-up.")
+    cosine_epochs: int = Field(80, ge=1, description="published_cosine: T_max in epochs; beyond it the rate rises.")
+    min_learning_rate: float = Field(1e-7, ge=0, description="Both schedules: the lowest rate of either group.")
+    clip_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm; null for never.")
+    augmentation: Literal["none", "published", "print"] = Field(
+        "print", description="none; flip and weak jitter as published; or what printing and cutting do to a motif."
+    )
+    crop_start: float = Field(1.0, gt=0, le=1, description="Side of the fabric crop at the first step, as a share.")
+    crop_end: float = Field(1.0, gt=0, le=1, description="The same at the last step; 1 is the whole fabric.")
+    select: Literal["best", "last"] = Field("best", description="Model kept: best validation pool recall, or last.")
+    loader_threads: int = Field(2, ge=1, le=64, description="Threads that decode training images, per worker.")
+
+
+class EmbedConfig(Section):
+    """Embedding on Ray Data."""
+
+    batch_size: int = Field(64, ge=1, description="Views per forward pass.")
+    num_actors: int | None = Field(None, ge=1, description="Embedding actors; null is one per GPU, or per 2 CPUs.")
+    shard_size: int = Field(1024, ge=1, description="Views (embedding rows) per shard, the unit that is committed.")
+    storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
+    regions: list[int] = Field([1], min_length=1, description="Grids of a fabric: 1 is the whole, 4 is 4 x 4 tiles.")
+    region_overlap: float = Field(0.25, ge=0, lt=1, description="Overlap of neighbouring tiles, share of their side.")
+
+    @model_validator(mode="after")
+    def _whole_first(self) -> EmbedConfig:
+        if self.regions[0] != 1 or len(set(self.regions)) != len(self.regions) or min(self.regions) < 1:
+            raise ValueError("regions must start with 1 (the whole fabric) and name each grid once, e.g. [1, 4]")
+        return self
+
+
+class RetrieveConfig(Section):
+    """Exact top-k by blocks."""
+
+    top_k: int = Field(100, ge=1, description="Candidates per query; more than the gallery gives the whole gallery.")
+    query_block: int = Field(4096, ge=1, description="Queries a task holds.")
+    gallery_block: int = Field(131_072, ge=1, description="Gallery vectors a task holds.")
+
+
+class EvaluateConfig(Section):
+    """Metrics and baselines."""
+
+    ks: list[int] = Field([10, 50, 100], min_length=1, description="Depths at which every metric is reported.")
+    baselines: list[Literal["random", "histogram", "frozen"]] = Field(
+        ["random", "histogram", "frozen"], description="Arms computed beside the run's own, on the same images."
+    )
+    bootstrap: int = Field(1000, ge=0, description="Resamples over motifs for the intervals; 0 for none.")
+
+    @model_validator(mode="after")
+    def _positive(self) -> EvaluateConfig:
+        if min(self.ks) < 1:
+            raise ValueError("ks must be at least 1")
+        return self
+
+
+class ReportConfig(Section):
+    """The page people look at."""
+
+    queries: int = Field(24, ge=0, description="Queries shown with their first candidates.")
+    candidates: int = Field(12, ge=1, description="Candidates shown for each of them.")
+    thumbnail: int = Field(128, ge=16, le=1024, description="Side of a thumbnail in pixels.")
+
+
+class SimulateConfig(Section):
+    """The simulated printed-fabric data set (`fabric-retrieval simulate` and `make demo`)."""
+
+    output: str | None = Field(None, description="Folder to write; null means data.root.")
+    train_motifs: int = Field(120, ge=1, description="Motifs in the training split.")
+    val_motifs: int = Field(20, ge=1, description="Motifs in the validation split.")
+    test_motifs: int = Field(40, ge=1, description="Motifs in the test split; splits share none.")
+    train_fabrics: int = Field(600, ge=1, description="Fabrics in the training split.")
+    val_fabrics: int = Field(100, ge=1, description="Fabrics in the validation split.")
+    test_fabrics: int = Field(300, ge=1, description="Fabrics in the test split.")
+    queries_per_motif: int = Field(2, ge=1, description="Query images of each motif.")
+    fabric_size: int = Field(256, ge=32, le=4096, description="Side of a fabric image in pixels.")
+    query_size: int = Field(128, ge=16, le=4096, description="Side of a query image in pixels.")
+    photographed: float = Field(0.0, ge=0, le=1, description="Share of fabrics drawn as photographs of cloth.")
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    run: RunConfig = Field(default_factory=RunConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    images: ImagesConfig = Field(default_factory=ImagesConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    embed: EmbedConfig = Field(default_factory=EmbedConfig)
+    retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    simulate: SimulateConfig = Field(default_factory=SimulateConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_sections(cls, value: Any) -> Any:
+        # `train:` with nothing under it is YAML for null; a person means "all defaults".
+        if isinstance(value, dict):
+            return {key: ({} if part is None else part) for key, part in value.items()}
+        return value
+
+
+def valid_keys() -> list[str]:
+    """All dotted keys of the configuration, in order of appearance."""
+    return [
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in cast(type[Section], field.annotation).model_fields
+    ]
+
+
+def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply ``a.b=c`` overrides, last one wins.
+
+    Args:
+        file: YAML file; ``None`` starts from the defaults.
+        overrides: ``section.key=value`` texts; the value is read as YAML.
+
+    Raises:
+        ConfigError: for an unreadable file, an unknown key or an impossible value.
+    """
+    values: dict[str, Any] = {} if file is None else _read_yaml(Path(file))
+    for text in overrides:
+        _apply_override(values, text)
+    return parse_config(values)
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Validate plain nested values.
+
+    Raises:
+        ConfigError: listing every problem, one a line.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        nearby = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        hint = f"; there are: {nearby}" if nearby else ""
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigError(f"--config {path}: {reason}{hint}") from None
+    try:
+        values = yaml.safe_load(io.StringIO(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path}: must hold sections (run:, data:, ...), got a {type(values).__name__}")
+    for key, part in values.items():
+        if key in Config.model_fields and part is not None and not isinstance(part, dict):
+            raise ConfigError(f"--config {path}: section {key} must hold keys, got {part!r}")
+    return values
+
+
+def _apply_override(values: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) != 2 or not all(parts):
+        raise ConfigError(f"--set {text}: must read section.key=value, for example --set run.name=trial")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        value = raw
+    if isinstance(value, str):
+        value = raw  # YAML strips and unescapes; a path is meant as typed
+        if "e" in raw.lower():  # YAML 1.1 reads 1e-4 as text
+            try:
+                value = float(raw)
+            except ValueError:
+                value = raw
+    section = values.setdefault(parts[0], {})
+    if section is None:
+        section = values[parts[0]] = {}
+    section[parts[1]] = value
+
+
+def _explain(problem: Any) -> str:
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {location} (value {problem['input']!r}); {_nearest(location)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{location} = {problem['input']!r}: {message[0].lower() + message[1:]}"
+
+
+def _nearest(key: str, keys: Iterable[str] | None = None) -> str:
+    known = list(keys) if keys is not None else (valid_keys() if "." in key else list(Config.model_fields))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    leaf = key.rsplit(".", maxsplit=1)[-1]
+    same_leaf = [name for name in known if name.rsplit(".", maxsplit=1)[-1] == leaf]
+    return f"the nearest valid key is {(same_leaf or close)[0]}"

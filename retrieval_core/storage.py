@@ -1,0 +1,199 @@
+"""Whole-or-absent files on local disks and object stores.
+
+Paths are local or fsspec URLs (``s3://``, ``gs://``, ``file://``). A writer sees a temporary file; readers see the
+old content or the new, never a part: locally by ``rename``, on an object store because a file appears with its last
+byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def is_url(path: str) -> bool:
+    """True for ``scheme://...``."""
+    return "://" in path
+
+
+def local_path(path: str) -> str | None:
+    """The local file system path of ``path``, or None when it lies on another store."""
+    if path.startswith("file://"):
+        return path.removeprefix("file://")
+    return None if is_url(path) else path
+
+
+def join(base: str, *parts: str) -> str:
+    """Join without resolving: ``data.root`` keeps its spelling in every path of the pool."""
+    if is_url(base):
+        return "/".join([base.rstrip("/"), *parts])
+    return os.path.join(base, *parts)  # noqa: PTH118 - Path would normalise the spelling
+
+
+def absolute(path: str) -> str:
+    """A location that means the same in every process; URLs stay as they are."""
+    return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - symbolic links are kept
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    try:
+        fs, key = fsspec.url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{path}: this kind of URL cannot be opened here: {error}") from None
+    return fs, str(key)
+
+
+def exists(path: str) -> bool:
+    """True if a file or folder is there."""
+    local = local_path(path)
+    if local is not None:
+        return os.path.exists(local)  # noqa: PTH110
+    fs, key = _filesystem(path)
+    return bool(fs.exists(key))
+
+
+def stamp(path: str) -> str:
+    """Size and modification time (or ETag) of a file: what tells that its content may have changed.
+
+    Raises:
+        FileNotFoundError: if nothing is there.
+        OSError: if it cannot be looked at.
+    """
+    local = local_path(path)
+    if local is not None:
+        info = os.stat(local)  # noqa: PTH116
+        return f"{info.st_size}:{info.st_mtime_ns}"
+    fs, key = _filesystem(path)
+    entry = fs.info(key)
+    mark = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or entry.get("LastModified") or ""
+    return f"{entry.get('size')}:{mark}"
+
+
+def list_names(folder: str) -> list[str]:
+    """Base names in a folder, sorted; empty when the folder is absent. O(entries)."""
+    local = local_path(folder)
+    if local is not None:
+        try:
+            return sorted(os.listdir(local))  # noqa: PTH208
+        except FileNotFoundError:
+            return []
+    fs, key = _filesystem(folder)
+    try:
+        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(key, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Open for reading bytes."""
+    local = local_path(path)
+    if local is not None:
+        return Path(local).open("rb")
+    fs, key = _filesystem(path)
+    return fs.open(key, "rb")  # type: ignore[no-any-return]
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content."""
+    with open_read(path) as file:
+        return file.read()
+
+
+@contextmanager
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
+    """Write a file that appears whole when the block ends, and not at all when it raises.
+
+    Folders are made as needed. The temporary file of a killed writer has a name that starts with a dot and ends in
+    ``.tmp``; no reader of ours looks at such names.
+    """
+    local = local_path(path)
+    if local is None:
+        # The upload starts only when every byte is there, so that an interrupted writer uploads nothing.
+        with tempfile.NamedTemporaryFile(suffix=".tmp") as spool:
+            yield spool
+            spool.flush()
+            fs, key = _filesystem(path)
+            fs.put_file(spool.name, key)
+        return
+    target = Path(local)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a file whole."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write indented UTF-8 JSON whole."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: str) -> Any:
+    """Read JSON.
+
+    Raises:
+        FileNotFoundError: if it is absent.
+        ValueError: if it is not JSON, naming the file.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
+
+
+def write_table(path: str, table: pa.Table, row_group_size: int | None = None) -> None:
+    """Write one Parquet file whole."""
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size)
+
+
+def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file in this thread, without a scan of its folder."""
+    local = local_path(path)
+    if local is not None:
+        return pq.ParquetFile(local).read(columns=columns, use_threads=False)
+    with open_read(path) as file:
+        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy a file of any size; the target appears whole."""
+    with open_read(source) as reader, atomic_write(target) as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def remove(path: str) -> None:
+    """Remove a file or a folder of ours; absent is fine."""
+    local = local_path(path)
+    if local is not None:
+        if os.path.isdir(local) and not os.path.islink(local):  # noqa: PTH112, PTH114
+            shutil.rmtree(local, ignore_errors=True)
+        else:
+            Path(local).unlink(missing_ok=True)
+        return
+    fs, key = _filesystem(path)
+    if fs.exists(key):
+        fs.rm(key, recursive=True)
