@@ -69,8 +69,8 @@ class ModelConfig(Section):
     init: Literal["pretrained", "random"] = Field("pretrained", description="random: ignore weights, keep config.json.")
     image_size: int = Field(224, ge=14, le=2048, description="Side in pixels of the square the model sees.")
     embedding_dim: int = Field(256, ge=1, le=8192, description="Width of a new projection head's output.")
-    pooling: Literal["cls", "cls_mean"] = Field(
-        "cls", description="What the head sees: the CLS token, or it and the mean of the patch tokens."
+    pooling: Literal["cls", "cls_mean", "cls_plus_mean"] = Field(
+        "cls", description="What the head sees: CLS token, it beside the mean of the patch tokens, or their sum."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto is bfloat16 on GPUs that have it."
@@ -80,7 +80,9 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """Fine-tuning on Ray Train."""
 
-    enabled: bool = Field(True, description="Fine-tune before embedding; needs labelled training data.")
+    enabled: bool | None = Field(
+        None, description="Fine-tune before embedding; null does if the data set has labelled training data."
+    )
     epochs: int = Field(10, ge=1, description="Passes over the training queries.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Queries per optimiser step, over all workers.")

@@ -179,6 +179,12 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
 
+def row_count(path: str) -> int:
+    """Rows of a Parquet file, from its footer."""
+    with open_read(path) as file:
+        return int(pq.ParquetFile(file).metadata.num_rows)
+
+
 def copy(source: str, target: str) -> None:
     """Copy a file of any size; the target appears whole."""
     with open_read(source) as reader, atomic_write(target) as writer:

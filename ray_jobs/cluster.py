@@ -1,0 +1,83 @@
+"""Connecting to Ray, and running bounded numbers of tasks on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import ray
+
+T = TypeVar("T")
+IN_FLIGHT_PER_CPU = 2
+
+
+class Resources(NamedTuple):
+    """What the cluster has, in Ray's logical units."""
+
+    cpus: float
+    gpus: int
+
+
+def in_submitted_job() -> bool:
+    """True in the entry point of `ray job submit`, which runs in Ray's own copy of the working directory."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def connect() -> Resources:
+    """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, else start Ray on this machine alone."""
+    # Read by Ray when its data module is imported, in workers too. One footer actor instead of 32: a shard is read by
+    # one task anyway, and each actor costs a process.
+    quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
+    for key, value in {**quiet, "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not ray.is_initialized():
+        remote = "RAY_ADDRESS" in os.environ
+        ray.init(
+            address=None if remote else "local",
+            logging_level=logging.WARNING,
+            **({} if remote else {"include_dashboard": False}),
+        )
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return resources()
+
+
+def resources() -> Resources:
+    """CPUs and GPUs of all nodes that are there now."""
+    total = ray.cluster_resources()
+    return Resources(cpus=float(total.get("CPU", 1.0)), gpus=int(total.get("GPU", 0)))
+
+
+def run_tasks(
+    function: Callable[..., T], calls: Iterable[tuple[Any, ...]], *, num_cpus: float = 1.0, num_gpus: float = 0
+) -> Iterator[T]:
+    """Run ``function(*call)`` for each call as Ray tasks; yield results as they come.
+
+    The calls are taken from their iterator only as tasks finish, so the driver holds O(CPUs) of them. A task whose
+    worker or node dies is run again.
+
+    Raises:
+        Exception: what a task raised; those under way are cancelled.
+    """
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(function)
+    limit = max(2, int(connect().cpus / num_cpus)) * IN_FLIGHT_PER_CPU
+    waiting = iter(calls)
+    running: list[ray.ObjectRef] = []
+    try:
+        while True:
+            while len(running) < limit and (call := next(waiting, None)) is not None:
+                running.append(task.remote(*call))
+            if not running:
+                return
+            done, running = ray.wait(running, num_returns=1)
+            yield ray.get(done[0])
+    finally:
+        for reference in running:
+            ray.cancel(reference)

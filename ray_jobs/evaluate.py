@@ -1,0 +1,117 @@
+"""Metrics of every arm: judged in tasks, bucket by bucket; averaged on the driver in O(queries)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ray_jobs.cluster import run_tasks
+from ray_jobs.embed import rejects_of
+from ray_jobs.run import Run
+from retrieval_core import storage
+from retrieval_core.arms import RANDOM
+from retrieval_core.catalogue import plan_file
+from retrieval_core.metrics import (
+    QueryOutcome,
+    arm_metrics,
+    paired_difference,
+    per_query_rows,
+    random_outcomes,
+    recall_curve,
+)
+from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
+from retrieval_core.workspace import POOL_PARQUET
+
+log = logging.getLogger("fabric_retrieval")
+HITS = "hits.parquet"
+CURVES = "curves.json"
+
+
+def evaluate(run: Run) -> dict[str, Any] | None:
+    """Write metrics.json and per_query.csv; None where the data has no labels."""
+    if not run.labelled:
+        log.info("evaluate: the data has no labels; there is a pool, and nothing to judge it by")
+        return None
+    config, workspace = run.config, run.workspace
+    arms = run.arm_names()
+    gallery, queries = (
+        run.done(f"embed.gallery{run.suffix(run.main)}"),
+        run.done(f"embed.queries{run.suffix(run.main)}"),
+    )
+    inputs = {
+        "pools": {arm: run.done(f"retrieve{run.suffix(arm)}")["fingerprint"] for arm in arms},
+        "labels": [gallery["labels"], queries["labels"]],
+        "evaluate": config.evaluate.model_dump(),
+        "seed": config.run.seed,
+    }
+    outputs = [workspace.path("metrics.json"), workspace.path("per_query.csv"), workspace.work(HITS)]
+    return workspace.stage("evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite)
+
+
+def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, Any]:
+    config, workspace = run.config, run.workspace
+    queries = read_query_plan(plan_file(run.plan(run.main, "queries"), 0))
+    pools = {arm: storage.join(run.folder(arm), POOL_PARQUET) for arm in arms}
+    plans = (plan_file(run.plan(run.main, "gallery"), bucket) for bucket in range(gallery["buckets"]))
+    judgements = list(run_tasks(judge_bucket, ((plan, queries, pools) for plan in plans)))
+    rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
+    outcomes = {arm: outcomes_of(queries, judgements, arm, rejected) for arm in arms}
+    if RANDOM in config.evaluate.baselines:
+        size, depth = gallery["counts"]["embedded"], config.retrieve.top_k
+        outcomes[RANDOM] = random_outcomes(outcomes[run.main], size, depth, config.run.seed)
+    left_out = {"no_category": [path for path, names in zip(*queries, strict=True) if not names]}
+    ks, resamples, seed = config.evaluate.ks, config.evaluate.bootstrap, config.run.seed
+    metrics = {}
+    for arm in sorted(outcomes, key=order_of_arms):
+        metrics[arm] = arm_metrics(outcomes[arm], ks, left_out, resamples, seed)
+        if arm == run.main:
+            metrics[arm]["versus"] = {
+                other: paired_difference(outcomes[arm], outcomes[other], ks, resamples, seed)
+                for other in outcomes
+                if other != arm
+            }
+    storage.write_json(workspace.path("metrics.json"), metrics)
+    _write_per_query(run, outcomes)
+    _write_hits(run, queries, judgements)
+    depths = sorted(
+        {k for k in (1, 2, 5, 10, 20, 30, 50, 75, 100, 200, 500, 1000) if k <= config.retrieve.top_k} | set(ks)
+    )
+    curves = {arm: recall_curve(rows, depths) for arm, rows in outcomes.items()}
+    storage.write_json(workspace.work(CURVES), curves)
+    for arm, values in metrics.items():
+        shown = ", ".join(f"recall@{k} {values[f'recall@{k}']:.4f}" for k in ks if values[f"recall@{k}"] is not None)
+        log.info("%-10s %s, mAP@%d %.4f", arm, shown, ks[-1], values[f"mAP@{ks[-1]}"] or 0.0)
+    return {"queries": metrics[run.main]["queries"], "left_out": metrics[run.main]["left_out"]}
+
+
+def order_of_arms(arm: str) -> tuple[int, str]:
+    """Baselines first, the run's own arm last."""
+    known = [RANDOM, "histogram", "frozen", "fine_tuned"]
+    return (known.index(arm) if arm in known else len(known), arm)
+
+
+def _write_per_query(run: Run, outcomes: dict[str, list[QueryOutcome]]) -> None:
+    text = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for arm in sorted(outcomes, key=order_of_arms):
+        for row in per_query_rows(outcomes[arm], run.config.evaluate.ks):
+            if writer is None:
+                writer = csv.DictWriter(text, fieldnames=["arm", *row])
+                writer.writeheader()
+            writer.writerow({"arm": arm, **row})
+    storage.write_bytes(run.workspace.path("per_query.csv"), text.getvalue().encode())
+
+
+def _write_hits(run: Run, queries: Queries, judgements: list[Judgement]) -> None:
+    """Which candidates of the run's own arm are hits: what the report marks. O(hits)."""
+    rows = np.concatenate([judgement.hits[run.main][0] for judgement in judgements])
+    ranks = np.concatenate([judgement.hits[run.main][1] for judgement in judgements])
+    relevant = sum((judgement.relevant for judgement in judgements), np.zeros(len(queries.paths), np.int64))
+    table = pa.table({"query": rows, "rank": ranks}).sort_by([("query", "ascending"), ("rank", "ascending")])
+    storage.write_table(run.workspace.work(HITS), table)
+    storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": relevant}))

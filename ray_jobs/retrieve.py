@@ -1,0 +1,168 @@
+"""Exact top-k by blocks: partial rankings in tasks, merged as a tree, written as the candidate pool.
+
+    query blocks x gallery blocks -> partials (a file each) -> merge 16 at a time -> one part a query block -> the pool
+
+Each file is whole or absent and named by what it was computed from, so a killed stage goes on from the files that
+are there. A task holds one query block and one gallery block; the driver holds O(blocks).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ray_jobs.cluster import run_tasks
+from ray_jobs.run import Run
+from retrieval_core import storage
+from retrieval_core.candidate_pool import write_pool
+from retrieval_core.catalogue import plan_file
+from retrieval_core.embeddings import read_manifest, read_vectors
+from retrieval_core.similarity import PARTIAL_SCHEMA, block_topk, merge_partials, topk_table
+from retrieval_core.workspace import POOL_JSON, POOL_PARQUET, fingerprint
+
+log = logging.getLogger("fabric_retrieval")
+FAN_IN = 16
+
+
+class GalleryBlock(NamedTuple):
+    """Consecutive embedded images of a store: (shard file, first image, last + 1)."""
+
+    slices: list[tuple[str, int, int]]
+
+    @property
+    def mark(self) -> str:
+        """Tells blocks apart by content: names of shards hold their fingerprints."""
+        return fingerprint([(name.rsplit("/", 1)[-1], start, stop) for name, start, stop in self.slices])[:16]
+
+
+class QueryBlock(NamedTuple):
+    """Queries ``start`` to ``stop - 1`` of the list, and the shards that hold them."""
+
+    shards: list[str]
+    start: int
+    stop: int
+    plan: str
+
+    @property
+    def mark(self) -> str:
+        return fingerprint([[name.rsplit("/", 1)[-1] for name in self.shards], self.start, self.stop])[:16]
+
+
+def retrieve(run: Run) -> None:
+    """Rank the gallery for every query, for every arm, and write both pool files of each."""
+    for arm in run.arm_names():
+        retrieve_arm(run, arm)
+
+
+def retrieve_arm(run: Run, arm: str) -> dict[str, Any]:
+    """Rank the gallery for every query of one arm; returns the stage's record."""
+    suffix, top_k = run.suffix(arm), run.config.retrieve.top_k
+    gallery, queries = run.done(f"embed.gallery{suffix}"), run.done(f"embed.queries{suffix}")
+    inputs = {key: [gallery[key], queries[key]] for key in ("shards", "order")} | {"top_k": top_k}
+    outputs = [storage.join(run.folder(arm), POOL_PARQUET), storage.join(run.folder(arm), POOL_JSON)]
+    action = partial(_retrieve, run, arm, outputs)
+    return run.workspace.stage(f"retrieve{suffix}", inputs, outputs, action, overwrite=run.overwrite)
+
+
+def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
+    keys, work = run.config.retrieve, run.workspace.work("retrieval", arm)
+    regions = read_manifest(run.store(arm, "gallery"))["regions"]
+    gallery = list(gallery_blocks(run.store(arm, "gallery"), max(1, keys.gallery_block // regions)))
+    plan = plan_file(run.plan(arm, "queries"), 0)
+    queries = list(query_blocks(run.store(arm, "queries"), plan, keys.query_block))
+    log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
+    order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
+    parts = []
+    for query in queries:
+        files = [storage.join(work, f"{query.mark}-{order}-{block.mark}-{keys.top_k}.parquet") for block in gallery]
+        calls = ((query, block, regions, keys.top_k, file) for block, file in zip(gallery, files, strict=True))
+        _drain(run_tasks(_rank_block, calls))
+        parts.append(_merge_tree(files, keys.top_k))
+    counts = next(run_tasks(_write_task, [(parts, plan, outputs[0], outputs[1], regions > 1)]))
+    storage.remove(work)
+    return {**counts, "query_blocks": len(queries), "gallery_blocks": len(gallery)}
+
+
+def gallery_blocks(store: str, images: int) -> Iterator[GalleryBlock]:
+    """Cut a store into blocks of at most ``images`` embedded images, in shard order. Memory O(shards)."""
+    block: list[tuple[str, int, int]] = []
+    room = images
+    for entry in read_manifest(store)["shards"]:
+        start, count = 0, entry["images"] - entry["rejected"]
+        while start < count:
+            stop = min(count, start + room)
+            block.append((storage.join(store, entry["file"]), start, stop))
+            room -= stop - start
+            start = stop
+            if room == 0:
+                yield GalleryBlock(block)
+                block, room = [], images
+    if block or not any(entry["rows"] for entry in read_manifest(store)["shards"]):
+        yield GalleryBlock(block)
+
+
+def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
+    """Cut the query list into blocks of at most ``queries``. Memory O(queries) small integers."""
+    files = [storage.join(store, entry["file"]) for entry in read_manifest(store)["shards"]]
+    table = storage.read_table(plan, columns=["shard", "position"]).sort_by("position")
+    shards = np.asarray(table.column("shard"))
+    number = {shard: index for index, shard in enumerate(np.unique(shards).tolist())}
+    for start in range(0, len(shards), queries):
+        stop = min(len(shards), start + queries)
+        needed = np.unique(shards[start:stop]).tolist()
+        yield QueryBlock([files[number[shard]] for shard in needed], start, stop, plan)
+
+
+def _drain(results: Iterator[Any]) -> None:
+    for _ in results:
+        pass
+
+
+def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, file: str) -> None:
+    """Rank one gallery block for one query block; a partial that is there is kept."""
+    if storage.exists(file):
+        return
+    rows, queries = load_queries(query)
+    gallery = read_vectors(block.slices, regions, boxes=regions > 1)
+    if not len(rows) or not len(gallery.paths):
+        storage.write_table(file, PARTIAL_SCHEMA.empty_table())
+        return
+    top = block_topk(queries, gallery.embeddings_FRD, k)
+    storage.write_table(file, topk_table(top, rows, gallery.paths, gallery.boxes_FR4 if regions > 1 else None))
+
+
+def load_queries(block: QueryBlock) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the list, ascending, and vectors (Q, D) of a block's queries that were embedded."""
+    plan = storage.read_table(block.plan, columns=["path", "position"]).sort_by("position")
+    paths = plan.column("path").combine_chunks().slice(block.start, block.stop - block.start)
+    found = read_vectors([(name, 0, storage.row_count(name)) for name in block.shards], 1)
+    rows = np.asarray(pc.index_in(found.paths, paths).fill_null(-1))
+    chosen = np.flatnonzero(rows >= 0)
+    chosen = chosen[np.argsort(rows[chosen])]
+    return block.start + rows[chosen], found.embeddings_FRD[chosen, 0]
+
+
+def _merge_tree(files: Sequence[str], k: int) -> str:
+    """Merge partials, ``FAN_IN`` at a time, until one is left."""
+    level = 0
+    while len(files) > 1:
+        groups = [list(files[start : start + FAN_IN]) for start in range(0, len(files), FAN_IN)]
+        merged = [f"{group[0].removesuffix('.parquet')}-m{level}.parquet" for group in groups]
+        _drain(run_tasks(_merge_group, ((group, k, target) for group, target in zip(groups, merged, strict=True))))
+        files, level = merged, level + 1
+    return files[0]
+
+
+def _merge_group(files: list[str], k: int, target: str) -> None:
+    if not storage.exists(target):
+        storage.write_table(target, merge_partials([storage.read_table(file) for file in files], k))
+
+
+def _write_task(parts: Sequence[str], plan: str, parquet: str, json: str, boxes: bool) -> dict[str, int]:
+    queries = storage.read_table(plan, columns=["path", "position"]).sort_by("position").column("path").to_pylist()
+    return write_pool(parts, queries, parquet, json, with_boxes=boxes)._asdict()

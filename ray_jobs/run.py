@@ -1,0 +1,130 @@
+"""What every stage of a run is handed: configuration, folder, cluster and the arms."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from ray_jobs import cluster
+from retrieval_core import storage
+from retrieval_core.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
+from retrieval_core.config import Config, ModelConfig
+from retrieval_core.datasets import has_labels, has_training_data
+from retrieval_core.weights import holds_head
+from retrieval_core.workspace import RunError, Workspace
+
+
+class Run:
+    """One run: its configuration, its folder and the cluster it computes on."""
+
+    def __init__(self, config: Config, *, overwrite: bool = False, only_rejected: bool = False) -> None:
+        self.config = config
+        self.workspace = Workspace(config)
+        self.overwrite = overwrite
+        self.only_rejected = only_rejected
+        self.listed: dict[str, int] = {}
+        """Buckets of the listings made in this run, by role; all arms share a listing."""
+        self.counts: dict[str, dict[str, int]] = {}
+        """Counts of the embedding stages of this run, with what was reused."""
+
+    @cached_property
+    def resources(self) -> cluster.Resources:
+        """CPUs and GPUs; the first use connects to Ray."""
+        return cluster.connect()
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether this run fine-tunes: as configured, or else if there is training data and no fine-tuned head yet."""
+        enabled = self.config.train.enabled
+        if enabled is not None:
+            return enabled
+        return has_training_data(self.config.data) and not holds_head(self.config.model)
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether the pool can be evaluated."""
+        return has_labels(self.config.data)
+
+    @property
+    def model(self) -> ModelConfig:
+        """Where the run's own model is: what training left, or the weights as given."""
+        if not self.trains:
+            return self.config.model
+        if not storage.exists(self.workspace.path("model", "config.json")):
+            raise RunError(
+                f"{self.workspace.path('model')}: there is no trained model yet; run `fabric-retrieval train` with the "
+                "same configuration, or set train.enabled=false to embed with the weights as they are"
+            )
+        return self.config.model.model_copy(
+            update={"weights": self.workspace.path("model"), "checkpoint": None, "init": "pretrained"}
+        )
+
+    @cached_property
+    def main(self) -> str:
+        """Name of the run's own arm."""
+        return FINE_TUNED if self.trains or holds_head(self.config.model) else FROZEN
+
+    @property
+    def head(self) -> str:
+        """The projection head of the run's own arm: trained, stored with the weights, or none."""
+        if self.trains:
+            return "trained"
+        return "stored" if holds_head(self.config.model) else "none"
+
+    def arm_names(self) -> list[str]:
+        """The run's own arm, then the baselines that are embedded (the random one needs no embedding)."""
+        baselines = self.config.evaluate.baselines if self.labelled else []
+        return [self.main, *(arm for arm in (FROZEN, HISTOGRAM) if arm in baselines and arm != self.main)]
+
+    def arms(self) -> list[Arm]:
+        """The arms that are embedded, with the fingerprints of their weights; all weights must be there."""
+        seed = self.config.run.seed
+        makers = {
+            HISTOGRAM: lambda: histogram_arm(self.config),
+            FROZEN: lambda: model_arm(FROZEN, self.config.model, seed),
+            self.main: lambda: model_arm(self.main, self.model, seed),
+        }
+        return [makers[name]() for name in self.arm_names()]
+
+    def suffix(self, arm: str) -> str:
+        """What an arm's stages are called by besides the stage: nothing for the run's own arm."""
+        return "" if arm == self.main else f".{arm}"
+
+    def done(self, stage: str) -> dict[str, Any]:
+        """The record of a stage that must have been done before.
+
+        Raises:
+            RunError: if it was not.
+        """
+        record = self.workspace.record(stage)
+        if record is None:
+            command = stage.partition(".")[0]
+            raise RunError(
+                f"{self.workspace.folder}: {stage} has not been done; run `fabric-retrieval {command}` with the same "
+                "configuration, or `fabric-retrieval run` for the whole workflow"
+            )
+        return record
+
+    def records(self) -> list[dict[str, Any]]:
+        """Records of the stages that are done, in the order of the workflow."""
+        arms = [self.suffix(arm) for arm in self.arm_names()]
+        names = ["train", *(f"embed.{role}{arm}" for arm in arms for role in ("gallery", "queries"))]
+        names += [*(f"retrieve{arm}" for arm in arms), "evaluate", "report"]
+        return [record for name in names if (record := self.workspace.record(name)) is not None]
+
+    def train_rejects(self) -> list[list[str]]:
+        """(path, reason, detail) of training images that could not be used."""
+        record = self.workspace.record("train") if self.trains else None
+        return record["rejects"] if record else []
+
+    def folder(self, arm: str) -> str:
+        """Where an arm's store and pool lie."""
+        return self.workspace.arm_folder(arm, self.main)
+
+    def store(self, arm: str, role: str) -> str:
+        """Folder of an arm's embedding store."""
+        return storage.join(self.folder(arm), "embeddings", role)
+
+    def plan(self, arm: str, role: str) -> str:
+        """Folder of an arm's shard plan."""
+        return self.workspace.work("plan", arm, role)

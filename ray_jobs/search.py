@@ -1,0 +1,57 @@
+"""Ranking an existing embedding store for new query images, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_jobs.cluster import run_tasks
+from ray_jobs.retrieve import GalleryBlock, gallery_blocks
+from ray_jobs.run import Run
+from retrieval_core.arms import model_arm
+from retrieval_core.config import ConfigError
+from retrieval_core.embeddings import read_manifest, read_vectors
+from retrieval_core.images import ImageRejected, load_views
+from retrieval_core.similarity import block_topk, merge_partials, topk_table
+from retrieval_core.workspace import RunError
+
+
+def search(run: Run, images: Sequence[str], top: int) -> int:
+    """Print the first ``top`` fabrics for each image; 1 if an image could not be read."""
+    if top < 1:
+        raise ConfigError(f"--top {top}: must be at least 1")
+    config, store = run.config, run.store(run.main, "gallery")
+    run.done("embed.gallery")
+    arm = model_arm(run.main, run.model, config.run.seed)
+    manifest = read_manifest(store)
+    if manifest["weights"] != arm.weights or manifest["image_size"] != arm.image_size:
+        raise RunError(f"{store}: embedded with another model; run `fabric-retrieval embed` with this configuration")
+    views, names = [], []
+    for image in images:
+        try:
+            views.append(load_views(image, config.images, arm.image_size)[0])
+            names.append(image)
+        except ImageRejected as rejected:
+            print(f"{image}: {rejected.reason}: {rejected.detail}")
+    if not views:
+        return 1
+    queries = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(views))
+    regions = manifest["regions"]
+    blocks = gallery_blocks(store, max(1, config.retrieve.gallery_block // regions))
+    ranking = merge_partials(list(run_tasks(_rank, ((queries, block, regions, top) for block in blocks))), top)
+    for row, name in enumerate(names):
+        print(name)
+        found = ranking.filter(pc.equal(ranking.column("query"), row))
+        for place, entry in enumerate(found.to_pylist(), 1):
+            print(f"{place:5}  {entry['similarity']:.4f}  {entry['image_path']}")
+    return 0 if len(names) == len(images) else 1
+
+
+def _rank(queries: np.ndarray, block: GalleryBlock, regions: int, top: int) -> pa.Table:
+    gallery = read_vectors(block.slices, regions)
+    return topk_table(
+        block_topk(queries, gallery.embeddings_FRD, top), np.arange(len(queries), dtype=np.int32), gallery.paths
+    )

@@ -1,0 +1,60 @@
+"""The arms of a run: embedding spaces that are searched and compared on the same images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from retrieval_core.config import Config, ImagesConfig, ModelConfig
+from retrieval_core.encoders import Encoder, HistogramEncoder, ModelEncoder, pick_device
+from retrieval_core.weights import load_model, weights_fingerprint
+from retrieval_core.workspace import fingerprint
+
+RANDOM = "random"
+HISTOGRAM = "histogram"
+FROZEN = "frozen"
+FINE_TUNED = "fine_tuned"
+
+
+class Arm(NamedTuple):
+    """An embedding space: which encoder sees which views."""
+
+    name: str
+    model: ModelConfig | None
+    """None for the colour histogram, which needs no weights."""
+    image_size: int
+    weights: str
+    """Fingerprint of the content of the weights."""
+
+    def encoder_fingerprint(self, images: ImagesConfig, regions: list[int], overlap: float, dtype: str) -> str:
+        """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
+        model = None if self.model is None else self.model.model_dump(include={"pooling", "precision", "init"})
+        return fingerprint(
+            {
+                "kind": HISTOGRAM if self.model is None else "model",
+                "weights": self.weights,
+                "model": model,
+                "image_size": self.image_size,
+                "images": images.model_dump(exclude={"max_pixels"}),
+                "regions": regions,
+                "overlap": overlap if len(regions) > 1 else None,
+                "dtype": dtype,
+            }
+        )
+
+    def build(self, batch_size: int, seed: int) -> Encoder:
+        """Load the encoder onto this process's device."""
+        if self.model is None:
+            return HistogramEncoder()
+        model = load_model(self.model, seed, with_head=False)
+        return ModelEncoder(model, pick_device(), self.model.precision, batch_size)
+
+
+def model_arm(name: str, model: ModelConfig, seed: int) -> Arm:
+    """An arm of a network; reads the weights once for their fingerprint."""
+    weights = weights_fingerprint(model)
+    return Arm(name, model, model.image_size, f"{weights}:{seed}" if model.init == "random" else weights)
+
+
+def histogram_arm(config: Config) -> Arm:
+    """The colour histogram baseline, on the same views as the model."""
+    return Arm(HISTOGRAM, None, config.model.image_size, "")

@@ -1,0 +1,93 @@
+"""Losses over the whole batch, with the embeddings of all workers.
+
+Shapes: B = queries of the global batch, D = embedding width, W = workers.
+Every embedding is L2-normalised, so a dot product is a cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def triplet_loss(anchors_BD: Tensor, positives_BD: Tensor, negatives_BD: Tensor, margin: float) -> Tensor:
+    """Mean of ``max(0, margin - cos(a, p) + cos(a, n))``, the published loss.
+
+    Args:
+        anchors_BD: query embeddings, L2-normalised.
+        positives_BD: embeddings of fabrics that hold the query's motif.
+        negatives_BD: embeddings of fabrics that do not.
+        margin: in cosine units; published 0.2.
+    """
+    positive_B = (anchors_BD * positives_BD).sum(dim=1)
+    negative_B = (anchors_BD * negatives_BD).sum(dim=1)
+    return F.relu(margin - positive_B + negative_B).mean()
+
+
+def info_nce(queries_BD: Tensor, fabrics_BD: Tensor, holds_BB: Tensor, temperature: float) -> Tensor:
+    """Symmetric InfoNCE in which a fabric that holds the query's motif is never its negative.
+
+    Pair i is (query i, fabric i). In row i the other fabrics compete with fabric i, in column j the other queries
+    with query j; both without the pairs in which the fabric holds the motif, since those are unlabelled positives.
+
+    Args:
+        queries_BD: L2-normalised.
+        fabrics_BD: L2-normalised, fabric i holds the motif of query i.
+        holds_BB: bool, entry (i, j) says that fabric j holds the motif of query i; the diagonal is ignored.
+        temperature: cosines are divided by it.
+
+    Returns:
+        Scalar, the mean of both directions. Memory O(B^2).
+
+    Source: InfoNCE (arXiv:1807.03748, eq. 4) in the symmetric form of CLIP (arXiv:2103.00020, figure 3).
+    """
+    logits_BB = queries_BD @ fabrics_BD.T / temperature
+    diagonal = torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device)
+    logits_BB = logits_BB.masked_fill(holds_BB & ~diagonal, float("-inf"))
+    target_B = torch.arange(len(logits_BB), device=logits_BB.device)
+    return (F.cross_entropy(logits_BB, target_B) + F.cross_entropy(logits_BB.T, target_B)) / 2
+
+
+class _GatherWithGradients(torch.autograd.Function):
+    """all_gather whose backward returns the gradient of this worker's own rows, times the number of workers.
+
+    Every worker computes the same loss from the gathered rows, so the gradient of the own rows is already whole;
+    DistributedDataParallel then divides by W, which the factor undoes. No communication is needed on the way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: tuple[int, ...], rank: int) -> Tensor:
+        ctx.sizes, ctx.rank = sizes, rank
+        padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        start = sum(ctx.sizes[: ctx.rank])
+        own = gradients[0][start : start + ctx.sizes[ctx.rank]]
+        return own * len(ctx.sizes), None, None
+
+
+def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+    """The rows of all workers in rank order, with gradients to the own ones.
+
+    Args:
+        rows: (sizes[rank], ...) of this worker.
+        sizes: rows of each worker; known beforehand from the sampling, so that no size is communicated.
+        rank: of this worker.
+
+    Returns:
+        (sum(sizes), ...). With one worker, ``rows`` itself.
+    """
+    if len(sizes) == 1:
+        return rows
+    gathered: Tensor = _GatherWithGradients.apply(rows, tuple(sizes), rank)  # type: ignore[no-untyped-call]
+    return gathered

@@ -1,0 +1,107 @@
+"""Which candidates hold the query's motif, judged bucket by bucket of the catalogue.
+
+A fabric is relevant to a query when they share a category. Labels lie in the plan's buckets, pools in one Parquet file
+an arm; each bucket is judged against all pools on its own, so no process holds the labels of the whole gallery.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from retrieval_core import storage
+from retrieval_core.metrics import QueryOutcome
+
+
+class Queries(NamedTuple):
+    """The query list, in order, without repeats."""
+
+    paths: list[str]
+    categories: list[tuple[str, ...]]
+
+
+class Judgement(NamedTuple):
+    """What one bucket of the gallery knows."""
+
+    relevant: NDArray[np.int64]
+    """(Q,) relevant fabrics of the bucket, per query."""
+    hits: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    """arm -> (query rows, ranks from 1) of the bucket's fabrics that are candidates and relevant."""
+
+
+def read_query_plan(path: str) -> Queries:
+    """The query list from its plan. Memory O(queries)."""
+    table = storage.read_table(path, columns=["path", "categories", "position"]).sort_by("position")
+    categories = [tuple(sorted(names)) for names in table.column("categories").to_pylist()]
+    return Queries(table.column("path").to_pylist(), categories)
+
+
+def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str]) -> Judgement:
+    """Count relevant fabrics and find the hits of one bucket.
+
+    Args:
+        plan: the bucket's plan file.
+        queries: the list.
+        pools: arm -> its candidate_pool.parquet, read a row group at a time.
+
+    Returns:
+        Judgement. Memory O(bucket + queries + hits).
+    """
+    table = storage.read_table(plan, columns=["path", "categories"])
+    held = dict(
+        zip(table.column("path").to_pylist(), map(frozenset, table.column("categories").to_pylist()), strict=True)
+    )
+    wanted = [frozenset(names) for names in queries.categories]
+    counts = _count(held.values(), wanted)
+    relevant = np.array([counts[names] for names in wanted], dtype=np.int64)
+    row_of = {path: row for row, path in enumerate(queries.paths)}
+    labelled = pa.array([path for path, names in held.items() if names], pa.string())
+    hits = {}
+    for arm, pool in pools.items():
+        rows: list[int] = []
+        ranks: list[int] = []
+        with storage.open_read(pool) as file:
+            for batch in pq.ParquetFile(file).iter_batches(columns=["query_path", "image_path", "rank"]):
+                inside = batch.filter(pc.is_in(batch.column("image_path").cast(pa.string()), labelled))
+                for query, image, rank in zip(*(column.to_pylist() for column in inside.columns), strict=True):
+                    if wanted[row_of[query]] & held[image]:
+                        rows.append(row_of[query])
+                        ranks.append(rank)
+        hits[arm] = (np.array(rows, dtype=np.int64), np.array(ranks, dtype=np.int64))
+    return Judgement(relevant, hits)
+
+
+def _count(held: object, wanted: Sequence[frozenset[str]]) -> dict[frozenset[str], int]:
+    """Fabrics that share a category with each distinct set of wanted categories."""
+    sets = set(wanted)
+    by_category: dict[str, list[frozenset[str]]] = defaultdict(list)
+    for names in sets:
+        for name in names:
+            by_category[name].append(names)
+    counts = dict.fromkeys(sets, 0)
+    for categories in held:  # type: ignore[attr-defined]
+        for names in {names for category in categories for names in by_category.get(category, ())}:
+            counts[names] += 1
+    return counts
+
+
+def outcomes_of(queries: Queries, judgements: Sequence[Judgement], arm: str, rejected: set[str]) -> list[QueryOutcome]:
+    """Unite what the buckets know into one outcome a labelled query. Memory O(queries + hits)."""
+    relevant = sum((judgement.relevant for judgement in judgements), np.zeros(len(queries.paths), np.int64))
+    rows = np.concatenate([judgement.hits[arm][0] for judgement in judgements])
+    ranks = np.concatenate([judgement.hits[arm][1] for judgement in judgements])
+    order = np.lexsort((ranks, rows))
+    rows, ranks = rows[order], ranks[order]
+    starts = np.searchsorted(rows, np.arange(len(queries.paths) + 1))
+    return [
+        QueryOutcome(path, categories, int(relevant[row]), ranks[starts[row] : starts[row + 1]], path not in rejected)
+        for row, (path, categories) in enumerate(zip(*queries, strict=True))
+        if categories
+    ]

@@ -1,0 +1,149 @@
+"""Which query meets which fabric in which step: every draw is a function of (seed, epoch, position).
+
+Nothing here keeps a random state, so a resumed or distributed run draws what an undisturbed one would.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from retrieval_core.datasets import DataError, Labelled, Record
+
+Box = tuple[int, int, int, int]
+
+
+class Draw(NamedTuple):
+    """One training sample: row numbers in the labelled split, and its own random stream."""
+
+    query: int
+    positive: int
+    negative: int
+    rng: np.random.Generator
+
+
+class PairSampler:
+    """Draws a positive (and a negative) fabric for every training query. Memory O(labels)."""
+
+    def __init__(self, split: Labelled, seed: int) -> None:
+        """Index the split.
+
+        Raises:
+            DataError: if no query has both a fabric that holds its motif and one that does not.
+        """
+        self.split = split
+        self.seed = seed
+        names = sorted({name for record in (*split.queries, *split.fabrics) for name in record.categories})
+        number = {name: index for index, name in enumerate(names)}
+        self._fabric_categories = [frozenset(number[name] for name in fabric.categories) for fabric in split.fabrics]
+        self._query_categories = [frozenset(number[name] for name in query.categories) for query in split.queries]
+        holders: dict[int, list[int]] = defaultdict(list)
+        for row, categories in enumerate(self._fabric_categories):
+            for category in categories:
+                holders[category].append(row)
+        self._holders = {category: np.array(rows) for category, rows in holders.items()}
+        self.usable = np.array(
+            [
+                row
+                for row, categories in enumerate(self._query_categories)
+                if 0 < len(self._positives(categories)) < len(split.fabrics)
+            ],
+            dtype=np.int64,
+        )
+        if not len(self.usable):
+            raise DataError(
+                f"training: none of the {len(split.queries)} queries has a fabric that holds its motif among the "
+                f"{len(split.fabrics)} training fabrics; see `fabric-retrieval check`"
+            )
+
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """The usable queries in this epoch's order, (n,) int64."""
+        return np.random.default_rng([self.seed, epoch]).permutation(self.usable)
+
+    def draw(self, epoch: int, position: int, query: int, attempt: int = 0) -> Draw:
+        """Draw the fabrics of one sample.
+
+        Args:
+            epoch: from 0.
+            position: in the epoch's order.
+            query: row of the query; another one takes its place from the second attempt on, when an image of the
+                first could not be read.
+            attempt: from 0.
+        """
+        rng = np.random.default_rng([self.seed, epoch, position + 1, attempt])
+        if attempt:
+            query = int(rng.choice(self.usable))
+        categories = self._query_categories[query]
+        positives = self._positives(categories)
+        positive = int(positives[rng.integers(len(positives))])
+        while True:  # nearly every fabric is a negative: a draw or two
+            negative = int(rng.integers(len(self.split.fabrics)))
+            if not categories & self._fabric_categories[negative]:
+                break
+            if len(positives) * 2 > len(self.split.fabrics):
+                others = np.setdiff1d(np.arange(len(self.split.fabrics)), positives)
+                negative = int(others[rng.integers(len(others))])
+                break
+        return Draw(query, positive, negative, rng)
+
+    def holds(self, queries: Sequence[int], fabrics: Sequence[int]) -> np.ndarray:
+        """(Q, F) bool: fabric j holds a motif of query i."""
+        return np.array(
+            [[bool(self._query_categories[q] & self._fabric_categories[f]) for f in fabrics] for q in queries]
+        )
+
+    def _positives(self, categories: frozenset[int]) -> np.ndarray:
+        rows = [self._holders[category] for category in sorted(categories) if category in self._holders]
+        if len(rows) == 1:
+            return rows[0]
+        return np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
+
+
+def worker_sizes(batch: int, workers: int) -> list[int]:
+    """How many of a batch's queries each worker takes: equal but for the first ``batch % workers``."""
+    share, rest = divmod(batch, workers)
+    return [share + (worker < rest) for worker in range(workers)]
+
+
+def crop_window(
+    width: int, height: int, share: float, hold: Sequence[Box], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A window with ``share`` of the sides, around one of the boxes to hold if there are any.
+
+    Args:
+        width: of the fabric, pixels.
+        height: of the fabric, pixels.
+        share: side of the window as a share of the image's sides, in (0, 1].
+        hold: boxes (x0, y0, x1, y1) of the motif; one is drawn, the larger the likelier since small ones are cut off
+            by the edge, and lies inside the window where it fits.
+        rng: the sample's stream.
+
+    Returns:
+        (x0, y0, x1, y1) inside the image.
+    """
+    if share >= 1:
+        return 0, 0, width, height
+    box = _draw_box(hold, rng) if hold else None
+    sides = max(1, round(width * share)), max(1, round(height * share))
+    corner = []
+    for axis, (side, length) in enumerate(zip(sides, (width, height), strict=True)):
+        low, high = 0, length - side
+        if box is not None:
+            # Starts at which the window holds the box, or lies inside a box that is larger than it.
+            first, last = sorted((box[axis + 2] - side, box[axis]))
+            low, high = min(max(first, 0), high), min(max(last, 0), high)
+        corner.append(int(rng.integers(low, high + 1)))
+    return corner[0], corner[1], corner[0] + sides[0], corner[1] + sides[1]
+
+
+def _draw_box(boxes: Sequence[Box], rng: np.random.Generator) -> Box:
+    areas = np.array([(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes], dtype=float)
+    return boxes[int(rng.choice(len(boxes), p=areas / areas.sum()))]
+
+
+def motif_boxes_of(fabric: Record, query: Record, boxes: Mapping[str, Sequence[tuple[str, Box]]]) -> list[Box]:
+    """Where the query's motif is printed on the fabric, as far as it is known."""
+    return [box for category, box in boxes.get(fabric.path, ()) if category in query.categories]

@@ -1,0 +1,171 @@
+"""Training images: drawn, decoded, cropped, augmented and kept ahead of the optimiser by threads.
+
+Shapes: b = samples of this worker in a step, S = model.image_size. Pixels stay uint8 until they are on the device.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from retrieval_core import augment
+from retrieval_core.config import Config
+from retrieval_core.datasets import DataError, Labelled, Record, load_motif_boxes
+from retrieval_core.images import ImageRejected, read_image, resize
+from retrieval_core.sampling import Draw, PairSampler, crop_window, motif_boxes_of, worker_sizes
+
+MAX_ATTEMPTS = 20
+
+
+class Batch(NamedTuple):
+    """This worker's part of one step."""
+
+    step: int
+    epoch: int
+    views: np.ndarray  # (n * b, S, S, 3) uint8: queries, then positives, then negatives where the loss has them
+    queries: np.ndarray  # (b,) int64, rows in the split
+    positives: np.ndarray  # (b,) int64
+
+
+class Schedule:
+    """Which positions of which epoch make up a step."""
+
+    def __init__(self, samples: int, config: Config, workers: int) -> None:
+        """Lay the steps out.
+
+        Args:
+            samples: usable queries in an epoch.
+            config: ``train.batch_size``, ``train.epochs`` and ``train.max_steps`` count.
+            workers: a last, smaller batch with fewer queries than workers is left out.
+        """
+        self.samples, self.batch, self.workers = samples, config.train.batch_size, workers
+        self.per_epoch = samples // self.batch + (samples % self.batch >= workers)
+        if self.per_epoch == 0:
+            raise DataError(f"training: {samples} usable queries are fewer than train.num_workers = {workers}")
+        self.total = self.per_epoch * config.train.epochs
+        if config.train.max_steps is not None:
+            self.total = min(self.total, config.train.max_steps)
+
+    def positions(self, step: int) -> tuple[int, range]:
+        """Epoch and positions in its order of the global batch of a step (from 0)."""
+        epoch, within = divmod(step, self.per_epoch)
+        start = within * self.batch
+        return epoch, range(start, min(start + self.batch, self.samples))
+
+    def sizes(self, step: int) -> list[int]:
+        """Samples of each worker in a step."""
+        return worker_sizes(len(self.positions(step)[1]), self.workers)
+
+
+class TrainingData:
+    """Loads what the sampler draws. Memory O(labels + a few batches)."""
+
+    def __init__(self, config: Config, split: Labelled, *, workers: int = 1) -> None:
+        self.config = config
+        self.sampler = PairSampler(split, config.run.seed)
+        self.schedule = Schedule(len(self.sampler.usable), config, workers)
+        self.rejects: dict[str, tuple[str, str, str]] = {}
+        """location -> (path, reason, detail) of images that could not be used."""
+        self._boxes = {
+            path: list(rows) for path, rows in load_motif_boxes(config.data).items()
+        } if config.train.crop_start < 1 or config.train.crop_end < 1 else {}  # fmt: skip
+
+    def batches(self, first_step: int, rank: int) -> Iterator[Batch]:
+        """This worker's batches from ``first_step`` on, decoded ahead by ``train.loader_threads`` threads."""
+        with ThreadPoolExecutor(self.config.train.loader_threads, thread_name_prefix="decode") as pool:
+            waiting: deque[tuple[int, int, list[Future[tuple[Draw, list[np.ndarray]]]]]] = deque()
+            upcoming = iter(range(first_step, self.schedule.total))
+            try:
+                while True:
+                    while len(waiting) < 3 and (step := next(upcoming, None)) is not None:
+                        waiting.append(self._submit(pool, step, rank))
+                    if not waiting:
+                        return
+                    step, epoch, futures = waiting.popleft()
+                    yield _assemble(step, epoch, [future.result() for future in futures])
+            finally:
+                for _, _, futures in waiting:
+                    for future in futures:
+                        future.cancel()
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, step: int, rank: int
+    ) -> tuple[int, int, list[Future[tuple[Draw, list[np.ndarray]]]]]:
+        epoch, positions = self.schedule.positions(step)
+        sizes = self.schedule.sizes(step)
+        start = sum(sizes[:rank])
+        order = self.sampler.epoch_order(epoch)
+        mine = positions[start : start + sizes[rank]]
+        return step, epoch, [pool.submit(self._load, step, epoch, p, int(order[p])) for p in mine]
+
+    def _load(self, step: int, epoch: int, position: int, query: int) -> tuple[Draw, list[np.ndarray]]:
+        last = ""
+        for attempt in range(MAX_ATTEMPTS):
+            draw = self.sampler.draw(epoch, position, query, attempt)
+            try:
+                return draw, self._views(draw, step)
+            except _UnusableError as problem:
+                last = f"{problem.record.path}: {problem.reason}"
+                self.rejects[problem.record.location] = (problem.record.path, problem.reason, problem.detail)
+        raise DataError(
+            f"training: {MAX_ATTEMPTS} draws in a row met an unreadable image, the last one {last}; "
+            f"see `fabric-retrieval check`"
+        )
+
+    def _views(self, draw: Draw, step: int) -> list[np.ndarray]:
+        split = self.sampler.split
+        query = split.queries[draw.query]
+        fabrics = [split.fabrics[draw.positive]]
+        if self.config.train.loss == "triplet":
+            fabrics.append(split.fabrics[draw.negative])
+        views = [self._augment(self._whole(query), draw.rng, query=True)]
+        views += [self._augment(self._crop(fabric, query, draw.rng, step), draw.rng, query=False) for fabric in fabrics]
+        return views
+
+    def _read(self, record: Record) -> np.ndarray:
+        try:
+            return read_image(record.location, self.config.images)
+        except ImageRejected as rejected:
+            raise _UnusableError(record, rejected.reason, rejected.detail) from rejected
+
+    def _whole(self, record: Record) -> np.ndarray:
+        return resize(self._read(record), self.config.model.image_size, self.config.images.resize)
+
+    def _crop(self, fabric: Record, query: Record, rng: np.random.Generator, step: int) -> np.ndarray:
+        pixels = self._read(fabric)
+        train = self.config.train
+        progress = step / max(1, self.schedule.total - 1)
+        share = train.crop_start + (train.crop_end - train.crop_start) * progress
+        if share < 1:
+            height, width = pixels.shape[:2]
+            x0, y0, x1, y1 = crop_window(width, height, share, motif_boxes_of(fabric, query, self._boxes), rng)
+            pixels = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+        return resize(pixels, self.config.model.image_size, self.config.images.resize)
+
+    def _augment(self, view: np.ndarray, rng: np.random.Generator, *, query: bool) -> np.ndarray:
+        if self.config.train.augmentation == "none":
+            return view
+        if self.config.train.augmentation == "published":
+            return augment.published(view, rng)
+        return augment.print_query(view, rng) if query else augment.print_fabric(view, rng)
+
+
+class _UnusableError(Exception):
+    def __init__(self, record: Record, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.record, self.reason, self.detail = record, reason, detail
+
+
+def _assemble(step: int, epoch: int, samples: Sequence[tuple[Draw, list[np.ndarray]]]) -> Batch:
+    groups = zip(*(views for _, views in samples), strict=True)
+    return Batch(
+        step=step,
+        epoch=epoch,
+        views=np.stack([view for group in groups for view in group]),
+        queries=np.array([draw.query for draw, _ in samples], dtype=np.int64),
+        positives=np.array([draw.positive for draw, _ in samples], dtype=np.int64),
+    )

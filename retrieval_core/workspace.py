@@ -1,0 +1,200 @@
+"""The folder of a run: where each file lies, who holds it, and which stages are done.
+
+A stage record (``work/stages/<stage>.json``) says what a stage was computed from. It is written last, so a stage with
+a record is whole; a run that finds the same fingerprint and the outputs in place skips the stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from retrieval_core import storage
+from retrieval_core.config import Config
+
+log = logging.getLogger("fabric_retrieval")
+
+Role = Literal["gallery", "queries"]
+LEASE_SECONDS = 60.0
+POOL_JSON = "first_retrieval_results.json"
+POOL_PARQUET = "candidate_pool.parquet"
+
+
+class RunError(RuntimeError):
+    """The run cannot go on; the message says what is wrong and what to do."""
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Workspace:
+    """Paths and stage records of one run. Paths are absolute (or URLs), so that they mean the same on every node."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.output_dir = storage.absolute(config.run.output_dir)
+        self.folder = storage.join(self.output_dir, config.run.name)
+
+    def path(self, *parts: str) -> str:
+        """A file or folder of the run."""
+        return storage.join(self.folder, *parts)
+
+    def work(self, *parts: str) -> str:
+        """A file or folder that only the run itself needs."""
+        return storage.join(self.folder, "work", *parts)
+
+    def arm_folder(self, arm: str, main: str) -> str:
+        """Where an arm's store and pool lie: the run's own arm on top, baselines under work/."""
+        return self.folder if arm == main else self.work("arms", arm)
+
+    def record(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage recorded, or None."""
+        try:
+            record: dict[str, Any] = storage.read_json(self._record_file(stage))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            log.warning("%s: its record cannot be read; the stage is done again", stage)
+            return None
+        return record
+
+    def _record_file(self, stage: str) -> str:
+        return self.work("stages", f"{stage}.json")
+
+    def stage(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        action: Callable[[], Mapping[str, Any]],
+        *,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Do a stage unless it is done.
+
+        Args:
+            name: of the stage; ``embed.gallery`` and the like.
+            inputs: everything the result depends on, JSON-able.
+            outputs: files that the stage leaves.
+            action: does the work and returns facts to record.
+            overwrite: do it whatever is there.
+
+        Returns:
+            The record: fingerprint, seconds, skipped, and the facts.
+        """
+        mark = fingerprint({"stage": name, "inputs": inputs})
+        record = self.record(name)
+        if record and record["fingerprint"] == mark and all(map(storage.exists, outputs)) and not overwrite:
+            log.info("%s: done before, skipped", name)
+            return {**record, "skipped": True}
+        storage.remove(self._record_file(name))
+        log.info("%s: started", name)
+        began = time.perf_counter()
+        facts = dict(action())
+        seconds = round(time.perf_counter() - began, 3)
+        record = {"stage": name, "fingerprint": mark, "seconds": seconds, **facts}
+        storage.write_json(self._record_file(name), record)
+        log.info("%s: done in %.1f s", name, seconds)
+        return {**record, "skipped": False}
+
+
+class Lease:
+    """One run at a time in one output folder.
+
+    The holder's name lies in ``work/lease.json`` and is renewed every third of ``LEASE_SECONDS``. The lease of a dead
+    process is taken over at once on the same host, and after ``LEASE_SECONDS`` without renewal elsewhere.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.token = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        holder = self._read()
+        if holder is not None and _alive(holder):
+            raise RunError(
+                f"{self.path}: process {holder['pid']} on {holder['host']} is running in this folder since "
+                f"{holder['since']}; wait for it, stop it, or choose another run.name"
+            )
+        if holder is not None:
+            log.info("taking over the folder from process %s on %s, which is gone", holder["pid"], holder["host"])
+        self._write()
+        # Two that start at once both write; the later one holds the lease, the other sees its name and stops.
+        time.sleep(0.05)
+        holder = self._read()
+        if holder is None or holder["token"] != self.token:
+            raise RunError(
+                f"{self.path}: another run started in this folder at the same moment; choose another run.name"
+            )
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        holder = self._read()
+        if holder is not None and holder["token"] == self.token:
+            storage.remove(self.path)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            holder: dict[str, Any] = storage.read_json(self.path)
+        except (FileNotFoundError, ValueError):
+            return None
+        return holder
+
+    def _write(self) -> None:
+        storage.write_json(
+            self.path,
+            {
+                "token": self.token,
+                "host": socket.gethostname(),
+                "boot": _boot_id(),
+                "pid": os.getpid(),
+                "process_start": _process_start(os.getpid()),
+                "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                "renewed": time.time(),
+            },
+        )
+
+    def _renew(self) -> None:
+        while not self._stop.wait(LEASE_SECONDS / 3):
+            self._write()
+
+
+def _alive(holder: Mapping[str, Any]) -> bool:
+    if holder["host"] == socket.gethostname() and holder["boot"] == _boot_id():
+        # The start time tells a living holder from another process that got its number.
+        return bool(_process_start(holder["pid"]) == holder["process_start"] is not None)
+    return bool(time.time() - holder["renewed"] < LEASE_SECONDS)
+
+
+def _process_start(pid: int) -> str | None:
+    """Start time of a living process in clock ticks; None for one that is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,343 @@
+"""The page is one sound, self-contained HTML file that says what the data says, whatever the names hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from retrieval_core import metrics
+from retrieval_core.config import ImagesConfig
+from retrieval_core.report import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
+from retrieval_core.report import chart as chart_module
+from retrieval_core.report import page as page_module
+
+MINUS = page_module.MINUS
+VOID = {"meta", "br", "link", "input", "img"}
+
+
+class Page(HTMLParser):
+    """Elements and texts of a page; fails on tags that do not pair up."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        wanted = attributes.items()
+        return [found for name, found in self.elements if name == tag and all(found.get(k) == v for k, v in wanted)]
+
+
+def written(tmp_path: Path, data: ReportData, thumbnail: int = 32) -> tuple[str, Page]:
+    target = tmp_path / "report.html"
+    write_report(str(target), data, ImagesConfig(), thumbnail)
+    text = target.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def png(folder: Path, name: str, width: int = 20, height: int = 20, colour: str = "red") -> str:
+    Image.new("RGB", (width, height), colour).save(folder / name)
+    return str(folder / name)
+
+
+def arm(ranks: list[list[int]], answered: bool = True) -> dict[str, Any]:
+    outcomes = [
+        metrics.QueryOutcome(f"q{i}", (f"m{i}",), 4, np.array(row, dtype=np.int64)) for i, row in enumerate(ranks)
+    ]
+    if not answered:
+        outcomes.append(metrics.QueryOutcome("torn", ("torn",), 4, np.empty(0, dtype=np.int64), answered=False))
+    return metrics.arm_metrics(outcomes, [1, 4], {"no_file": ["gone.png"]}, 20, 0)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> ReportData:
+    weak, strong = arm([[4], []]), arm([[1, 2], [1]])
+    strong["versus"] = {"histogram": {"recall@4": {"difference": -0.25, "interval": [-0.5, -0.1]}}}
+    motif, cloth, other = (png(tmp_path, name) for name in ("motif.png", "cloth.png", "other.png"))
+    candidates = [
+        Candidate("g/cloth.png", cloth, 0.98765, 1, True, (2, 3, 12, 15)),
+        Candidate("g/other.png", other, -0.0126, 2, False),
+    ]
+    cards = [QueryCard(f"q/{n}.png", motif, ("bear",), 4, {"recall@4": 0.25}, candidates) for n in range(4)]
+    return ReportData(
+        "trial",
+        facts=[("Gallery", "2 fabrics")],
+        arms={"fine_tuned": strong, "mine": weak, "histogram": weak, "random": weak},
+        ks=[1, 4],
+        curves={"fine_tuned": [(1, 0.5), (4, 0.75)], "random": [(1, 0.0), (4, 0.125)]},
+        stages=[StageTime("embed", 30.0, "12 images/s"), StageTime("retrieve", 90.0)],
+        reject_counts=[RejectCount("gallery", "not_an_image", 1200)],
+        reject_rows=[Reject("g/torn.png", "gallery", "embed", "not_an_image", "no format")],
+        cards=cards,
+    )
+
+
+def test_full_page_is_self_contained_and_sound(tmp_path: Path, full: ReportData) -> None:
+    text, page = written(tmp_path, full)
+    links = [value for _, found in page.elements for name, value in found.items() if name in ("href", "src")]
+    assert links
+    assert all(link and link.startswith(("#", "data:image/jpeg;base64,")) for link in links)
+    assert re.findall(r"https?:|url\(|@import|<script", text) == []
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    targets = {link[1:] for link in links if link and link.startswith("#")}
+    labels = {name for _, found in page.elements for name in (found.get("aria-labelledby") or "").split()}
+    assert targets | labels <= set(ids)
+
+
+def test_headings_do_not_skip_a_level_and_pictures_have_a_text(tmp_path: Path, full: ReportData) -> None:
+    _, page = written(tmp_path, full)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(deeper - level <= 1 for level, deeper in itertools.pairwise(levels))
+    pictures = page.all("svg", role="img")
+    assert len(pictures) == 1 + 4 * 3
+    assert all(picture.get("aria-label") or picture.get("aria-labelledby") for picture in pictures)
+
+
+def test_what_the_run_found_is_on_the_page(tmp_path: Path, full: ReportData) -> None:
+    _, page = written(tmp_path, full)
+    for expected in (
+        "trial",
+        "Gallery 2 fabrics",
+        "relevant fabrics 4 recall@4 0.250",
+        "1 0.988 ✓ hit cloth.png",
+        f"2 {MINUS}0.013 ✕ miss other.png",
+        f"{MINUS}0.250 {MINUS}0.500 to {MINUS}0.100",
+        "1 no file",
+        "embed 30.0 s 25 % 12 images/s",
+        "Together 2 min 00 s",
+        "gallery not an image 1,200",
+        "The first 1, one by one",
+    ):
+        assert expected in page.text
+
+
+def test_arms_stand_in_one_order_and_the_best_is_bold(tmp_path: Path, full: ReportData) -> None:
+    text, _ = written(tmp_path, full)
+    rows = re.findall(r'<th scope="row">(.*?)</th>', text)
+    assert rows[:4] == ["Random ranking", "Colour histogram", "Fine-tuned", "mine"]
+    table = text[text.index('<table class="figures">') : text.index("</table>")]
+    bold = re.findall(r"<strong>(.*?)</strong>", table)
+    assert bold[0] == f"{full.arms['fine_tuned']['recall@1']:.3f}"
+    # Six figures at two depths, and one arm is better in all of them.
+    assert len(bold) == 12
+
+
+def test_arms_that_print_alike_are_equally_bold(tmp_path: Path) -> None:
+    same = arm([[1], [2]])
+    text, _ = written(tmp_path, ReportData("tie", arms={"a": same, "b": same}, ks=[4]))
+    assert text.count("<strong>") == 12
+    alone, _ = written(tmp_path, ReportData("alone", arms={"a": same}, ks=[4]))
+    assert "<strong>" not in alone
+
+
+def test_rejected_queries_are_told_apart(tmp_path: Path) -> None:
+    _, page = written(tmp_path, ReportData("x", arms={"a": arm([[1, 2, 3, 4]], answered=False)}, ks=[4]))
+    assert "evaluated, 1 of them answered" in page.text
+    assert "Over the 1 answered queries alone, a has recall@4 1.000" in page.text
+    assert "recall@4 0.500" not in page.text
+    assert "Recall@4 0.500" in page.text
+
+
+def test_no_evaluated_query_shows_dashes(tmp_path: Path) -> None:
+    _, page = written(tmp_path, ReportData("x", arms={"a": arm([])}, ks=[4]))
+    assert f"Recall@4 {page_module.NONE}" in page.text
+
+
+def test_names_are_text_not_markup(tmp_path: Path) -> None:
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+    location = png(tmp_path, "a.png")
+    figures = arm([[1]])
+    figures["left_out"] = {evil: {"count": 1, "queries": [evil]}}
+    figures["versus"] = {evil: {"recall@4": {"difference": 0.0, "interval": None}}}
+    candidates = [Candidate(evil, location, 0.5, 1, True), Candidate(evil, evil, 0.5, 2, False)]
+    data = ReportData(
+        evil,
+        [(evil, evil)],
+        {evil: figures},
+        [4],
+        {evil: [(1, 0.5)]},
+        [StageTime(evil, 1.0, evil)],
+        [RejectCount(evil, evil, 1)],
+        [Reject(evil, evil, evil, evil, evil)],
+        [QueryCard(evil, evil, (evil,), 1, {evil: 0.5}, candidates)],
+    )
+    _, page = written(tmp_path, data)
+    assert page.all("script") == page.all("img") == []
+    assert not any("onerror" in found for _, found in page.elements)
+    assert page.text.count("<script>alert(1)</script>") >= 15
+
+
+def test_unlabelled_run_shows_no_hits_and_no_figures(tmp_path: Path) -> None:
+    location = png(tmp_path, "a.png")
+    card = QueryCard("q/rose.png", location, candidates=[Candidate("g/a.png", location, 0.25, 1)])
+    text, page = written(tmp_path, ReportData("search", cards=[card]))
+    assert "1 0.250 a.png" in page.text
+    assert "rose.png q/rose.png" in page.text  # the file name stands for the missing category
+    for absent in ("hit", "miss", "relevant", "Recall", "Figures", "Stages"):
+        assert absent not in page.text
+    assert 'class="candidate "' in text
+
+
+def test_picture_is_stored_once_and_drawn_in_full_size_units(tmp_path: Path) -> None:
+    location = png(tmp_path, "wide.png", width=400, height=100)
+    candidates = [Candidate("g/wide.png", location, 0.5, rank, box=(100, 0, 200, 50)) for rank in (1, 2, 3)]
+    text, page = written(tmp_path, ReportData("x", cards=[QueryCard("wide.png", location, candidates=candidates)]))
+    (stored,) = page.all("image")
+    assert [use["href"] for use in page.all("use")] == [f"#{stored['id']}"] * 3
+    assert (stored["width"], stored["height"]) == ("400", "100")
+    assert text.count('viewBox="0 0 400 100"') == 4
+    assert len(page.all("rect", x="100", y="0", width="100", height="50")) == 3 * 2
+    encoded = (stored["href"] or "").removeprefix("data:image/jpeg;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        assert picture.size == (32, 8)
+        pixel = picture.convert("RGB").getpixel((16, 4))
+    assert isinstance(pixel, tuple)
+    assert np.abs(np.array(pixel) - (255, 0, 0)).max() < 8
+
+
+def test_small_images_are_not_enlarged_and_long_ones_keep_a_pixel(tmp_path: Path) -> None:
+    locations = [png(tmp_path, "small.png", 8, 8), png(tmp_path, "strip.png", 900, 2)]
+    _, page = written(tmp_path, ReportData("x", cards=[QueryCard(name, name) for name in locations]))
+    sizes = []
+    for stored in page.all("image"):
+        encoded = (stored["href"] or "").removeprefix("data:image/jpeg;base64,")
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+            sizes.append(picture.size)
+    assert sizes == [(8, 8), (32, 1)]
+
+
+def test_unreadable_picture_becomes_a_labelled_box(tmp_path: Path) -> None:
+    good = png(tmp_path, "good.png")
+    (tmp_path / "torn.png").write_bytes(Path(good).read_bytes()[:40])
+    bad = [Candidate("g/torn.png", str(tmp_path / "torn.png"), 0.9, 1, True)] * 2
+    missing = QueryCard("gone.png", str(tmp_path / "gone.png"), ("bear",), 1, {}, [*bad, Candidate("g", good, 0.1, 3)])
+    _, page = written(tmp_path, ReportData("x", cards=[missing]))
+    labels = [box["aria-label"] or "" for box in page.all("div", role="img")]
+    assert labels[0] == "Query gone.png: no preview, missing"
+    assert [label.startswith("Fabric g/torn.png: no preview, ") for label in labels[1:]] == [True, True]
+    assert len(page.all("image")) == 1
+
+
+def test_rejected_query_has_a_card_that_says_so(tmp_path: Path) -> None:
+    _, page = written(tmp_path, ReportData("x", cards=[QueryCard("gone.png", "gone.png", ("bear",))]))
+    assert "No candidates: the query image was rejected." in page.text
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_page(tmp_path: Path) -> None:
+    name = b"caf\xe9.png".decode(errors="surrogateescape")
+    _, page = written(tmp_path, ReportData("x", cards=[QueryCard(name, png(tmp_path, "a.png"))]))
+    assert "caf?.png" in page.text
+
+
+def test_a_page_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("old")
+    location = png(tmp_path, "a.png")
+    half_a_box: Any = (1, 2)
+    card = QueryCard("q", location, candidates=[Candidate("g", location, 0.5, 1, box=half_a_box)])
+    with pytest.raises(jinja2.UndefinedError):
+        write_report(str(target), ReportData("x", cards=[card]), ImagesConfig(), 32)
+    assert target.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "report.html"]
+
+
+def test_unknown_own_arm_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="own_arm = mine: not among the arms a, b"):
+        written(tmp_path, ReportData("x", arms={"a": arm([[1]]), "b": arm([[1]])}, ks=[4], own_arm="mine"))
+
+
+def test_empty_report_is_a_page(tmp_path: Path) -> None:
+    _, page = written(tmp_path, ReportData("empty"))
+    assert "Rejected images None: every image could be read." in page.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (60, "1 min 00 s"), (3599.7, "1 h 00 min"), (7380, "2 h 03 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert page_module._duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.25, "+0.250"), (-0.1, f"{MINUS}0.100"), (-0.0001, "0.000"), (0.0, "0.000")]
+)
+def test_signed_differences(value: float, text: str) -> None:
+    assert page_module._signed(value) == text
+
+
+def test_a_figure_that_rounds_to_zero_has_no_sign() -> None:
+    assert page_module._figure(-0.0001) == "0.000"
+
+
+def test_known_arms_keep_their_line_style() -> None:
+    assert page_module._style("frozen", ["frozen"]) == page_module._style("frozen", ["random", "frozen", "x"]) == 2
+    assert [page_module._style(name, ["frozen", *"abcde"]) for name in "abcde"] == [4, 5, 6, 7, 4]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 50))
+def test_chart_holds_every_point_and_labels_its_axes(recalls: list[float], step: int) -> None:
+    points = [(1 + i * step, recall) for i, recall in enumerate(sorted(recalls))]
+    chart = chart_module.recall_chart({"a": points, "none": []})
+    assert chart is not None
+    (line,) = chart.lines
+    drawn = np.array([[float(n) for n in pair.split()] for pair in line.path[1:].split("L")])
+    assert len(drawn) == len(points)
+    assert (drawn[:, 0] >= chart.left).all() and (drawn[:, 0] <= chart.right).all()
+    assert (drawn[:, 1] >= chart.top - 0.01).all() and (drawn[:, 1] <= chart.bottom).all()
+    assert 2 <= len(chart.x_ticks) <= 7
+    assert 2 <= len(chart.y_ticks) <= 7
+    for ticks in (chart.x_ticks, chart.y_ticks):
+        assert len({tick.label for tick in ticks}) == len(ticks)
+    assert (line.depth, line.recall) == points[-1]
+
+
+def test_chart_positions_by_hand() -> None:
+    chart = chart_module.recall_chart({"a": [(50, 0.5), (100, 1.0)]})
+    assert chart is not None
+    middle = ((chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2)
+    assert chart.lines[0].path == f"M{middle[0]} {middle[1]}L{chart.right} {chart.top}"
+    assert [tick.label for tick in chart.x_ticks] == ["0", "20", "40", "60", "80", "100"]
+    assert [tick.label for tick in chart.y_ticks] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+
+
+def test_no_curves_no_chart() -> None:
+    assert chart_module.recall_chart({}) is chart_module.recall_chart({"a": []}) is None
