@@ -38,11 +38,11 @@ def connect() -> Resources:
         remote = "RAY_ADDRESS" in os.environ
         ray.init(
             address=None if remote else "local",
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
             **({} if remote else {"include_dashboard": False}),
         )
     for name in ("ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -30,7 +30,7 @@ def report(run: Run) -> dict[str, Any]:
         "pool": pool["fingerprint"],
         "evaluated": evaluated and evaluated["fingerprint"],
         "report": run.config.report.model_dump(),
-        "stages": [record["fingerprint"] for record in run.records()],
+        "stages": [record["fingerprint"] for record in run.records() if record["stage"] != "report"],
     }
     path = workspace.path("report.html")
     record = workspace.stage("report", inputs, [path], lambda: _report(run, path), overwrite=run.overwrite)

@@ -1,9 +1,7 @@
 """A simulated data set in the published layout, drawn item by item: the same bytes in any order of the items.
 
-plan = plan_dataset(config, seed)
-if not prepare(plan, folder):
-    boxes = write_range(plan, folder, 0, plan.items)  # or ranges of it, in parallel
-    write_lists(plan, folder, boxes)
+A parallel run plans with ``plan_dataset``, claims the folder with ``prepare``, calls ``write_range`` on any ranges in
+any processes, and ends with ``write_lists``; ``simulate`` is the same in one process.
 """
 
 from __future__ import annotations
@@ -20,7 +18,15 @@ from retrieval_core.simulation.cloth import cut, draw_design, motif_boxes, print
 from retrieval_core.simulation.listing import BoxRow, prepare, write_lists
 from retrieval_core.simulation.motifs import sprite
 from retrieval_core.simulation.photograph import photograph
-from retrieval_core.simulation.plan import SPLITS, DatasetPlan, fabric_path, is_recoloured, plan_dataset, query_path
+from retrieval_core.simulation.plan import (
+    SPLITS,
+    DatasetPlan,
+    Stream,
+    fabric_path,
+    is_recoloured,
+    plan_dataset,
+    query_path,
+)
 
 
 class Summary(NamedTuple):
@@ -43,17 +49,18 @@ class Drawn(NamedTuple):
 
 def draw_fabric(plan: DatasetPlan, index: int) -> Drawn:
     """Draw fabric ``index`` of all splits. Memory O(fabric_size^2)."""
+    assert 0 <= index < plan.fabrics, index
     split = next(s for s in reversed(plan.splits) if index >= s.first_fabric)
     code, place = SPLITS.index(split.name), index - split.first_fabric
     first = place - 1 if is_recoloured(place) else place
     size = plan.config.fabric_size
     motifs = [split.motifs[m] for m in split.fabrics[place]]
-    design = draw_design(np.random.default_rng([plan.seed, 3, code, first]), motifs, size)
-    rng = np.random.default_rng([plan.seed, 4, code, place])
-    cell = print_cell(design, rng, np.random.default_rng([plan.seed, 5, code, first]))
+    design = draw_design(np.random.default_rng([plan.seed, Stream.DESIGN, code, first]), motifs, size)
+    rng = np.random.default_rng([plan.seed, Stream.COLOURS, code, place])
+    cell = print_cell(design, rng, np.random.default_rng([plan.seed, Stream.GROUND, code, first]))
     x0, y0 = (int(v) for v in rng.integers(0, 2 * size, 2))
     if rng.random() < plan.config.photographed:
-        pixels, boxes = photograph(np.random.default_rng([plan.seed, 6, code, place]), cell, size, x0, y0)
+        pixels, boxes = photograph(np.random.default_rng([plan.seed, Stream.CAMERA, code, place]), cell, size, x0, y0)
     else:
         pixels, boxes = cut(cell, size, x0, y0), motif_boxes(cell, size, x0, y0)
     path = fabric_path(split.name, index)
@@ -62,10 +69,11 @@ def draw_fabric(plan: DatasetPlan, index: int) -> Drawn:
 
 def draw_query(plan: DatasetPlan, index: int) -> Drawn:
     """Draw query ``index`` of all splits: the motif in its own colours on white, a little turned."""
+    assert 0 <= index < plan.queries, index
     split = next(s for s in reversed(plan.splits) if index >= s.first_query)
     place, copy = divmod(index - split.first_query, plan.config.queries_per_motif)
     motif, side = split.motifs[place], plan.config.query_size
-    rng = np.random.default_rng([plan.seed, 7, SPLITS.index(split.name), place, copy])
+    rng = np.random.default_rng([plan.seed, Stream.QUERY, SPLITS.index(split.name), place, copy])
     turn = float(rng.uniform(-12, 12))
     lean = abs(np.cos(np.radians(turn))) + abs(np.sin(np.radians(turn)))
     stamp = Image.fromarray(sprite(motif, motif.inks, side * float(rng.uniform(0.76, 0.94)) / lean, turn))

@@ -8,6 +8,7 @@ fabrics to show every motif). Every fourth fabric is the design before it in oth
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,6 +21,17 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _MOST_MOTIFS = 5
 _MOTIF_SHARES = (0.2, 0.22, 0.22, 0.2, 0.16)  # of fabrics with 1 to 5 motifs
 _RECOLOURED = 4  # every fourth fabric
+
+
+class Stream(IntEnum):
+    """Independent random draws: a generator is seeded with (seed, stream, what it is for)."""
+
+    DEAL = 2
+    DESIGN = 3
+    COLOURS = 4
+    GROUND = 5
+    CAMERA = 6
+    QUERY = 7
 
 
 class SplitPlan(NamedTuple):
@@ -75,7 +87,7 @@ def plan_dataset(config: SimulateConfig, seed: int) -> DatasetPlan:
     motifs = {name: tuple(islice(rest, count)) for name, count in wanted.items()}
     splits, fabric, query = [], 0, 0
     for code, name in enumerate(SPLITS):
-        shown = _deal(np.random.default_rng([seed, 2, code]), name, len(motifs[name]), counts[name])
+        shown = _deal(np.random.default_rng([seed, Stream.DEAL, code]), name, len(motifs[name]), counts[name])
         splits.append(SplitPlan(name, motifs[name], shown, fabric, query))
         fabric += counts[name]
         query += len(motifs[name]) * config.queries_per_motif
