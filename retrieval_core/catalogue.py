@@ -11,6 +11,7 @@ Plan files (``bucket-00000.parquet``): one row an image, in shard and slot order
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -165,13 +166,18 @@ def assign_ids(paths: Sequence[str]) -> dict[str, str]:
     """Ids of the images: the base name up to the first dot, as published, unless two images would share it.
 
     Those get the base name without its last suffix, and if that is shared too, the path without its last suffix, or
-    the whole path.
+    the whole path. An id up to its base name's first dot is the short id, so ids are unique over all buckets.
+
+    Args:
+        paths: without repeats.
     """
     ids: dict[str, str] = {}
     remaining = list(paths)
-    for rule in (short_id, full_stem, lambda path: path.rpartition(".")[0] or path):
+    for rule in (short_id, full_stem, lambda path: os.path.splitext(path)[0]):  # noqa: PTH122 - also for URLs
         names = Counter(rule(path) for path in remaining)
-        ids.update({path: rule(path) for path in remaining if names[rule(path)] == 1})
+        # A whole path is the last resort of its own image: `a.png.png` must not be called `a.png`.
+        names.update(set(paths))
+        ids.update({path: rule(path) for path in remaining if names[rule(path)] - (rule(path) == path) == 1})
         remaining = [path for path in remaining if path not in ids]
     ids.update({path: path for path in remaining})
     return ids
@@ -263,8 +269,8 @@ def _stamp(location: str) -> str:
         return storage.stamp(location)
     except FileNotFoundError:
         return "missing"
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or an unknown kind of URL
+        return f"unreadable: {type(error).__name__}"
 
 
 def _read_plan(

@@ -21,7 +21,9 @@ _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.pt")
 
 
 def save_checkpoint(folder: str, step: int, mark: str, state: Mapping[str, Any], keep: int) -> str:
-    """Write a checkpoint and remove all but the newest ``keep`` of this training.
+    """Write a checkpoint and remove all but the newest ``keep`` of this training up to it.
+
+    Later ones are removed too: they could not be read when this training was taken up again.
 
     Args:
         folder: of the checkpoints.
@@ -37,7 +39,7 @@ def save_checkpoint(folder: str, step: int, mark: str, state: Mapping[str, Any],
     torch.save(dict(state), buffer)
     path = storage.join(folder, f"step-{step:08d}-{mark[:16]}.pt")
     storage.write_bytes(path, buffer.getvalue())
-    mine = [name for _, name in _checkpoints(folder, mark)]
+    mine = [name for found, name in _checkpoints(folder, mark) if found <= step]
     for name in storage.list_names(folder):
         if _NAME.fullmatch(name) and name not in mine[-keep:]:
             storage.remove(storage.join(folder, name))

@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 Split = Literal["train", "validation", "test"]
+
+# PyYAML raises ValueError for what looks like a date or number and is none (2026-99-99, 0x_).
+_UNREADABLE_YAML = (yaml.YAMLError, ValueError, RecursionError)
+_NUMBERS = (int, int | None, float, float | None)
 
 
 class ConfigError(ValueError):
@@ -26,6 +31,14 @@ class Section(BaseModel):
     """A part of the configuration: immutable, and closed to keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # `epochs: yes` would else be one epoch.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in _NUMBERS:
+            raise ValueError("must be a number, not true or false")
+        return value
 
 
 class RunConfig(Section):
@@ -71,6 +84,9 @@ class ModelConfig(Section):
     embedding_dim: int = Field(256, ge=1, le=8192, description="Width of a new projection head's output.")
     pooling: Literal["cls", "cls_mean", "cls_plus_mean"] = Field(
         "cls", description="What the head sees: CLS token, it beside the mean of the patch tokens, or their sum."
+    )
+    head: Literal["published", "identity"] = Field(
+        "identity", description="A new head: two random layers as published, or one that starts as the identity."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto is bfloat16 on GPUs that have it."
@@ -251,7 +267,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: {reason}{hint}") from None
     try:
         values = yaml.safe_load(io.StringIO(text))
-    except yaml.YAMLError as error:
+    except _UNREADABLE_YAML as error:
         raise ConfigError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
@@ -268,25 +284,42 @@ def _apply_override(values: dict[str, Any], text: str) -> None:
     parts = key.strip().split(".")
     if not equals or len(parts) != 2 or not all(parts):
         raise ConfigError(f"--set {text}: must read section.key=value, for example --set run.name=trial")
+    section = values.get(parts[0])
+    if not isinstance(section, dict):  # absent or null; anything else in the place of a section is an unknown key
+        section = values[parts[0]] = {}
+    section[parts[1]] = _read_value(raw, is_text=key.strip() in _text_keys())
+
+
+def _read_value(raw: str, *, is_text: bool) -> Any:
     try:
         value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        value = raw
-    if isinstance(value, str):
-        value = raw  # YAML strips and unescapes; a path is meant as typed
-        if "e" in raw.lower():  # YAML 1.1 reads 1e-4 as text
-            try:
-                value = float(raw)
-            except ValueError:
-                value = raw
-    section = values.setdefault(parts[0], {})
-    if section is None:
-        section = values[parts[0]] = {}
-    section[parts[1]] = value
+    except _UNREADABLE_YAML:
+        return raw
+    if value is None:
+        return None
+    if is_text or isinstance(value, str):
+        value = raw  # YAML strips and unescapes; a path is meant as typed, a name may look like a number
+    if not is_text and isinstance(value, str) and "e" in raw.lower():  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(raw)
+        except ValueError:
+            value = raw
+    return value
+
+
+def _text_keys() -> set[str]:
+    return {key for key in valid_keys() if _field(key).annotation in (str, str | None)}
+
+
+def _field(key: str) -> FieldInfo:
+    section, _, name = key.partition(".")
+    return cast(type[Section], Config.model_fields[section].annotation).model_fields[name]
 
 
 def _explain(problem: Any) -> str:
     location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "invalid_key":  # `7: 3` in YAML
+        return f"unknown key {location}; {_nearest(location)}"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {location} (value {problem['input']!r}); {_nearest(location)}"
     message = str(problem["msg"]).removeprefix("Value error, ")

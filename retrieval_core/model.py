@@ -162,6 +162,28 @@ def new_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
     return head
 
 
+def identity_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
+    """A head ``Linear(in, 2 in) -> GELU -> Linear(2 in, out)`` that starts as a rotation of its input.
+
+    ``GELU(x) - GELU(-x) = x``, so with first weights ``[I; -I]`` and second weights ``[P, -P]`` the head computes
+    ``P x``: with ``out >= in`` and orthonormal columns of P every cosine is the input's own, with ``out < in`` it is
+    kept approximately (a random orthogonal projection; Johnson-Lindenstrauss). A model therefore starts from what its
+    backbone already tells apart, and training can only begin there.
+    """
+    wide, narrow = max(in_dim, out_dim), min(in_dim, out_dim)
+    generator = torch.Generator().manual_seed(seed)
+    columns = torch.linalg.qr(torch.randn(wide, narrow, generator=generator, dtype=torch.float64))[0]
+    projection = (columns if out_dim >= in_dim else columns.T).float()
+    head = empty_head(in_dim, 2 * in_dim, out_dim).to_empty(device="cpu")
+    first, second = _linear(head, 0), _linear(head, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.cat([torch.eye(in_dim), -torch.eye(in_dim)]))
+        second.weight.copy_(torch.cat([projection, -projection], dim=1))
+        first.bias.zero_()
+        second.bias.zero_()
+    return head
+
+
 def empty_head(in_features: int, hidden_features: int, out_features: int) -> nn.Sequential:
     """A head without storage (meta tensors), to be filled."""
     with torch.device("meta"):

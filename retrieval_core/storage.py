@@ -63,6 +63,10 @@ def exists(path: str) -> bool:
     return bool(fs.exists(key))
 
 
+_CHANGE_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
+"""What the stores call that which changes with a file's content, the surest first."""
+
+
 def stamp(path: str) -> str:
     """Size and modification time (or ETag) of a file: what tells that its content may have changed.
 
@@ -76,7 +80,7 @@ def stamp(path: str) -> str:
         return f"{info.st_size}:{info.st_mtime_ns}"
     fs, key = _filesystem(path)
     entry = fs.info(key)
-    mark = entry.get("ETag") or entry.get("etag") or entry.get("mtime") or entry.get("LastModified") or ""
+    mark = next((entry[name] for name in _CHANGE_MARKS if entry.get(name)), "")
     return f"{entry.get('size')}:{mark}"
 
 

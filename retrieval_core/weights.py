@@ -26,6 +26,7 @@ from retrieval_core.model import (
     empty_backbone,
     empty_head,
     head_shape,
+    identity_head,
     new_head,
     pooled_width,
     random_backbone,
@@ -97,7 +98,8 @@ def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbe
             head.load_state_dict(as_float32(found.head, _source(config), HEAD), assign=True)
     head_source: HeadSource = "none" if head is None else "stored"
     if head is None and with_head:
-        head = new_head(pooled_width(settings.hidden_size, pooling), config.embedding_dim, seed)
+        make = new_head if config.head == "published" else identity_head
+        head = make(pooled_width(settings.hidden_size, pooling), config.embedding_dim, seed)
         head_source = "new"
     return FabricEmbedder(backbone, head, pooling, head_source).eval()
 

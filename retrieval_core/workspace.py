@@ -61,10 +61,12 @@ class Workspace:
     def record(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage recorded, or None."""
         try:
-            record: dict[str, Any] = storage.read_json(self._record_file(stage))
+            record = storage.read_json(self._record_file(stage))
         except FileNotFoundError:
             return None
         except ValueError:
+            record = None
+        if not isinstance(record, dict) or "fingerprint" not in record:
             log.warning("%s: its record cannot be read; the stage is done again", stage)
             return None
         return record
@@ -174,6 +176,16 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / 3):
+            holder = self._read()
+            if holder is not None and holder["token"] != self.token:
+                log.error(
+                    "%s: process %s on %s took this folder over while this run was stopped for longer than its lease; "
+                    "end one of the two",
+                    self.path,
+                    holder["pid"],
+                    holder["host"],
+                )
+                return
             self._write()
 
 

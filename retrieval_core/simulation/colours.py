@@ -38,7 +38,7 @@ def to_oklab(lch: Colours) -> Colours:
 def to_rgb(lch: Colours) -> NDArray[np.uint8]:
     """OKLCH to 8-bit sRGB; chroma is lowered until the colour exists on a screen."""
     lch = np.atleast_2d(np.asarray(lch, dtype=np.float64)).copy()
-    for _ in range(12):
+    for _ in range(32):
         linear = (to_oklab(lch) @ _TO_LMS.T) ** 3 @ _TO_RGB.T
         outside = ((linear < -1e-4) | (linear > 1.0001)).any(axis=-1)
         if not outside.any():
@@ -101,7 +101,7 @@ def draw_colourway(rng: np.random.Generator, inks: Colours) -> Colourway:
 
     Args:
         rng: the stream of this colouring.
-        inks: (motifs * INKS, 3) of the motifs printed on it, as their own palettes have them.
+        inks: (motifs, INKS, 3) OKLCH of the motifs printed on it, as their own palettes have them.
     """
     key = to_oklab(inks.reshape(-1, INKS, 3)[:, [Role.MAIN, Role.MAIN, Role.SECOND, Role.LEAF]])
     hue = float(inks.reshape(-1, INKS, 3)[0, Role.MAIN, 2])

@@ -22,14 +22,15 @@ from retrieval_core.simulation import (
     objects,
     ornaments,
     sea,
+    trees,
 )
 from retrieval_core.simulation.colours import Colours, motif_palette, to_rgb
-from retrieval_core.simulation.drawing import INKS, STYLES, Drawing, Role, Style, render_labels
+from retrieval_core.simulation.drawing import INKS, STYLES, Drawing, Style, render_labels
 from retrieval_core.simulation.families import Family
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for module in (florals, foliage, ornaments, animals, faces, creatures, sea, fruits, household, objects)
+    for module in (florals, foliage, trees, ornaments, animals, faces, creatures, sea, fruits, household, objects)
     for family in module.FAMILIES
 }
 _OVERSAMPLING = 3
@@ -122,9 +123,5 @@ def sprite(motif: Motif, inks: Colours, size: float, turn: float = 0.0, flip: bo
     fine_labels.putpalette(table.tobytes(), "RGBA")
     coloured = fine_labels.convert("RGBA").reduce(_OVERSAMPLING)
     box = coloured.getbbox(alpha_only=True)
-    if box is None:
-        raise AssertionError(f"{motif.name} prints nothing")
+    assert box is not None, f"{motif.name} prints nothing"
     return np.asarray(coloured.crop(box))
-
-
-__all__ = ["FAMILIES", "Motif", "Role", "catalogue", "sprite"]

@@ -61,7 +61,7 @@ def frames(kind: Repeat, h: int, w: int, rows: range, columns: range) -> Iterato
             if kind == "mirror":
                 yield Frame(column * w, row * h, column % 2 == 1, row % 2 == 1)
             else:
-                drop = column % 2 * (h // 4) if kind == "half-drop" else 0
+                drop = column % 2 * (h // 2) if kind == "half-drop" else 0
                 shift = row % 2 * (w // 2) if kind == "brick" else 0
                 yield Frame(column * w - shift, row * h - drop)
 

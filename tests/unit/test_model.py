@@ -19,6 +19,7 @@ from retrieval_core.model import (
     backbone_settings,
     check_image_size,
     empty_backbone,
+    identity_head,
     new_head,
     normalise,
     random_backbone,
@@ -168,6 +169,25 @@ def test_new_head_follows_from_its_seed_and_touches_no_global_state():
     assert all(torch.equal(a, b) for a, b in zip(head.parameters(), again.parameters(), strict=True))
     assert not torch.equal(head[0].weight, new_head(100, 7, 6)[0].weight)
     assert [tuple(p.shape) for p in head.parameters()] == [(100, 100), (100,), (7, 100), (7,)]
+
+
+@pytest.mark.parametrize("out_dim", [16, 24])
+def test_identity_head_keeps_every_cosine_and_follows_from_its_seed(out_dim):
+    features = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    head = identity_head(16, out_dim, 5)
+    assert torch.equal(before, torch.get_rng_state())
+    unit, out = (torch.nn.functional.normalize(x, dim=1) for x in (features, head(features)))
+    torch.testing.assert_close(out @ out.T, unit @ unit.T, atol=1e-5, rtol=0)
+    assert torch.equal(head[2].weight, identity_head(16, out_dim, 5)[2].weight)
+    assert not torch.equal(head[2].weight, identity_head(16, out_dim, 6)[2].weight)
+
+
+def test_identity_head_to_fewer_dimensions_is_an_orthogonal_projection():
+    features = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
+    projection = identity_head(16, 6, 5)(torch.eye(16)).T
+    torch.testing.assert_close(projection @ projection.T, torch.eye(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(identity_head(16, 6, 5)(features), features @ projection.T, atol=1e-5, rtol=0)
 
 
 def test_new_head_has_the_distribution_of_a_new_linear_layer():

@@ -209,6 +209,12 @@ def test_scores_of_either_sign_and_orthogonal_vectors() -> None:
     assert not np.signbit(found.scores[0, :4]).any()
 
 
+def test_a_negative_score_too_small_for_float32_is_plain_zero() -> None:
+    query, vector, zero = torch.tensor([[-2.6e-23]]), torch.tensor([[2.6e-23]]), torch.zeros(1, dtype=torch.int64)
+    assert not exact.exact_scores(query, zero, vector, zero).signbit().any()
+    assert not exact.exact_score_matrix(query, vector).signbit().any()
+
+
 @pytest.mark.parametrize(("fabrics", "queries"), [(0, 3), (4, 0), (0, 0)])
 def test_nothing_to_search_or_to_search_for(fabrics: int, queries: int) -> None:
     found = block_topk(np.ones((queries, 2), np.float32), np.ones((fabrics, 1, 2), np.float32), 5)

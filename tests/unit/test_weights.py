@@ -27,7 +27,7 @@ from tiny_weights import (
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
 from retrieval_core.encoders import ModelEncoder
-from retrieval_core.model import new_head, normalise
+from retrieval_core.model import identity_head, new_head, normalise
 from retrieval_core.weights import (
     WeightsError,
     holds_head,
@@ -143,12 +143,13 @@ def test_the_mask_token_may_be_missing(folder):
 
 
 @pytest.mark.parametrize(("pooling", "width"), [("cls", 32), ("cls_mean", 64)])
-def test_a_new_head_comes_from_the_seed_alone(folder, pooling, width):
+@pytest.mark.parametrize(("head", "make"), [("published", new_head), ("identity", identity_head)])
+def test_a_new_head_comes_from_the_seed_alone(folder, pooling, width, head, make):
     before = torch.get_rng_state()
-    model = load_model(config(folder, pooling=pooling), 11, with_head=True)
+    model = load_model(config(folder, pooling=pooling, head=head), 11, with_head=True)
     assert torch.equal(before, torch.get_rng_state())
     assert (model.head_source, model.pooling, model.embedding_dim) == ("new", pooling, 8)
-    expected = new_head(width, 8, 11).state_dict()
+    expected = make(width, 8, 11).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.projection_head.state_dict().items())
 
 

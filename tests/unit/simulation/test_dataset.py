@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from retrieval_core.config import SimulateConfig
+from retrieval_core.simulation import dataset
+from retrieval_core.simulation.cloth import print_cell
 from retrieval_core.simulation.dataset import draw_fabric, plan_dataset, prepare, simulate, write_lists, write_range
 
 SMALL = SimulateConfig(
@@ -147,12 +149,20 @@ def test_a_fabric_does_not_depend_on_how_many_there_are():
         assert [row[1:] for row in left.boxes] == [row[1:] for row in right.boxes]
 
 
-def test_every_fourth_fabric_is_the_design_before_it_in_other_colours():
+def test_every_fourth_fabric_is_the_design_before_it_in_other_colours(monkeypatch):
     plan = plan_dataset(SMALL.model_copy(update={"photographed": 0.0}), 7)
+    printed = []
+
+    def print_and_note(design, colours, ground):
+        printed.append((design, ground.bit_generator.state))
+        return print_cell(design, colours, ground)
+
+    monkeypatch.setattr(dataset, "print_cell", print_and_note)
     for split in plan.splits:
         assert split.fabrics[3] == split.fabrics[2]
         first, second = draw_fabric(plan, split.first_fabric + 2), draw_fabric(plan, split.first_fabric + 3)
         assert not np.array_equal(first.pixels, second.pixels)
+        assert printed[-2] == printed[-1]
 
 
 def test_photographed_share():
@@ -206,5 +216,6 @@ def test_few_fabrics_show_many_motifs():
 
 def test_motifs_are_shown_equally_often():
     plan = plan_dataset(SMALL.model_copy(update={"test_motifs": 10, "test_fabrics": 200}), 0)
+    assert all(len(set(shown)) == len(shown) for shown in plan.splits[2].fabrics)
     shown = np.bincount([m for i, f in enumerate(plan.splits[2].fabrics) if i % 4 != 3 for m in f], minlength=10)
     assert shown.max() - shown.min() <= 2

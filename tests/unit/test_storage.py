@@ -1,0 +1,228 @@
+"""Files appear whole or not at all, on local disks and other stores alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from uuid import uuid4
+
+import pyarrow as pa
+import pytest
+
+from retrieval_core import storage
+
+KILLED_WRITER = """
+import sys, time
+from retrieval_core import storage
+with storage.atomic_write(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def folder(request, tmp_path):
+    """A folder that does not exist yet, on each kind of store."""
+    if request.param == "memory":
+        return f"memory://{uuid4().hex}/deep/er"
+    prefix = "file://" if request.param == "file" else ""
+    return f"{prefix}{tmp_path}/deep/er"
+
+
+class StopWritingError(Exception):
+    pass
+
+
+def interrupted_write(path):
+    with pytest.raises(StopWritingError), storage.atomic_write(path) as file:
+        file.write(b"part of something longer")
+        raise StopWritingError
+
+
+def test_what_is_written_is_read(folder):
+    path = storage.join(folder, "a b,c.bin")
+    assert not storage.exists(path)
+    storage.write_bytes(path, b"one")
+    storage.write_bytes(path, b"two")
+    assert storage.exists(path)
+    assert storage.read_bytes(path) == b"two"
+    assert storage.list_names(folder) == ["a b,c.bin"]
+    with storage.open_read(path) as file:
+        assert file.read(1) == b"t"
+
+
+def test_names_are_sorted_base_names(folder):
+    assert storage.list_names(folder) == []
+    for name in ("b", "a", "sub/c"):
+        storage.write_bytes(storage.join(folder, name), b"x")
+    assert storage.list_names(folder) == ["a", "b", "sub"]
+
+
+def test_an_interrupted_writer_leaves_nothing(folder):
+    path = storage.join(folder, "file")
+    interrupted_write(path)
+    assert not storage.exists(path)
+    assert storage.list_names(folder) == []
+
+
+def test_an_interrupted_writer_leaves_the_old_content(folder):
+    path = storage.join(folder, "file")
+    storage.write_bytes(path, b"old")
+    interrupted_write(path)
+    assert storage.read_bytes(path) == b"old"
+    assert storage.list_names(folder) == ["file"]
+
+
+def test_readers_see_the_old_content_until_the_new_is_whole(folder):
+    path = storage.join(folder, "file")
+    storage.write_bytes(path, b"old")
+    with storage.atomic_write(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert storage.read_bytes(path) == b"old"
+    assert storage.read_bytes(path) == b"new"
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_killed_writer_leaves_no_part(tmp_path, old):
+    target = tmp_path / "out" / "results.json"
+    if old is not None:
+        storage.write_bytes(str(target), old)
+    writer = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(target)], stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == b"written\n"
+    writer.send_signal(signal.SIGKILL)
+    assert writer.wait(30) == -signal.SIGKILL
+    writer.stdout.close()
+    assert (target.read_bytes() if target.exists() else None) == old
+    left = [name for name in storage.list_names(str(target.parent)) if name != target.name]
+    assert left, "the writer was killed in the middle"
+    assert all(name.startswith(".") and name.endswith(".tmp") for name in left)
+    storage.write_bytes(str(target), b"whole")
+    assert target.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_permissions_are_those_of_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        storage.write_bytes(str(tmp_path / "file"), b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def test_a_long_name_can_be_written(tmp_path):
+    name = "n" * 250
+    storage.write_bytes(str(tmp_path / name), b"x")
+    assert storage.list_names(str(tmp_path)) == [name]
+
+
+def test_a_stamp_tells_changed_content(folder):
+    path = storage.join(folder, "image.png")
+    with pytest.raises(FileNotFoundError):
+        storage.stamp(path)
+    storage.write_bytes(path, b"one")
+    first = storage.stamp(path)
+    assert storage.stamp(path) == first
+    storage.write_bytes(path, b"two")
+    second = storage.stamp(path)
+    storage.write_bytes(path, b"three")
+    assert len({first, second, storage.stamp(path)}) == 3
+
+
+def test_a_stamp_of_an_object_store_prefers_its_etag(monkeypatch):
+    class Bucket:
+        def info(self, key):
+            return {"size": 5, "ETag": '"abc"', "LastModified": "today", "name": key}
+
+    monkeypatch.setattr("fsspec.url_to_fs", lambda path: (Bucket(), path))
+    assert storage.stamp("s3://bucket/a.png") == '5:"abc"'
+
+
+def test_json_round_trip(folder):
+    path = storage.join(folder, "value.json")
+    value = {"z": ["ünicode", 0.1, None, True], "a": {"b": 1}}
+    storage.write_json(path, value)
+    assert storage.read_json(path) == value
+    assert list(storage.read_json(path)) == ["z", "a"]
+    assert "ünicode".encode() in storage.read_bytes(path)
+
+
+def test_json_that_is_none_is_named(folder):
+    path = storage.join(folder, "value.json")
+    for content in (b"", b"{", b"\xff\xfe"):
+        storage.write_bytes(path, content)
+        with pytest.raises(ValueError, match=r"value\.json: not valid JSON .*delete it"):
+            storage.read_json(path)
+    with pytest.raises(FileNotFoundError):
+        storage.read_json(storage.join(folder, "absent.json"))
+
+
+def test_json_holds_no_numbers_that_json_lacks(folder):
+    path = storage.join(folder, "value.json")
+    storage.write_json(path, [1])
+    with pytest.raises(ValueError, match="JSON"):
+        storage.write_json(path, [math.nan])
+    assert storage.read_json(path) == [1]
+
+
+def test_tables_round_trip_with_their_metadata(folder):
+    path = storage.join(folder, "table.parquet")
+    table = pa.table({"a": list(range(10)), "b": list("abcdefghij")}).replace_schema_metadata({"k": "v"})
+    storage.write_table(path, table, row_group_size=4)
+    assert storage.row_count(path) == 10
+    assert storage.read_table(path).equals(table, check_metadata=True)
+    assert storage.read_table(path, columns=["b"]).column_names == ["b"]
+
+
+def test_copy_and_remove(folder):
+    source, target = storage.join(folder, "source"), storage.join(folder, "sub", "target")
+    storage.write_bytes(source, bytes(range(256)) * 10_000)
+    storage.copy(source, target)
+    assert storage.read_bytes(target) == storage.read_bytes(source)
+    storage.remove(storage.join(folder, "sub"))
+    assert not storage.exists(target)
+    storage.remove(source)
+    storage.remove(source)
+    assert storage.list_names(folder) == []
+
+
+def test_removing_a_link_to_a_folder_leaves_the_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    storage.remove(str(tmp_path / "link"))
+    assert storage.list_names(str(tmp_path)) == ["mine"]
+    assert (tmp_path / "mine" / "file").exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (("data", "a", "b.png"), "data/a/b.png"),
+        (("./data/../x", "b.png"), "./data/../x/b.png"),
+        (("/data/", "b.png"), "/data/b.png"),
+        (("", "b.png"), "b.png"),
+        (("s3://bucket/", "a", "b.png"), "s3://bucket/a/b.png"),
+        (("s3://bucket", "a"), "s3://bucket/a"),
+    ],
+)
+def test_join_keeps_the_spelling(parts, joined):
+    assert storage.join(*parts) == joined
+
+
+def test_absolute_leaves_urls_and_links_alone(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute("link/x") == f"{tmp_path}/link/x"
+    assert storage.absolute("s3://bucket/x") == "s3://bucket/x"
+
+
+def test_an_unknown_kind_of_url_is_named():
+    with pytest.raises(ValueError, match=r"^nowhere://x: this kind of URL cannot be opened here"):
+        storage.exists("nowhere://x")
