@@ -11,6 +11,16 @@ import ray
 
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
+ENVIRONMENT = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # One footer actor instead of 32: a shard is read by one task anyway, and each actor costs a process.
+    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in training workers
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else each worker would resolve the environment again
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Settings of Ray that a user may override; read when Ray's libraries start, in workers too."""
 
 
 class Resources(NamedTuple):
@@ -27,26 +37,29 @@ def in_submitted_job() -> bool:
 
 def connect() -> Resources:
     """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, else start Ray on this machine alone."""
-    # Read by Ray when its data module is imported, in workers too. One footer actor instead of 32: a shard is read by
-    # one task anyway, and each actor costs a process.
-    quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1"}
-    for key, value in {**quiet, "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}.items():
+    for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
-        remote = "RAY_ADDRESS" in os.environ
-        ray.init(
-            address=None if remote else "local",
-            logging_level=logging.ERROR,
-            **({} if remote else {"include_dashboard": False}),
-        )
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                runtime_env={"worker_process_setup_hook": "ray_jobs.cluster.quieten_worker"},
+            )
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return resources()
+
+
+def quieten_worker() -> None:
+    """Silence the one logger that repeats every few seconds that there is no dashboard to ask."""
+    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
 
 
 def resources() -> Resources:

@@ -113,7 +113,7 @@ class TrainConfig(Section):
     margin: float = Field(0.2, ge=0, description="Triplets: margin between positive and negative cosine.")
     trainable_blocks: int = Field(2, ge=0, description="Last transformer blocks that are trained.")
     learning_rate: float = Field(1e-4, gt=0, description="Of the backbone's trained blocks.")
-    head_learning_rate: float = Field(1e-3, gt=0, description="Of the projection head.")
+    head_learning_rate: float = Field(2e-4, gt=0, description="Of the projection head.")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled weight decay.")
     schedule: Literal["warmup_cosine", "published_cosine"] = Field(
         "warmup_cosine", description="Per step: warm-up, then cosine to min; or the published one, per epoch."
@@ -123,7 +123,7 @@ class TrainConfig(Section):
     min_learning_rate: float = Field(1e-7, ge=0, description="Both schedules: the lowest rate of either group.")
     clip_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm; null for never.")
     augmentation: Literal["none", "published", "print"] = Field(
-        "print", description="none; flip and weak jitter as published; or what printing and cutting do to a motif."
+        "published", description="none; flip and weak jitter as published; or what printing and cutting do to a motif."
     )
     crop_start: float = Field(1.0, gt=0, le=1, description="Side of the fabric crop at the first step, as a share.")
     crop_end: float = Field(1.0, gt=0, le=1, description="The same at the last step; 1 is the whole fabric.")

@@ -1,7 +1,7 @@
 """A simulated data set in the published layout, drawn item by item: the same bytes in any order of the items.
 
-A parallel run plans with ``plan_dataset``, claims the folder with ``prepare``, calls ``write_range`` on any ranges in
-any processes, and ends with ``write_lists``; ``simulate`` is the same in one process.
+A parallel run asks ``is_complete``, plans with ``plan_dataset``, calls ``write_range`` on any ranges in any processes,
+and ends with ``write_lists``; ``simulate`` is the same in one process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 from retrieval_core import storage
 from retrieval_core.config import SimulateConfig
 from retrieval_core.simulation.cloth import cut, draw_design, motif_boxes, print_cell
-from retrieval_core.simulation.listing import BoxRow, prepare, write_lists
+from retrieval_core.simulation.listing import BoxRow, claim, holds, write_lists
 from retrieval_core.simulation.motifs import sprite
 from retrieval_core.simulation.photograph import photograph
 from retrieval_core.simulation.plan import (
@@ -95,6 +95,7 @@ def write_range(plan: DatasetPlan, folder: str, start: int, stop: int) -> list[B
     Raises:
         OSError: if a file cannot be written.
     """
+    claim(plan, folder)
     rows: list[BoxRow] = []
     for item in range(start, min(stop, plan.items)):
         drawn = draw_fabric(plan, item) if item < plan.fabrics else draw_query(plan, item - plan.fabrics)
@@ -104,23 +105,28 @@ def write_range(plan: DatasetPlan, folder: str, start: int, stop: int) -> list[B
     return rows
 
 
+def is_complete(folder: str, config: SimulateConfig, seed: int) -> bool:
+    """Whether a folder has this whole data set already; False also where an interrupted run can be gone on with.
+
+    Raises:
+        ValueError: if the plan is impossible or the folder holds something else, naming it and the remedy.
+    """
+    return holds(plan_dataset(config, seed), folder)
+
+
 def simulate(config: SimulateConfig, seed: int, folder: str) -> Summary:
     """Draw a whole data set in this process; nothing to do when it is there already.
 
     Raises:
-        ValueError: if the plan is impossible or the folder holds something else.
+        ValueError: as ``is_complete``.
         OSError: if a file cannot be written.
     """
     plan = plan_dataset(config, seed)
-    complete = prepare(plan, folder)
+    complete = holds(plan, folder)
     if not complete:
         write_lists(plan, folder, write_range(plan, folder, 0, plan.items))
-    return summarise(plan, folder, drawn=not complete)
-
-
-def summarise(plan: DatasetPlan, folder: str, drawn: bool) -> Summary:
-    """What a finished folder holds."""
-    return Summary(folder, sum(len(split.motifs) for split in plan.splits), plan.fabrics, plan.queries, drawn)
+    motifs = sum(len(split.motifs) for split in plan.splits)
+    return Summary(folder, motifs, plan.fabrics, plan.queries, drawn=not complete)
 
 
 __all__ = [
@@ -130,10 +136,9 @@ __all__ = [
     "Summary",
     "draw_fabric",
     "draw_query",
+    "is_complete",
     "plan_dataset",
-    "prepare",
     "simulate",
-    "summarise",
     "write_lists",
     "write_range",
 ]

@@ -36,23 +36,22 @@ class BoxRow(NamedTuple):
     y1: int
 
 
-def prepare(plan: DatasetPlan, folder: str) -> bool:
-    """Claim a folder for a plan; True when it holds the finished data set already.
+def holds(plan: DatasetPlan, folder: str) -> bool:
+    """Whether a folder has the whole data set of a plan; writes nothing.
 
-    A folder that an interrupted run with the same parameters has begun may be gone on with.
+    False for a new or empty folder, and for one that an interrupted run with the same parameters has begun. O(items).
 
     Raises:
         ValueError: if it holds anything else, naming it and the remedy.
     """
     names = [name for name in storage.list_names(folder) if not (name.startswith(".") and name.endswith(".tmp"))]
     mark = next((name for name in (RECORD, STARTED) if name in names), None)
-    if mark is None and names:
-        raise ValueError(
-            f"{folder}: not empty and not a simulated data set (holds {', '.join(names[:3])}); "
-            "name a new folder with simulate.output"
-        )
     if mark is None:
-        storage.write_json(storage.join(folder, STARTED), _record(plan))
+        if names:
+            raise ValueError(
+                f"{folder}: not empty and not a simulated data set (holds {', '.join(names[:3])}); "
+                "name a new folder with simulate.output"
+            )
         return False
     found = storage.read_json(storage.join(folder, mark))
     if found != _record(plan):
@@ -61,6 +60,12 @@ def prepare(plan: DatasetPlan, folder: str) -> bool:
             f"name a new folder with simulate.output, or delete {folder} to have it drawn again"
         )
     return mark == RECORD and _is_complete(plan, folder)
+
+
+def claim(plan: DatasetPlan, folder: str) -> None:
+    """Leave word of what is being drawn here, so that an interrupted run can be gone on with."""
+    if not any(storage.exists(storage.join(folder, mark)) for mark in (RECORD, STARTED)):
+        storage.write_json(storage.join(folder, STARTED), _record(plan))
 
 
 def write_lists(plan: DatasetPlan, folder: str, boxes: Iterable[BoxRow]) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from retrieval_core.config import SimulateConfig
 from retrieval_core.simulation import dataset
 from retrieval_core.simulation.cloth import print_cell
-from retrieval_core.simulation.dataset import draw_fabric, plan_dataset, prepare, simulate, write_lists, write_range
+from retrieval_core.simulation.dataset import draw_fabric, is_complete, plan_dataset, simulate, write_lists, write_range
 
 SMALL = SimulateConfig(
     train_motifs=6,
@@ -126,12 +126,14 @@ def test_boxes_lie_in_their_images_in_order(folder):
 
 def test_same_seed_same_bytes_in_any_order_of_ranges(folder, tmp_path):
     plan = plan_dataset(SMALL, 7)
-    assert not prepare(plan, str(tmp_path))
+    assert not is_complete(str(tmp_path), SMALL, 7)
+    assert contents(tmp_path) == {}  # asking writes nothing
     boxes = []
     for start in reversed(range(0, plan.items, 7)):
         boxes += write_range(plan, str(tmp_path), start, start + 7)
     write_lists(plan, str(tmp_path), boxes)
     assert contents(tmp_path) == contents(folder)
+    assert is_complete(str(tmp_path), SMALL, 7)
 
 
 def test_another_seed_gives_other_pictures(folder, tmp_path):
@@ -180,8 +182,10 @@ def test_finished_folder_is_left_alone(folder):
 
 def test_interrupted_or_damaged_folder_is_gone_on_with(folder, tmp_path):
     plan = plan_dataset(SMALL, 7)
-    prepare(plan, str(tmp_path))
     write_range(plan, str(tmp_path), 0, 5)
+    assert not is_complete(str(tmp_path), SMALL, 7)
+    with pytest.raises(ValueError, match="seed 7 instead of 8"):
+        is_complete(str(tmp_path), SMALL, 8)
     assert simulate(SMALL, 7, str(tmp_path)).drawn
     (tmp_path / "element img" / next(iter((tmp_path / "element img").iterdir())).name).unlink()
     assert simulate(SMALL, 7, str(tmp_path)).drawn

@@ -1,0 +1,61 @@
+# Python 3.11 or newer, pip and make are all that is needed; everything is installed into .venv.
+# make PYTHON=python3.12 ...  chooses another Python; make test ARGS="-k similarity"  hands options to pytest.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+DEMO := ray_jobs/configs/demo.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## simulate a small catalogue, fine-tune, embed, retrieve, evaluate; ends with a report
+	env -u RAY_ADDRESS $(PY) -m ray_jobs simulate --config $(DEMO)
+	env -u RAY_ADDRESS $(PY) -m ray_jobs run --config $(DEMO)
+	@printf '\nThe report is Output/demo/report.html; a browser opens it:\n  file://%s/Output/demo/report.html\n' "$(CURDIR)"
+
+test: $(VENV)/.installed-test ## run the default tests
+	$(PY) -m pytest -m "not cluster and not gpu" $(ARGS)
+
+test-slow: $(VENV)/.installed-test ## run the tests that start a Ray cluster of several nodes, or need a GPU
+	$(PY) -m pytest -m "cluster or gpu" $(ARGS)
+
+lint: $(VENV)/.installed-dev ## check style, formatting and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+docs: $(VENV)/.installed ## write docs/configuration.md anew from the typed configuration
+	$(PY) docs/generate.py
+
+bench: $(VENV)/.installed ## run every benchmark; results go to benchmarks/results/
+	@for script in benchmarks/*.py; do echo "$$script"; $(PY) "$$script" || exit 1; done
+
+clean: ## remove caches and build products; .venv, data and Output stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A stamp says that .venv holds what pyproject.toml asks for; it is made again when that file changes.
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo 'not there')."; \
+	  echo "Name another one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; } >&2
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(PY)
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(PY)
+	$(PIP) install -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(PY)
+	$(PIP) install -e '.[dev]'
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@

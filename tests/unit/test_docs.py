@@ -1,0 +1,120 @@
+"""What the documents say is so: links lead somewhere, commands parse, keys exist, the generated page is up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ray_jobs.__main__ import build_parser
+from retrieval_core.config import Config, load_config, valid_keys
+
+ROOT = Path(__file__).parents[2]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+TOKEN = re.compile(r"`([^`\n]+)`")
+
+
+def documents() -> list[Path]:
+    """The project's own pages: not those of a virtual environment, nor what runs have written."""
+    folders = [ROOT, *(ROOT / name for name in ("docs", "benchmarks", "Output"))]
+    pages = [page for folder in folders for page in folder.glob("*.md")]
+    return sorted(
+        [*pages, *(ROOT / "Weight_Path").glob("*.md"), *(ROOT / "Weight_Path/dinov2-motif-tiny").glob("*.md")]
+    )
+
+
+DOCUMENTS = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in documents()]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, made as code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    broken = []
+    for link in LINK.findall(page.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Words after the program's name, of every example of our command line and of make."""
+    blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", page.read_text(), re.M)
+    text = "\n".join(blocks).replace("\\\n", " ")
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        for start in (["fabric-retrieval"], ["python", "-m", "ray_jobs"], ["make"]):
+            for place in range(len(words)):
+                if words[place : place + len(start)] == start:
+                    yield [start[-1], *words[place + len(start) :]]
+
+
+def documentation_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_configuration_page_is_up_to_date() -> None:
+    script = documentation_script()
+    assert (ROOT / "docs" / "configuration.md").read_text() == script.configuration_page(), "run `make docs`"
+
+
+def test_configuration_page_has_every_key() -> None:
+    page: str = documentation_script().configuration_page()
+    assert [key for key in valid_keys() if page.count(f"\n| `{key}` |") != 1] == []
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A heading, here\n[a](#a-heading-here) [b](#elsewhere) [c](page.md) [d](none.md) [e](https://x)\n"
+    )
+    assert broken_links(page) == ["#elsewhere", "none.md"]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_commands_are_as_documented(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for program, *words in commands(page):
+        if program == "make":
+            assert {word for word in words if "=" not in word} <= targets, words
+        elif words != ["..."]:
+            options = build_parser().parse_args(words)
+            load_config(options.config, options.overrides)
+
+
+def test_commands_are_found() -> None:
+    found = list(commands(ROOT / "README.md"))
+    assert ["make", "demo"] in found
+    assert {words[1] for words in found if words[0] != "make"} >= {"run", "check", "search"}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS)
+def test_keys_that_are_named_exist(page: Path) -> None:
+    for text in TOKEN.findall(page.read_text()):
+        for word in text.replace("--set ", "").split():
+            section, dot, key = word.partition("=")[0].partition(".")
+            if dot and section in Config.model_fields and re.fullmatch("[a-z_]+", key):
+                known = f"{section}.{key}" in valid_keys() or key in {"py", "json", "html"}
+                assert known, f"{page.name} names {word}, which is no key of the configuration"

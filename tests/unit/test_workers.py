@@ -1,0 +1,141 @@
+"""Training shared by two processes: the loss, gradients and weights of one process with the same global batch."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tiny_split import make_config, make_model, make_split
+from torch.nn.parallel import DistributedDataParallel
+
+from retrieval_core.losses import gather_rows, info_nce, triplet_loss
+from retrieval_core.model import set_trainable
+from retrieval_core.sampling import worker_sizes
+from retrieval_core.training import Trainer, Worker
+from retrieval_core.training_data import TrainingData
+
+BATCHES = (4, 5)  # shared by two as 2 + 2 and 3 + 2
+LOSSES = {"triplet": 3, "info_nce": 2}  # images a query
+CASES = [(loss, batch) for loss in LOSSES for batch in BATCHES]
+HOLDS = torch.eye(5, dtype=torch.bool) | (torch.arange(25).reshape(5, 5) % 7 == 2)
+
+
+def loss_of(name, parts):
+    if name == "triplet":
+        return triplet_loss(*parts, 0.5)
+    return info_nce(*parts, HOLDS[: len(parts[0]), : len(parts[0])], 0.1)
+
+
+def pixels_of(name, batch):
+    """(images a query, batch, 3, 28, 28)."""
+    return torch.randn(LOSSES[name], batch, 3, 28, 28, generator=torch.Generator().manual_seed(batch))
+
+
+def gradients(model):
+    """All of them in one vector."""
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def gradients_of(name, batch, rank, count):
+    """(loss, gradients) of one worker's share of a random global batch."""
+    model = make_model()
+    set_trainable(model, 1)
+    network = DistributedDataParallel(model) if count > 1 else model
+    sizes = worker_sizes(batch, count)
+    start = sum(sizes[:rank])
+    mine = pixels_of(name, batch)[:, start : start + sizes[rank]].flatten(0, 1)
+    parts = torch.split(network(mine), sizes[rank])
+    loss = loss_of(name, [gather_rows(part, sizes, rank) for part in parts])
+    loss.backward()
+    return loss.item(), gradients(model)
+
+
+def train(folder, name, batch, rank, count):
+    """(losses, gradients of the last step, trained weights) of a whole small training."""
+    config = make_config(
+        f"train.loss={name}", f"train.batch_size={batch}", "train.trainable_blocks=1", "train.margin=0.5"
+    )
+    data = TrainingData(config, make_split(folder, queries=batch + 4), workers=count)
+    wrap = DistributedDataParallel if count > 1 else lambda model: model
+    trainer = Trainer(config, make_model(), data, Worker(rank, count, wrap=wrap))
+    losses = [trainer.step(part) for part in data.batches(0, rank)]
+    assert len(losses) == data.schedule.total
+    weights = torch.cat([parameter.detach().flatten() for parameter in trainer.trained.values()])
+    return losses, gradients(trainer.model), weights
+
+
+def share_of_the_work(rank, port, folder):
+    """What one of two workers does, as ray_jobs/train.py sets it up on CPUs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        found = {case: gradients_of(*case, rank, 2) for case in CASES}
+        trained = {case: train(Path(folder) / f"img-{rank}", *case, rank, 2) for case in CASES}
+        # Rows of different kinds and lengths come in rank order.
+        ids = gather_rows(torch.arange(3 - rank) + 10 * rank, [3, 2], rank).tolist()
+    finally:
+        dist.destroy_process_group()
+        torch.set_num_threads(threads)
+    return found, trained, ids
+
+
+def second_worker(_, port, folder):
+    torch.save(share_of_the_work(1, port, folder), f"{folder}/1.pt")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """Results of both ranks; the first is this process, since a process takes seconds to import torch."""
+    folder, port = tmp_path_factory.mktemp("workers"), free_port()
+    other = mp.spawn(second_worker, (port, str(folder)), nprocs=1, join=False)
+    mine = share_of_the_work(0, port, str(folder))
+    assert other.join()
+    return mine, torch.load(folder / "1.pt")
+
+
+def same(found, expected):
+    return float((found - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "batch"), CASES)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_gradients_are_those_of_one_worker(workers, name, batch, rank):
+    loss, expected = gradients_of(name, batch, 0, 1)
+    value, found = workers[rank][0][name, batch]
+    assert loss > 0.1
+    assert value == pytest.approx(loss, rel=1e-5)
+    assert same(found, expected)
+    assert not same(found * 1.001, expected)
+
+
+@pytest.mark.parametrize(("name", "batch"), CASES)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_training_is_that_of_one_worker(workers, tmp_path, name, batch, rank):
+    losses, _, weights = train(tmp_path, name, batch, 0, 1)
+    found_losses, _, found = workers[rank][1][name, batch]
+    assert len(found_losses) == 4
+    assert found_losses == pytest.approx(losses, rel=1e-4)
+    assert float((found - weights).norm() / weights.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_workers_have_the_same_model(workers, case):
+    (_, first, _), (_, second, _) = workers
+    assert first[case][0] == second[case][0]
+    assert torch.equal(first[case][1], second[case][1])
+    assert torch.equal(first[case][2], second[case][2])
+
+
+def test_rows_come_in_rank_order(workers):
+    assert [ids for _, _, ids in workers] == [[0, 1, 2, 10, 11]] * 2
