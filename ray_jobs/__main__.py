@@ -6,8 +6,9 @@ import argparse
 import difflib
 import logging
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from retrieval_core.config import Config, ConfigError, load_config
@@ -37,12 +38,22 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints name the nearest valid word."""
 
     def error(self, message: str) -> NoReturn:
-        known = [*COMMANDS, *(option for action in self._actions for option in action.option_strings)]
-        wrong = next((word for word in sys.argv[1:] if word not in known and f"{word}" in message), "")
-        close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.4) if wrong else []
+        # An unknown option of a command is reported by the parser of the commands, which has none of them.
+        known = [*COMMANDS, *_options(self)]
+        wrong = re.search(r"(?:unrecognized arguments: |invalid choice: ')([^\s']+)", message)
+        close = difflib.get_close_matches(wrong[1], known, n=1, cutoff=0.4) if wrong else []
         hint = f"; did you mean {close[0]}?" if close else ""
         print(f"fabric-retrieval: {message}{hint} (see fabric-retrieval --help)", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Options of a parser and of its commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _options(command)
 
 
 def build_parser() -> argparse.ArgumentParser:

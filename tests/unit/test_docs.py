@@ -17,6 +17,8 @@ from retrieval_core.config import Config, load_config, valid_keys
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 TOKEN = re.compile(r"`([^`\n]+)`")
+EXAMPLE = re.compile(r"\s+(?:[A-Z_]+=\S+ )?(?:fabric-retrieval|make|ray job submit|python -m ray_jobs) ")
+SUFFIXES = {"py", "json", "html", "yaml", "safetensors"}
 
 
 def documents() -> list[Path]:
@@ -53,7 +55,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     """Words after the program's name, of every example of our command line and of make."""
     blocks = re.findall(r"(?:^(?: {4}.*)?\n)+", page.read_text(), re.M)
     text = "\n".join(blocks).replace("\\\n", " ")
-    for line in text.splitlines():
+    for line in filter(EXAMPLE.match, text.splitlines()):
         words = shlex.split(line, comments=True)
         for start in (["fabric-retrieval"], ["python", "-m", "ray_jobs"], ["make"]):
             for place in range(len(words)):
@@ -116,5 +118,5 @@ def test_keys_that_are_named_exist(page: Path) -> None:
         for word in text.replace("--set ", "").split():
             section, dot, key = word.partition("=")[0].partition(".")
             if dot and section in Config.model_fields and re.fullmatch("[a-z_]+", key):
-                known = f"{section}.{key}" in valid_keys() or key in {"py", "json", "html"}
+                known = f"{section}.{key}" in valid_keys() or key in SUFFIXES
                 assert known, f"{page.name} names {word}, which is no key of the configuration"

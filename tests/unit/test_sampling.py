@@ -108,15 +108,18 @@ def test_draws_differ_by_seed_epoch_position_and_attempt():
 
 
 def test_no_two_samples_share_a_stream():
+    def seed_of(rng):
+        return tuple(rng.bit_generator.seed_seq.generate_state(4).tolist())
+
     sampler = PairSampler(MANY, 0)
-    streams = Counter(
-        tuple(stream(sampler.draw(epoch, position, 0, attempt).rng))
+    rngs = [
+        sampler.draw(epoch, position, 0, attempt).rng
         for epoch in range(4)
         for position in range(6)
         for attempt in range(3)
-    )
-    streams[tuple(stream(np.random.default_rng([0, 0])))] += 1  # that of the epoch's order
-    assert set(streams.values()) == {1}
+    ]
+    orders = [np.random.default_rng([0, epoch]) for epoch in range(4)]
+    assert len({seed_of(rng) for rng in (*rngs, *orders)}) == len(rngs) + len(orders)
 
 
 def test_epochs_and_seeds_have_their_own_order():

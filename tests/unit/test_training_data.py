@@ -1,4 +1,4 @@
-"""Training images: what a batch holds, that no draw depends on threads, workers or a restart, and what is unreadable."""
+"""Training images: what a batch holds, that threads, workers and restarts change nothing, what is unreadable."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ def test_crops_hold_the_motif_and_widen(tmp_path):
         x0, y0 = 20 * number, 70 - 20 * number
         pixels[y0 : y0 + 16, x0 : x0 + 16] = 255
         Image.fromarray(pixels).save(fabric.location)
-        for category in fabric.categories:
-            rows.append(f"{fabric.path},{category},{x0},{y0},{x0 + 16},{y0 + 16}")
+        box = f"{x0},{y0},{x0 + 16},{y0 + 16}"
+        rows += [f"{fabric.path},{category},{box}" for category in fabric.categories]
     (tmp_path / "motif_boxes.csv").write_text("\n".join(rows) + "\n")
     fabrics = [fabric._replace(path=f"{tmp_path}/{fabric.path}") for fabric in split.fabrics]
     found = batches(

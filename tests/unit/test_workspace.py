@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -141,6 +142,14 @@ def test_a_stage_that_was_never_done_has_no_record(space):
 # ---- the lease
 
 
+def wait_until(condition):
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("did not happen")
+
+
 @pytest.fixture
 def lease_file(tmp_path):
     return str(tmp_path / "work" / "lease.json")
@@ -164,22 +173,21 @@ def test_a_lease_is_there_while_it_is_held(lease_file):
 
 
 def test_the_lease_of_a_living_process_is_refused_until_it_is_dead(lease_file):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, lease_file], stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        before = storage.read_bytes(lease_file)
-        with pytest.raises(RunError, match=rf"process {holder.pid} on .* is running in this folder since .* run\.name"):
-            Lease(lease_file).__enter__()
-        assert storage.read_bytes(lease_file) == before
-    finally:
-        holder.kill()
+    with subprocess.Popen([sys.executable, "-c", HOLDER, lease_file], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout.readline() == b"held\n"
+            before = storage.read_bytes(lease_file)
+            with pytest.raises(
+                RunError, match=rf"process {holder.pid} on .* is running in this folder since .* run\.n"
+            ):
+                Lease(lease_file).__enter__()
+            assert storage.read_bytes(lease_file) == before
+        finally:
+            holder.kill()
         # Before it is waited for: a zombie holds nothing.
-        while workspace._process_start(holder.pid) is not None:
-            time.sleep(0.01)
+        wait_until(lambda: "Z (zombie)" in Path(f"/proc/{holder.pid}/status").read_text())
         with Lease(lease_file):
             assert storage.read_json(lease_file)["pid"] == os.getpid()
-        holder.wait(30)
-        holder.stdout.close()
 
 
 def test_the_lease_of_a_process_whose_number_was_given_away_is_taken_over(lease_file):
@@ -213,14 +221,6 @@ def test_of_two_that_start_at_once_the_later_holds(lease_file, monkeypatch):
     with pytest.raises(RunError, match="at the same moment"):
         Lease(lease_file).__enter__()
     assert storage.read_json(lease_file)["token"] == "later"
-
-
-def wait_until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("did not happen")
 
 
 def test_a_lease_is_renewed_while_it_is_held(lease_file, monkeypatch):

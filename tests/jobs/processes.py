@@ -1,0 +1,119 @@
+"""The program as processes of its own: started, watched and killed with everything that it started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+PROJECT = Path(__file__).parents[2]
+MARK = "FABRIC_RETRIEVAL_TEST"
+PATIENCE_SECONDS = 300.0
+
+
+class Processes:
+    """Starts commands whose descendants are known by a variable in their environment, and ends all of them.
+
+    Ray's daemons outlive their parents, so a walk down from the first process would miss some after a kill. Each
+    instance has its own folder for Ray's sessions.
+    """
+
+    def __init__(self, log: Path, **environment: str) -> None:
+        self.mark = f"{MARK}={uuid.uuid4().hex}"
+        self.log = log
+        self.started: list[subprocess.Popen[bytes]] = []
+        # Not pytest's own folder: the path of a socket has at most 107 characters.
+        self.temporary = Path(tempfile.mkdtemp(prefix="ray-"))
+        (self.temporary / "ray").mkdir()
+        inherited = {key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", "RAY_TMPDIR"}}
+        name, _, value = self.mark.partition("=")
+        self.environment = {**inherited, "RAY_TMPDIR": str(self.temporary), name: value, **environment}
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.kill()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        if error is not None and self.log.exists():
+            print(self.log.read_text(errors="replace")[-4000:])
+
+    def start(self, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
+        """Start a command that writes into the log."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env={**self.environment, **environment},
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        return process
+
+    def start_program(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """``python -m ray_jobs ...``"""
+        return self.start([sys.executable, "-m", "ray_jobs", *arguments])
+
+    def alive(self) -> dict[int, str]:
+        """Command lines of all processes that descend from what was started here."""
+        mark = b"\0" + self.mark.encode() + b"\0"
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                if mark in b"\0" + (folder / "environ").read_bytes() + b"\0" and int(folder.name) != os.getpid():
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:  # ended meanwhile, or another user's
+                continue
+        return {pid: line for pid, line in found.items() if line}
+
+    def kill(self) -> list[str]:
+        """``kill -9`` for all of them, until every one is gone; returns the command lines."""
+        killed: dict[int, str] = {}
+        until = time.monotonic() + 30
+        while (left := self.alive()) or any(map(_ending, killed)):
+            assert time.monotonic() < until, left
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            killed |= left
+            time.sleep(0.02)
+        for process in self.started:
+            process.wait()
+        return list(killed.values())
+
+
+def _ending(pid: int) -> bool:
+    """True until a killed process has ended: at first it only loses its memory, and with it its command line."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Return as soon as the condition holds; fail if the process ends first, or never gets there."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert process.poll() is None, f"ended with {process.returncode} before it could be interrupted"
+        assert time.monotonic() < until, "did not get that far"
+        time.sleep(0.002)
+
+
+def identities(folder: Path, pattern: str = "*.parquet") -> Mapping[str, tuple[int, int]]:
+    """What changes when a file is written again: inode and modification time, by name."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob(pattern)}
