@@ -35,12 +35,17 @@ def in_submitted_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+def is_shared() -> bool:
+    """True when Ray was started by someone else: a cluster, not just this process's own."""
+    return "RAY_ADDRESS" in os.environ
+
+
 def connect() -> Resources:
     """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, else start Ray on this machine alone."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if not ray.is_initialized():
-        if "RAY_ADDRESS" in os.environ:
+        if is_shared():
             ray.init(logging_level=logging.ERROR)
         else:
             ray.init(

@@ -19,6 +19,7 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
+from ray_jobs import cluster
 from ray_jobs.cluster import run_tasks
 from ray_jobs.run import Run
 from retrieval_core import storage
@@ -86,7 +87,8 @@ def _train(run: Run, mark: str) -> dict[str, Any]:
     workers = config.train.num_workers
     gpus = run.resources.gpus
     if workers is None:
-        workers = gpus or 1
+        # On this machine alone and without GPUs a worker process would only cost its start.
+        workers = gpus or int(cluster.is_shared())
     settings = {
         "config": config.model_dump(),
         "mark": mark,

@@ -103,7 +103,9 @@ class TrainConfig(Section):
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Queries per optimiser step, over all workers.")
     num_workers: int | None = Field(
-        None, ge=0, description="Training workers; null is one per GPU, or one. 0 trains in this process."
+        None,
+        ge=0,
+        description="Training workers; 0 trains in this process; null: one per GPU, else 1 on a cluster, 0 alone.",
     )
     checkpoint_every: int = Field(100, ge=1, description="Optimiser steps between checkpoints (and after each epoch).")
     keep_checkpoints: int = Field(2, ge=1, description="Training checkpoints kept, newest first; the best model too.")

@@ -37,7 +37,7 @@ def embedder(values=PLAIN, pooling="cls", head=False, seed=0):
         for name, parameter in backbone.named_parameters():
             if "register" in name:
                 parameter.normal_(generator=torch.Generator().manual_seed(1))
-    width = 32 if pooling == "cls" else 64
+    width = 64 if pooling == "cls_mean" else 32
     return FabricEmbedder(
         backbone, new_head(width, 8, seed) if head else None, pooling, "new" if head else "none"
     ).eval()
