@@ -43,6 +43,11 @@ class Schedule:
             workers: a last, smaller batch with fewer queries than workers is left out.
         """
         self.samples, self.batch, self.workers = samples, config.train.batch_size, workers
+        if self.batch < workers:
+            raise DataError(
+                f"train.batch_size = {self.batch} is fewer than a query for each of train.num_workers = {workers}; "
+                "raise the one or lower the other"
+            )
         self.per_epoch = samples // self.batch + (samples % self.batch >= workers)
         if self.per_epoch == 0:
             raise DataError(f"training: {samples} usable queries are fewer than train.num_workers = {workers}")

@@ -62,6 +62,11 @@ def test_max_steps_ends_within_an_epoch():
     assert schedule(10, "train.epochs=3", "train.max_steps=400").total == 9
 
 
+def test_a_batch_smaller_than_the_workers_is_refused_naming_both_keys():
+    with pytest.raises(DataError, match=r"train\.batch_size = 2 .*train\.num_workers = 3"):
+        schedule(9, "train.batch_size=2", workers=3)
+
+
 def test_fewer_queries_than_workers_are_refused():
     with pytest.raises(DataError, match=r"2 usable queries are fewer than train\.num_workers = 3"):
         schedule(2, workers=3)
