@@ -3,7 +3,8 @@
     plan (tasks) -> shards to do -> decode (CPU tasks, uint8) -> encode + commit (actor pool) -> manifest
 
 A shard passes as one row, so its batches never cross into another shard and one file commits it. What travels between
-processes is uint8 pixels; vectors go from the actor to storage and nowhere else. The driver holds O(shards).
+processes is uint8 pixels; vectors go from the actor to storage and nowhere else. All stores of a run pass through one
+graph, one after the other, so its actors start once. The driver holds O(shards).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -22,22 +24,16 @@ import ray
 
 from ray_jobs.cluster import Resources, run_tasks
 from ray_jobs.run import Run
+from ray_jobs.shard_plan import Store, plan_store
 from retrieval_core import storage
 from retrieval_core.arms import Arm
-from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, read_shard_plan, write_listing
-from retrieval_core.config import Config, DataConfig
-from retrieval_core.datasets import DataError, Record, iter_gallery, iter_queries, name_problem
-from retrieval_core.embeddings import (
-    MANIFEST,
-    Reject,
-    read_manifest,
-    shard_summary,
-    shrink_shard,
-    write_manifest,
-    write_shard,
-)
+from retrieval_core.catalogue import read_shard_plan
+from retrieval_core.config import Config
+from retrieval_core.datasets import Record, name_problem
+from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
+from retrieval_core.encoders import Encoder
 from retrieval_core.images import ImageRejected, load_views
-from retrieval_core.workspace import Role, RunError, fingerprint
+from retrieval_core.workspace import Role, RunError
 
 log = logging.getLogger("fabric_retrieval")
 PROGRESS_SECONDS = 10.0
@@ -47,175 +43,110 @@ REJECTS = "rejects.parquet"
 REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "stage", "reason", "detail")])
 
 
-class Views(NamedTuple):
-    """How an image becomes views: the same for every image of a store."""
-
-    size: int
-    grids: tuple[int, ...]
-    overlap: float
-
-    @property
-    def each(self) -> int:
-        """Views an image."""
-        return sum(grid * grid for grid in self.grids)
-
-
-def views_of(config: Config, arm: Arm, role: Role) -> Views:
-    """Queries are one view; fabrics are as many as ``embed.regions`` says."""
-    grids = tuple(config.embed.regions) if role == "gallery" else (1,)
-    return Views(arm.image_size, grids, config.embed.region_overlap)
-
-
 def embed(run: Run) -> None:
     """Embed gallery and queries for every arm, then list what was rejected."""
-    for arm in run.arms():
-        for role in ROLES:
-            embed_store(run, arm, role)
+    stores = [plan_store(run, arm, role) for arm in run.arms() for role in ROLES]
+    graph = Graph(run, stores)
+    for store in stores:
+        run.counts[stage_name(run, store)] = _embed_store(run, graph, store)["counts"]
+    graph.close()
     next(run_tasks(_write_rejects, [(run.workspace.path(REJECTS), run.train_rejects(), stores_of(run))]))
 
 
-def embed_store(run: Run, arm: Arm, role: Role) -> dict[str, Any]:
-    """Embed the gallery or the queries of an arm; what is committed is not computed again.
+def stage_name(run: Run, store: Store) -> str:
+    """What the stage that makes a store is called."""
+    return f"embed.{store.role}{run.suffix(store.arm.name)}"
 
-    Returns:
-        The stage's record: fingerprint, seconds, counts (inputs, embedded, rejected, reused) and rate.
-    """
-    config, store = run.config, run.store(arm.name, role)
-    views = views_of(config, arm, role)
-    encoder = arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, config.embed.storage_dtype)
-    if run.overwrite:
-        storage.remove(run.plan(arm.name, role))
-        storage.remove(store)
-    plans = plan(run, arm, role, encoder, views)
-    shards = [shard for bucket in plans for shard in bucket.shards]
-    marks: dict[str, Any] = {
-        "shards": fingerprint([shard.fingerprint for shard in shards]),
-        "labels": fingerprint([bucket.labels for bucket in plans]),
-        "order": fingerprint([bucket.order for bucket in plans]),
-        "buckets": len(plans),
-    }
+
+def _embed_store(run: Run, graph: Graph, store: Store) -> dict[str, Any]:
+    """See that a store is whole; its record holds fingerprint, seconds, rate and counts (inputs, embedded, ...)."""
 
     def action() -> dict[str, Any]:
-        done = set(storage.list_names(store))
-        facts = _embed_shards(run, arm, role, views, [s for s in shards if s.file_name not in done])
-        return {**facts, **marks, "counts": _finish(arm, store, views, shards, done, marks["shards"])}
+        facts = graph.complete(store)
+        return {**facts, **store.marks, "counts": _finish(store)}
 
-    name = f"embed.{role}{run.suffix(arm.name)}"
-    record = run.workspace.stage(name, marks, [storage.join(store, MANIFEST)], action)
+    outputs = [storage.join(store.folder, MANIFEST)]
+    record = run.workspace.stage(stage_name(run, store), store.marks, outputs, action)
     if record["skipped"]:
         record["counts"]["reused"] = record["counts"]["inputs"]
-    run.counts[name] = record["counts"]
     return record
-
-
-# ---- plan
-
-
-def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:
-    """Write the shard plan, the same one as last time but for images that came, changed or went."""
-    listing = run.workspace.work("listing", role)
-    if role not in run.listed:
-        run.listed[role] = next(run_tasks(_list_task, [(run.config.data, role, listing)]))
-    images_per_shard = max(1, run.config.embed.shard_size // views.each)
-    folders = listing, run.plan(arm.name, role), run.store(arm.name, role)
-    calls = (
-        (*folders, bucket, images_per_shard, encoder, role, run.only_rejected) for bucket in range(run.listed[role])
-    )
-    found = dict(run_tasks(_plan_task, calls))
-    return [found[bucket] for bucket in range(run.listed[role])]
-
-
-def _list_task(data: DataConfig, role: Role, folder: str) -> int:
-    records: Iterator[Record] = iter_gallery(data) if role == "gallery" else iter_queries(data)
-    # As many buckets as before, so that an image meets its own past.
-    before = sum(name.startswith("listing-") for name in storage.list_names(folder)) or None
-    images, buckets = write_listing(records, folder, 1 if role == "queries" else before)
-    if not images:
-        raise DataError(f"there are no {role}: data.root = {data.root!r}; see `fabric-retrieval check`")
-    return buckets
-
-
-def _plan_task(
-    listing: str,
-    folder: str,
-    store: str,
-    bucket: int,
-    images_per_shard: int,
-    encoder: str,
-    role: Role,
-    retry_rejected: bool,
-) -> tuple[int, BucketPlan]:
-    retry: set[str] = set()
-    if retry_rejected:
-        names = [name for name in storage.list_names(store) if name.startswith(f"{bucket:05d}-")]
-        retry = {reject.path for name in names for reject in shard_summary(storage.join(store, name))[1]}
-    table, summary, shrunken = plan_bucket(
-        listing,
-        folder,
-        bucket,
-        images_per_shard=images_per_shard,
-        encoder=encoder,
-        keep_order=role == "queries",
-        retry=retry,
-    )
-    for old_name, (shard, paths) in shrunken.items():
-        old = storage.join(store, old_name)
-        if storage.exists(old):
-            shrink_shard(old, storage.join(store, shard.file_name), paths)
-    # Last: a plan that names a shrunken shard must find it made.
-    target = plan_file(folder, bucket)
-    before = storage.read_table(target) if storage.exists(target) else None
-    # The schema's own comparison with metadata would see Parquet's other name for the items of a list.
-    if before is None or not before.equals(table) or before.schema.metadata != table.schema.metadata:
-        storage.write_table(target, table)
-    return bucket, summary
 
 
 # ---- decode and encode
 
 
-def _embed_shards(run: Run, arm: Arm, role: Role, views: Views, shards: Sequence[Shard]) -> dict[str, Any]:
-    """Run the Ray Data graph over the shards that are not committed."""
-    if not shards:
-        return {}
-    config, total = run.config, sum(shard.images for shard in shards)
-    sizing = pool_sizing(run.resources, config.embed.num_actors, len(shards))
-    began, images = time.perf_counter(), 0
-    rows = [{**shard._asdict(), "file": shard.file_name} for shard in shards]
-    graph = (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map_batches(
-            decode_shard,
-            batch_size=1,
-            batch_format="pyarrow",
-            fn_kwargs={"plan": run.plan(arm.name, role), "views": views, "config": config},
-            num_cpus=sizing.decode_cpus,
+class Graph:
+    """The Ray Data graph over the uncommitted shards of all stores; it runs as far as it is asked to."""
+
+    def __init__(self, run: Run, stores: Sequence[Store]) -> None:
+        self.run = run
+        self.todo = {store.folder: sum(shard.images for shard in store.todo) for store in stores}
+        self.finished: Counter[str] = Counter()
+        """Images that are committed, by store."""
+        self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, sum(len(store.todo) for store in stores))
+        self._rows = self._start(stores)
+
+    def _start(self, stores: Sequence[Store]) -> Iterator[dict[str, Any]]:
+        rows = [
+            {**shard._asdict(), "file": shard.file_name, "store": number}
+            for number, store in enumerate(stores)
+            for shard in store.todo
+        ]
+        if not rows:
+            return
+        shared = [store._replace(shards=[], done=frozenset(), marks={}) for store in stores]
+        graph = (
+            ray.data.from_items(rows, override_num_blocks=len(rows))
+            .map_batches(
+                decode_shard,
+                batch_size=1,
+                batch_format="pyarrow",
+                fn_kwargs={"stores": shared, "config": self.run.config},
+                num_cpus=self.sizing.decode_cpus,
+            )
+            .map_batches(
+                ShardEncoder,
+                batch_size=1,
+                batch_format="pyarrow",
+                fn_constructor_kwargs={
+                    "stores": shared,
+                    "config": self.run.config,
+                    "threads": self.sizing.threads,
+                },
+                compute=ray.data.ActorPoolStrategy(size=self.sizing.actors),
+                num_cpus=self.sizing.actor_cpus,
+                num_gpus=self.sizing.actor_gpus,
+            )
         )
-        .map_batches(
-            ShardEncoder,
-            batch_size=1,
-            batch_format="pyarrow",
-            fn_constructor_kwargs={
-                "arm": arm,
-                "config": config,
-                "store": run.store(arm.name, role),
-                "threads": sizing.threads,
-            },
-            compute=ray.data.ActorPoolStrategy(size=sizing.actors),
-            num_cpus=sizing.actor_cpus,
-            num_gpus=sizing.actor_gpus,
-        )
-    )
-    last = began
-    for row in graph.iter_rows():
-        images += row["images"]
-        if time.perf_counter() - last > PROGRESS_SECONDS:
-            last = time.perf_counter()
-            rate = images / (last - began)
-            log.info("embed %s (%s): %d of %d images, %.1f images/s", role, arm.name, images, total, rate)
-    seconds = time.perf_counter() - began
-    log.info("embed %s (%s): %d images in %.1f s, %.1f images/s", role, arm.name, images, seconds, images / seconds)
-    return {"images_per_second": round(images / seconds, 2), "actors": sizing.actors}
+        for row in graph.iter_rows():
+            yield {**row, "folder": stores[row["store"]].folder}
+
+    def complete(self, store: Store) -> dict[str, Any]:
+        """Let the graph run until the store's shards are committed; shards of the next ones may be by then, too."""
+        total = self.todo[store.folder]
+        if not total:
+            return {}
+        name = f"embed {store.role} ({store.arm.name})"
+        began = last = time.perf_counter()
+        before = self.finished.total()
+        while self.finished[store.folder] < total:
+            row = next(self._rows)
+            self.finished[row["folder"]] += row["images"]
+            if time.perf_counter() - last > PROGRESS_SECONDS:
+                last = time.perf_counter()
+                rate = (self.finished.total() - before) / (last - began)
+                log.info("%s: %d of %d images, %.1f images/s", name, self.finished[store.folder], total, rate)
+        images, seconds = self.finished.total() - before, time.perf_counter() - began
+        facts: dict[str, Any] = {"actors": self.sizing.actors}
+        if images:  # or all was finished while the store before it was waited for
+            facts["images_per_second"] = round(images / seconds, 2)
+            log.info("%s: %d images in %.1f s, %.1f images/s", name, images, seconds, images / seconds)
+        return facts
+
+    def close(self) -> None:
+        """Let the graph end; its actors go."""
+        for _ in self._rows:
+            pass
 
 
 class Sizing(NamedTuple):
@@ -249,7 +180,7 @@ def pool_sizing(resources: Resources, num_actors: int | None, shards: int) -> Si
     return Sizing(actors, actor_cpus, 1 if gpus else 0, decode_cpus, threads)
 
 
-def decode_shard(batch: pa.Table, plan: str, views: Views, config: Config) -> pa.Table:
+def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
     """Decode the images of one shard into views.
 
     An image that cannot be used keeps its slot in the plan and gets a row in the rejects; it has no pixels here.
@@ -259,6 +190,7 @@ def decode_shard(batch: pa.Table, plan: str, views: Views, config: Config) -> pa
         the rejects. Memory O(shard).
     """
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
+    plan, views = stores[shard["store"]].plan, stores[shard["store"]].views
     rows = read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location"]).to_pylist()
     pixels = np.empty((len(rows) * views.each, views.size, views.size, 3), np.uint8)
     boxes: list[np.ndarray] = []
@@ -282,6 +214,7 @@ def decode_shard(batch: pa.Table, plan: str, views: Views, config: Config) -> pa
     return pa.table(
         {
             "file": [shard["file"]],
+            "store": pa.array([shard["store"]], pa.int64()),
             "images": pa.array([len(rows)], pa.int64()),
             "side": pa.array([views.size], pa.int32()),
             "regions": pa.array([views.each], pa.int32()),
@@ -302,28 +235,44 @@ def _one_binary(array: np.ndarray) -> pa.Array:
 
 
 class ShardEncoder:
-    """The embedding actor: one model, shard after shard, each committed by this actor."""
+    """The embedding actor: one model at a time, shard after shard, each committed by this actor."""
 
-    def __init__(self, arm: Arm, config: Config, store: str, threads: int) -> None:
+    def __init__(self, stores: Sequence[Store], config: Config, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
 
         torch.set_num_threads(threads)
-        self.encoder = arm.build(config.embed.batch_size, config.run.seed)
-        self.config, self.store = config, store
+        self.stores, self.config = stores, config
+        self._arm: Arm | None = None
+        self._encoder: Encoder | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode and commit one shard; returns its name and number of images."""
+        """Encode and commit one shard; returns its store, its name and its number of images."""
         row = batch.slice(0, 1)
+        store = self.stores[row.column("store")[0].as_py()]
         side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
         pixels = _array(row.column("pixels"), np.uint8).reshape(-1, side, side, 3)
         boxes = _array(row.column("boxes"), np.int32).reshape(-1, regions, 4)
         images = [(path, name) for path, name in row.column("embedded")[0].as_py()]
         rejects = [Reject(*reject) for reject in row.column("rejected")[0].as_py()]
-        embeddings = self.encoder.encode(pixels) if len(pixels) else np.zeros((0, self.encoder.dim), np.float32)
-        file = row.column("file")[0].as_py()
-        write_shard(storage.join(self.store, file), images, boxes, embeddings, rejects, self.config.embed.storage_dtype)
-        return pa.table({"file": [file], "images": pa.array([len(images) + len(rejects)], pa.int64())})
+        encoder = self._encoder_of(store.arm)
+        embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
+        file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
+        write_shard(storage.join(store.folder, file), images, boxes, embeddings, rejects, dtype)
+        return pa.table(
+            {
+                "file": [file],
+                "store": row.column("store"),
+                "images": pa.array([len(images) + len(rejects)], pa.int64()),
+            }
+        )
+
+    def _encoder_of(self, arm: Arm) -> Encoder:
+        """Stores come arm by arm, so an actor changes its model a few times at most, and holds one."""
+        if self._encoder is None or self._arm != arm:
+            self._encoder = None  # before the next one takes its memory
+            self._arm, self._encoder = arm, arm.build(self.config.embed.batch_size, self.config.run.seed)
+        return self._encoder
 
 
 def _array(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
@@ -339,23 +288,27 @@ def _summary_task(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
     return {name: (rows, len(rejects)) for name, (rows, rejects) in summaries.items()}
 
 
-def _finish(arm: Arm, store: str, views: Views, shards: Sequence[Shard], done: set[str], mark: str) -> dict[str, int]:
+def _finish(store: Store) -> dict[str, int]:
     """Check that no image was lost, write the manifest, clear what is stale, and count."""
-    names = [shard.file_name for shard in shards]
-    calls = ((store, names[start : start + FOOTERS_PER_TASK]) for start in range(0, len(names), FOOTERS_PER_TASK))
+    names = [shard.file_name for shard in store.shards]
+    calls = (
+        (store.folder, names[start : start + FOOTERS_PER_TASK]) for start in range(0, len(names), FOOTERS_PER_TASK)
+    )
     found = {name: summary for part in run_tasks(_summary_task, calls) for name, summary in part.items()}
     entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
-    for shard in shards:
+    for shard in store.shards:
         rows, rejected = found[shard.file_name]
-        if rows != (shard.images - rejected) * views.each:
-            raise RunError(f"{storage.join(store, shard.file_name)}: {rows} rows for {shard.images} images; delete it")
+        if rows != (shard.images - rejected) * store.views.each:
+            file = storage.join(store.folder, shard.file_name)
+            raise RunError(f"{file}: {rows} rows for {shard.images} images; delete it")
         entries.append({"file": shard.file_name, "images": shard.images, "rows": rows, "rejected": rejected})
         counts["inputs"] += shard.images
         counts["embedded"] += shard.images - rejected
         counts["rejected"] += rejected
-        counts["reused"] += shard.images if shard.file_name in done else 0
-    facts = {"arm": arm.name, "image_size": arm.image_size, "regions": views.each, "weights": arm.weights}
-    write_manifest(store, mark, entries, facts)
+        counts["reused"] += shard.images if shard.file_name in store.done else 0
+    arm = store.arm
+    facts = {"arm": arm.name, "image_size": arm.image_size, "regions": store.views.each, "weights": arm.weights}
+    write_manifest(store.folder, store.marks["shards"], entries, facts)
     return counts
 
 

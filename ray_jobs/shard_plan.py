@@ -1,0 +1,141 @@
+"""What there is to embed: listings, shard plans, and the store of each arm and role.
+
+    listing (one task a role) -> plan (a task a bucket) -> shards, of which the committed ones are done
+
+The driver holds O(shards).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ray_jobs.cluster import run_tasks
+from ray_jobs.run import Run
+from retrieval_core import storage
+from retrieval_core.arms import Arm
+from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, write_listing
+from retrieval_core.config import Config, DataConfig
+from retrieval_core.datasets import DataError, Record, iter_gallery, iter_queries
+from retrieval_core.embeddings import shard_summary, shrink_shard
+from retrieval_core.workspace import Role, fingerprint
+
+
+class Views(NamedTuple):
+    """How an image becomes views: the same for every image of a store."""
+
+    size: int
+    grids: tuple[int, ...]
+    overlap: float
+
+    @property
+    def each(self) -> int:
+        """Views an image."""
+        return sum(grid * grid for grid in self.grids)
+
+
+def views_of(config: Config, arm: Arm, role: Role) -> Views:
+    """Queries are one view; fabrics are as many as ``embed.regions`` says."""
+    grids = tuple(config.embed.regions) if role == "gallery" else (1,)
+    return Views(arm.image_size, grids, config.embed.region_overlap)
+
+
+class Store(NamedTuple):
+    """An embedding store that a run makes: one arm's gallery or queries."""
+
+    arm: Arm
+    role: Role
+    folder: str
+    plan: str
+    """Folder of its shard plan."""
+    views: Views
+    shards: list[Shard]
+    done: frozenset[str]
+    """Names of the shards that were committed before."""
+    marks: dict[str, Any]
+    """What the store is computed from."""
+
+    @property
+    def todo(self) -> list[Shard]:
+        """Shards that are not committed."""
+        return [shard for shard in self.shards if shard.file_name not in self.done]
+
+
+def plan_store(run: Run, arm: Arm, role: Role) -> Store:
+    """Plan a store; what is committed and still holds stays as it is."""
+    config, folder = run.config, run.store(arm.name, role)
+    views = views_of(config, arm, role)
+    encoder = arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, config.embed.storage_dtype)
+    if run.overwrite:
+        storage.remove(run.plan(arm.name, role))
+        storage.remove(folder)
+    plans = plan(run, arm, role, encoder, views)
+    shards = [shard for bucket in plans for shard in bucket.shards]
+    marks: dict[str, Any] = {
+        "shards": fingerprint([shard.fingerprint for shard in shards]),
+        "labels": fingerprint([bucket.labels for bucket in plans]),
+        "order": fingerprint([bucket.order for bucket in plans]),
+        "buckets": len(plans),
+    }
+    done = frozenset(storage.list_names(folder))
+    return Store(arm, role, folder, run.plan(arm.name, role), views, shards, done, marks)
+
+
+def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:
+    """Write the shard plan, the same one as last time but for images that came, changed or went."""
+    listing = run.workspace.work("listing", role)
+    if role not in run.listed:
+        run.listed[role] = next(run_tasks(_list_task, [(run.config.data, role, listing)]))
+    images_per_shard = max(1, run.config.embed.shard_size // views.each)
+    folders = listing, run.plan(arm.name, role), run.store(arm.name, role)
+    calls = (
+        (*folders, bucket, images_per_shard, encoder, role, run.only_rejected) for bucket in range(run.listed[role])
+    )
+    found = dict(run_tasks(_plan_task, calls))
+    return [found[bucket] for bucket in range(run.listed[role])]
+
+
+def _list_task(data: DataConfig, role: Role, folder: str) -> int:
+    records: Iterator[Record] = iter_gallery(data) if role == "gallery" else iter_queries(data)
+    # As many buckets as before, so that an image meets its own past.
+    before = sum(name.startswith("listing-") for name in storage.list_names(folder)) or None
+    images, buckets = write_listing(records, folder, 1 if role == "queries" else before)
+    if not images:
+        raise DataError(f"there are no {role}: data.root = {data.root!r}; see `fabric-retrieval check`")
+    return buckets
+
+
+def _plan_task(
+    listing: str,
+    folder: str,
+    store: str,
+    bucket: int,
+    images_per_shard: int,
+    encoder: str,
+    role: Role,
+    retry_rejected: bool,
+) -> tuple[int, BucketPlan]:
+    retry: set[str] = set()
+    if retry_rejected:
+        names = [name for name in storage.list_names(store) if name.startswith(f"{bucket:05d}-")]
+        retry = {reject.path for name in names for reject in shard_summary(storage.join(store, name))[1]}
+    table, summary, shrunken = plan_bucket(
+        listing,
+        folder,
+        bucket,
+        images_per_shard=images_per_shard,
+        encoder=encoder,
+        keep_order=role == "queries",
+        retry=retry,
+    )
+    for old_name, (shard, paths) in shrunken.items():
+        old = storage.join(store, old_name)
+        if storage.exists(old):
+            shrink_shard(old, storage.join(store, shard.file_name), paths)
+    # Last: a plan that names a shrunken shard must find it made.
+    target = plan_file(folder, bucket)
+    before = storage.read_table(target) if storage.exists(target) else None
+    # The schema's own comparison with metadata would see Parquet's other name for the items of a list.
+    if before is None or not before.equals(table) or before.schema.metadata != table.schema.metadata:
+        storage.write_table(target, table)
+    return bucket, summary
