@@ -58,6 +58,8 @@ def _values(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     kind = schema["type"]
+    if "prefixItems" in schema:
+        return "a share, or the lowest and highest of a range"
     if kind == "array":
         return f"list of {_values(schema['items']).replace('whole number', 'whole numbers')}"
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
@@ -76,6 +78,7 @@ def _code(value: Any) -> str:
     """A default as it would be written in YAML; text is quoted only where it is empty."""
     if value == "":
         return '`""`'
+    value = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
     return f"`{text}`"
 

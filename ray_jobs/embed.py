@@ -33,6 +33,7 @@ from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
 from retrieval_core.encoders import Encoder
 from retrieval_core.images import ImageRejected, load_views
+from retrieval_core.region_pooling import pool_regions
 from retrieval_core.workspace import Role, RunError
 
 log = logging.getLogger("fabric_retrieval")
@@ -257,6 +258,9 @@ class ShardEncoder:
         rejects = [Reject(*reject) for reject in row.column("rejected")[0].as_py()]
         encoder = self._encoder_of(store.arm)
         embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
+        if store.views.kept is not None:
+            pooled, source = pool_regions(embeddings.reshape(-1, regions, encoder.dim), store.views.kept)
+            embeddings, boxes = pooled.reshape(-1, encoder.dim), np.take_along_axis(boxes, source[:, :, None], axis=1)
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
         write_shard(storage.join(store.folder, file), images, boxes, embeddings, rejects, dtype)
         return pa.table(
@@ -298,7 +302,7 @@ def _finish(store: Store) -> dict[str, int]:
     entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
     for shard in store.shards:
         rows, rejected = found[shard.file_name]
-        if rows != (shard.images - rejected) * store.views.each:
+        if rows != (shard.images - rejected) * store.views.vectors:
             file = storage.join(store.folder, shard.file_name)
             raise RunError(f"{file}: {rows} rows for {shard.images} images; delete it")
         entries.append({"file": shard.file_name, "images": shard.images, "rows": rows, "rejected": rejected})
@@ -307,7 +311,13 @@ def _finish(store: Store) -> dict[str, int]:
         counts["rejected"] += rejected
         counts["reused"] += shard.images if shard.file_name in store.done else 0
     arm = store.arm
-    facts = {"arm": arm.name, "image_size": arm.image_size, "regions": store.views.each, "weights": arm.weights}
+    facts = {
+        "arm": arm.name,
+        "image_size": arm.image_size,
+        "views": store.views.each,
+        "regions": store.views.vectors,
+        "weights": arm.weights,
+    }
     write_manifest(store.folder, store.marks["shards"], entries, facts)
     return counts
 

@@ -27,17 +27,25 @@ class Views(NamedTuple):
     size: int
     grids: tuple[int, ...]
     overlap: float
+    kept: int | None = None
+    """Vectors that the views of an image are pooled to; None for one a view."""
 
     @property
     def each(self) -> int:
         """Views an image."""
         return sum(grid * grid for grid in self.grids)
 
+    @property
+    def vectors(self) -> int:
+        """Rows an image has in the store."""
+        return self.kept or self.each
+
 
 def views_of(config: Config, arm: Arm, role: Role) -> Views:
     """Queries are one view; fabrics are as many as ``embed.regions`` says."""
-    grids = tuple(config.embed.regions) if role == "gallery" else (1,)
-    return Views(arm.image_size, grids, config.embed.region_overlap)
+    if role == "queries":
+        return Views(arm.image_size, (1,), config.embed.region_overlap)
+    return Views(arm.image_size, tuple(config.embed.regions), config.embed.region_overlap, config.embed.vectors)
 
 
 class Store(NamedTuple):
@@ -65,7 +73,9 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     """Plan a store; what is committed and still holds stays as it is."""
     config, folder = run.config, run.store(arm.name, role)
     views = views_of(config, arm, role)
-    encoder = arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, config.embed.storage_dtype)
+    encoder = arm.encoder_fingerprint(
+        config.images, list(views.grids), views.overlap, config.embed.storage_dtype, vectors=views.kept
+    )
     if run.overwrite:
         storage.remove(run.plan(arm.name, role))
         storage.remove(folder)

@@ -25,7 +25,9 @@ class Arm(NamedTuple):
     weights: str
     """Fingerprint of the content of the weights."""
 
-    def encoder_fingerprint(self, images: ImagesConfig, regions: list[int], overlap: float, dtype: str) -> str:
+    def encoder_fingerprint(
+        self, images: ImagesConfig, regions: list[int], overlap: float, dtype: str, vectors: int | None = None
+    ) -> str:
         """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
         model = None if self.model is None else self.model.model_dump(include={"pooling", "precision", "init"})
         return fingerprint(
@@ -38,6 +40,7 @@ class Arm(NamedTuple):
                 "regions": regions,
                 "overlap": overlap if len(regions) > 1 else None,
                 "dtype": dtype,
+                **({} if vectors is None else {"vectors": vectors}),
             }
         )
 

@@ -10,10 +10,20 @@ import difflib
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 Split = Literal["train", "validation", "test"]
@@ -93,6 +103,20 @@ class ModelConfig(Section):
     )
 
 
+def _as_range(value: Any) -> Any:
+    return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _check_range(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] <= 1:
+        raise ValueError("must be a share above 0 and at most 1, or two of them in ascending order, e.g. [0.2, 0.5]")
+    return value
+
+
+Range = Annotated[tuple[float, float], BeforeValidator(_as_range), AfterValidator(_check_range)]
+"""Lowest and highest share of a side; a single number means both."""
+
+
 class TrainConfig(Section):
     """Fine-tuning on Ray Train."""
 
@@ -127,8 +151,10 @@ class TrainConfig(Section):
     augmentation: Literal["none", "published", "print"] = Field(
         "published", description="none; flip and weak jitter as published; or what printing and cutting do to a motif."
     )
-    crop_start: float = Field(1.0, gt=0, le=1, description="Side of the fabric crop at the first step, as a share.")
-    crop_end: float = Field(1.0, gt=0, le=1, description="The same at the last step; 1 is the whole fabric.")
+    crop_start: Range = Field(
+        (1.0, 1.0), description="Side of a fabric crop at the first step, a share or a range to draw it from."
+    )
+    crop_end: Range = Field((1.0, 1.0), description="The same at the last step; 1 is the whole fabric.")
     select: Literal["best", "last"] = Field("best", description="Model kept: best validation pool recall, or last.")
     loader_threads: int = Field(2, ge=1, le=64, description="Threads that decode training images, per worker.")
 
@@ -142,11 +168,17 @@ class EmbedConfig(Section):
     storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
     regions: list[int] = Field([1], min_length=1, description="Grids of a fabric: 1 is the whole, 4 is 4 x 4 tiles.")
     region_overlap: float = Field(0.25, ge=0, lt=1, description="Overlap of neighbouring tiles, share of their side.")
+    vectors: int | None = Field(
+        None, ge=1, description="Vectors kept a fabric: its regions are clustered to so many; null keeps all."
+    )
 
     @model_validator(mode="after")
     def _whole_first(self) -> EmbedConfig:
         if self.regions[0] != 1 or len(set(self.regions)) != len(self.regions) or min(self.regions) < 1:
             raise ValueError("regions must start with 1 (the whole fabric) and name each grid once, e.g. [1, 4]")
+        views = sum(grid * grid for grid in self.regions)
+        if self.vectors is not None and self.vectors > views:
+            raise ValueError(f"embed.vectors = {self.vectors} is more than the {views} views that embed.regions gives")
         return self
 
 

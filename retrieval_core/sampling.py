@@ -6,7 +6,7 @@ Nothing here keeps a random state, so a resumed or distributed run draws what an
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,10 @@ import numpy as np
 from retrieval_core.datasets import DataError, Labelled, Record
 
 Box = tuple[int, int, int, int]
+Boxes = Mapping[str, Sequence[tuple[str, Box]]]
+"""(category, box) of each printed motif, by the path of the fabric."""
+
+SEEN = 1 / 3
 
 
 class Draw(NamedTuple):
@@ -38,7 +42,10 @@ class PairSampler:
         self.seed = seed
         names = sorted({name for record in (*split.queries, *split.fabrics) for name in record.categories})
         number = {name: index for index, name in enumerate(names)}
+        self._number = number
         self._fabric_categories = [frozenset(number[name] for name in fabric.categories) for fabric in split.fabrics]
+        self.most_categories = max((len(categories) for categories in self._fabric_categories), default=0)
+        """M: of one fabric."""
         self._query_categories = [frozenset(number[name] for name in query.categories) for query in split.queries]
         holders: dict[int, list[int]] = defaultdict(list)
         for row, categories in enumerate(self._fabric_categories):
@@ -89,11 +96,16 @@ class PairSampler:
                 break
         return Draw(query, positive, negative, rng)
 
-    def holds(self, queries: Sequence[int], fabrics: Sequence[int]) -> np.ndarray:
-        """(Q, F) bool: fabric j holds a motif of query i."""
-        return np.array(
-            [[bool(self._query_categories[q] & self._fabric_categories[f]) for f in fabrics] for q in queries]
-        )
+    def numbers(self, categories: Iterable[str]) -> np.ndarray:
+        """(M,) int64: the categories of a view of a fabric, ascending, filled up with -1."""
+        found = sorted(self._number[name] for name in categories)
+        return np.array(found + [-1] * (self.most_categories - len(found)), dtype=np.int64)
+
+    def holds(self, queries: Sequence[int], held_FM: np.ndarray) -> np.ndarray:
+        """(Q, F) bool: view j of a fabric, whose ``numbers`` are row j, holds a motif of query i."""
+        held = [frozenset(row) - {-1} for row in held_FM.tolist()]
+        found = [[bool(self._query_categories[query] & categories) for categories in held] for query in queries]
+        return np.array(found, dtype=bool).reshape(len(queries), len(held))
 
     def _positives(self, categories: frozenset[int]) -> np.ndarray:
         rows = [self._holders[category] for category in sorted(categories) if category in self._holders]
@@ -144,6 +156,24 @@ def _draw_box(boxes: Sequence[Box], rng: np.random.Generator) -> Box:
     return boxes[int(rng.choice(len(boxes), p=areas / areas.sum()))]
 
 
-def motif_boxes_of(fabric: Record, query: Record, boxes: Mapping[str, Sequence[tuple[str, Box]]]) -> list[Box]:
+def motif_boxes_of(fabric: Record, query: Record, boxes: Boxes) -> list[Box]:
     """Where the query's motif is printed on the fabric, as far as it is known."""
     return [box for category, box in boxes.get(fabric.path, ()) if category in query.categories]
+
+
+def categories_in(window: Box, fabric: Record, query: Record, boxes: Boxes) -> set[str]:
+    """What a window of a fabric shows: the query's motif, and every other one of which it holds enough to know it.
+
+    Enough is a third of a printed motif's box. Where the fabric's boxes are not known, all that the fabric holds: a
+    window may show any of it, so none of it counts as absent.
+    """
+    known = boxes.get(fabric.path)
+    if not known:
+        return set(fabric.categories)
+    seen = {category for category, box in known if _share_inside(box, window) >= SEEN}
+    return (seen | set(query.categories)) & set(fabric.categories)
+
+
+def _share_inside(box: Box, window: Box) -> float:
+    sides = [min(box[axis + 2], window[axis + 2]) - max(box[axis], window[axis]) for axis in (0, 1)]
+    return max(0, sides[0]) * max(0, sides[1]) / ((box[2] - box[0]) * (box[3] - box[1]))

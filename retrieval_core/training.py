@@ -119,9 +119,9 @@ class Trainer:
         parts = [gather_rows(part, sizes, rank) for part in torch.split(embeddings, len(batch.queries))]
         if self.config.train.loss == "triplet":
             return triplet_loss(parts[0], parts[1], parts[2], self.config.train.margin)
-        own = torch.from_numpy(np.stack([batch.queries, batch.positives], axis=1)).to(self.worker.device)
+        own = torch.from_numpy(np.concatenate([batch.queries[:, None], batch.held], axis=1)).to(self.worker.device)
         ids = gather_rows(own, sizes, rank).cpu().numpy()
-        holds = torch.from_numpy(self.data.sampler.holds(ids[:, 0].tolist(), ids[:, 1].tolist()))
+        holds = torch.from_numpy(self.data.sampler.holds(ids[:, 0].tolist(), ids[:, 1:]))
         return info_nce(parts[0], parts[1], holds.to(self.worker.device), self.config.train.temperature)
 
     def state(self) -> dict[str, Any]:

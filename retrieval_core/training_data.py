@@ -5,8 +5,9 @@ Shapes: b = samples of this worker in a step, S = model.image_size. Pixels stay 
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from retrieval_core import augment
 from retrieval_core.config import Config
 from retrieval_core.datasets import DataError, Labelled, Record, load_motif_boxes
 from retrieval_core.images import ImageRejected, read_image, resize
-from retrieval_core.sampling import Draw, PairSampler, crop_window, motif_boxes_of, worker_sizes
+from retrieval_core.sampling import Draw, PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
 
 MAX_ATTEMPTS = 20
 
@@ -29,6 +30,7 @@ class Batch(NamedTuple):
     views: np.ndarray  # (n * b, S, S, 3) uint8: queries, then positives, then negatives where the loss has them
     queries: np.ndarray  # (b,) int64, rows in the split
     positives: np.ndarray  # (b,) int64
+    held: np.ndarray  # (b, M) int64, ``PairSampler.numbers`` of the motifs that the positives' views show
 
 
 class Schedule:
@@ -75,14 +77,13 @@ class TrainingData:
         self.schedule = Schedule(len(self.sampler.usable), config, workers)
         self.rejects: dict[str, tuple[str, str, str]] = {}
         """location -> (path, reason, detail) of images that could not be used."""
-        self._boxes = {
-            path: list(rows) for path, rows in load_motif_boxes(config.data).items()
-        } if config.train.crop_start < 1 or config.train.crop_end < 1 else {}  # fmt: skip
+        crops = min(*config.train.crop_start, *config.train.crop_end) < 1
+        self._boxes = load_motif_boxes(config.data) if crops else {}
 
     def batches(self, first_step: int, rank: int) -> Iterator[Batch]:
         """This worker's batches from ``first_step`` on, decoded ahead by ``train.loader_threads`` threads."""
         with ThreadPoolExecutor(self.config.train.loader_threads, thread_name_prefix="decode") as pool:
-            waiting: deque[tuple[int, int, list[Future[tuple[Draw, list[np.ndarray]]]]]] = deque()
+            waiting: deque[tuple[int, int, list[Future[_Sample]]]] = deque()
             upcoming = iter(range(first_step, self.schedule.total))
             try:
                 while True:
@@ -97,9 +98,7 @@ class TrainingData:
                     for future in futures:
                         future.cancel()
 
-    def _submit(
-        self, pool: ThreadPoolExecutor, step: int, rank: int
-    ) -> tuple[int, int, list[Future[tuple[Draw, list[np.ndarray]]]]]:
+    def _submit(self, pool: ThreadPoolExecutor, step: int, rank: int) -> tuple[int, int, list[Future[_Sample]]]:
         epoch, positions = self.schedule.positions(step)
         sizes = self.schedule.sizes(step)
         start = sum(sizes[:rank])
@@ -107,12 +106,12 @@ class TrainingData:
         mine = positions[start : start + sizes[rank]]
         return step, epoch, [pool.submit(self._load, step, epoch, p, int(order[p])) for p in mine]
 
-    def _load(self, step: int, epoch: int, position: int, query: int) -> tuple[Draw, list[np.ndarray]]:
+    def _load(self, step: int, epoch: int, position: int, query: int) -> _Sample:
         last = ""
         for attempt in range(MAX_ATTEMPTS):
             draw = self.sampler.draw(epoch, position, query, attempt)
             try:
-                return draw, self._views(draw, step)
+                return self._sample(draw, step)
             except _UnusableError as problem:
                 last = f"{problem.record.path}: {problem.reason}"
                 self.rejects[problem.record.location] = (problem.record.path, problem.reason, problem.detail)
@@ -121,15 +120,18 @@ class TrainingData:
             f"see `fabric-retrieval check`"
         )
 
-    def _views(self, draw: Draw, step: int) -> list[np.ndarray]:
+    def _sample(self, draw: Draw, step: int) -> _Sample:
         split = self.sampler.split
         query = split.queries[draw.query]
         fabrics = [split.fabrics[draw.positive]]
         if self.config.train.loss == "triplet":
             fabrics.append(split.fabrics[draw.negative])
-        views = [self._augment(self._whole(query), draw.rng, query=True)]
-        views += [self._augment(self._crop(fabric, query, draw.rng, step), draw.rng, query=False) for fabric in fabrics]
-        return views
+        views, held = [self._augment(self._whole(query), draw.rng, query=True)], []
+        for fabric in fabrics:
+            view, categories = self._crop(fabric, query, draw.rng, step)
+            views.append(self._augment(view, draw.rng, query=False))
+            held.append(self.sampler.numbers(categories))
+        return _Sample(draw, views, held[0])
 
     def _read(self, record: Record) -> np.ndarray:
         try:
@@ -140,16 +142,26 @@ class TrainingData:
     def _whole(self, record: Record) -> np.ndarray:
         return resize(self._read(record), self.config.model.image_size, self.config.images.resize)
 
-    def _crop(self, fabric: Record, query: Record, rng: np.random.Generator, step: int) -> np.ndarray:
-        pixels = self._read(fabric)
-        train = self.config.train
-        progress = step / max(1, self.schedule.total - 1)
-        share = train.crop_start + (train.crop_end - train.crop_start) * progress
+    def _crop(
+        self, fabric: Record, query: Record, rng: np.random.Generator, step: int
+    ) -> tuple[np.ndarray, Iterable[str]]:
+        """A view of the fabric with the query's motif in it, and the categories that the view shows."""
+        pixels, categories = self._read(fabric), set(fabric.categories)
+        share = self._crop_share(rng, step)
         if share < 1:
             height, width = pixels.shape[:2]
-            x0, y0, x1, y1 = crop_window(width, height, share, motif_boxes_of(fabric, query, self._boxes), rng)
+            window = crop_window(width, height, share, motif_boxes_of(fabric, query, self._boxes), rng)
+            categories = categories_in(window, fabric, query, self._boxes)
+            x0, y0, x1, y1 = window
             pixels = np.ascontiguousarray(pixels[y0:y1, x0:x1])
-        return resize(pixels, self.config.model.image_size, self.config.images.resize)
+        return resize(pixels, self.config.model.image_size, self.config.images.resize), categories
+
+    def _crop_share(self, rng: np.random.Generator, step: int) -> float:
+        """Drawn from the step's range so that a halving is as likely anywhere in it (log-uniform)."""
+        progress = step / max(1, self.schedule.total - 1)
+        ends = zip(self.config.train.crop_start, self.config.train.crop_end, strict=True)
+        low, high = (start + (end - start) * progress for start, end in ends)
+        return low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
 
     def _augment(self, view: np.ndarray, rng: np.random.Generator, *, query: bool) -> np.ndarray:
         if self.config.train.augmentation == "none":
@@ -165,12 +177,19 @@ class _UnusableError(Exception):
         self.record, self.reason, self.detail = record, reason, detail
 
 
-def _assemble(step: int, epoch: int, samples: Sequence[tuple[Draw, list[np.ndarray]]]) -> Batch:
-    groups = zip(*(views for _, views in samples), strict=True)
+class _Sample(NamedTuple):
+    draw: Draw
+    views: list[np.ndarray]
+    held: np.ndarray
+
+
+def _assemble(step: int, epoch: int, samples: Sequence[_Sample]) -> Batch:
+    groups = zip(*(sample.views for sample in samples), strict=True)
     return Batch(
         step=step,
         epoch=epoch,
         views=np.stack([view for group in groups for view in group]),
-        queries=np.array([draw.query for draw, _ in samples], dtype=np.int64),
-        positives=np.array([draw.positive for draw, _ in samples], dtype=np.int64),
+        queries=np.array([sample.draw.query for sample in samples], dtype=np.int64),
+        positives=np.array([sample.draw.positive for sample in samples], dtype=np.int64),
+        held=np.stack([sample.held for sample in samples]),
     )

@@ -292,3 +292,21 @@ def test_rejected_images_are_tried_again_when_asked(finished: Finished) -> None:
     finished.again(only_rejected=True)
     counts = finished.json("run.json")["counts"]["gallery"]
     assert (counts["rejected"], counts["inputs"] - counts["reused"]) == (0, 1)
+
+
+def test_regions_are_pooled_to_fewer_vectors(finished: Finished) -> None:
+    """Another way to embed: all shards are redone, and each fabric has so many rows and a box of one of its regions."""
+    finished.again(embed__vectors=3)
+    table = stored(finished.folder / "embeddings" / "gallery")
+    counts = finished.json("run.json")["counts"]["gallery"]
+    assert counts["reused"] == 0
+    assert table["region"].to_pylist() == [0, 1, 2] * counts["embedded"]
+    assert table["box"].to_pylist()[::3] == [BOXES[0]] * counts["embedded"]
+    assert all(box in BOXES for box in table["box"].to_pylist())
+    vectors = np.stack(table["embedding"].to_numpy()).reshape(counts["embedded"], 3, -1)
+    rows = dict(zip(table["path"].to_pylist()[::3], vectors, strict=True))
+    queries = stored(finished.folder / "embeddings" / "queries")
+    query_rows = dict(zip(queries["path"].to_pylist(), np.stack(queries["embedding"].to_numpy()), strict=True))
+    for row in pq.read_table(finished.folder / "candidate_pool.parquet").to_pylist():
+        scores = rows[row["image_path"]] @ query_rows[row["query_path"]]
+        assert row["similarity"] == pytest.approx(scores.max(), abs=1e-6)

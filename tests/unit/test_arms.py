@@ -21,8 +21,8 @@ def weights(tmp_path_factory):
     return folder
 
 
-def mark(arm, images=None, regions=(1,), overlap=0.25, dtype="float32"):
-    return arm.encoder_fingerprint(images or ImagesConfig(), list(regions), overlap, dtype)
+def mark(arm, images=None, regions=(1,), overlap=0.25, dtype="float32", vectors=None):
+    return arm.encoder_fingerprint(images or ImagesConfig(), list(regions), overlap, dtype, vectors)
 
 
 def arm_of(weights, seed=0, **keys):
@@ -37,6 +37,8 @@ def test_what_an_embedding_depends_on_changes_its_fingerprint(weights, tmp_path)
         mark(arm),
         mark(arm, regions=[1, 4]),
         mark(arm, regions=[1, 4], overlap=0.5),
+        mark(arm, regions=[1, 4], vectors=1),
+        mark(arm, regions=[1, 4], vectors=5),
         mark(arm, dtype="float16"),
         mark(arm, images=ImagesConfig(alpha="published")),
         mark(arm, images=ImagesConfig(exif="ignore")),

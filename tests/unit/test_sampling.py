@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.datasets import DataError, Labelled, Record
-from retrieval_core.sampling import PairSampler, crop_window, motif_boxes_of, worker_sizes
+from retrieval_core.sampling import PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
 
 LABELS = st.lists(st.frozensets(st.sampled_from("abcd"), max_size=3), min_size=1, max_size=8)
 
@@ -67,7 +67,10 @@ def test_holds_is_the_shared_category(queries, fabrics):
     labelled = split(queries, fabrics)
     assume(naive_usable(labelled))
     rows, columns = [0, len(queries) - 1], list(range(len(fabrics)))
-    found = PairSampler(labelled, 0).holds(rows, columns)
+    sampler = PairSampler(labelled, 0)
+    held_FM = np.stack([sampler.numbers(fabric.categories) for fabric in labelled.fabrics])
+    assert held_FM.shape == (len(fabrics), max(map(len, fabrics)))
+    found = sampler.holds(rows, held_FM)
     assert found.dtype == bool
     assert found.tolist() == [[naive_holds(labelled, row, column) for column in columns] for row in rows]
 
@@ -226,6 +229,30 @@ def test_the_boxes_of_a_pair_are_those_of_the_shared_motifs():
     assert motif_boxes_of(fabric, query, boxes) == [(0, 0, 1, 1), (2, 2, 3, 3), (4, 4, 5, 5)]
     assert motif_boxes_of(Record("g.png", ""), query, boxes) == []
     assert motif_boxes_of(Record("unknown.png", ""), query, boxes) == []
+
+
+@settings(deadline=None)
+@given(crops(), st.data())
+def test_a_window_shows_what_it_holds_a_third_of(crop, data):
+    width, height, share, known = crop
+    window = crop_window(width, height, share, [], np.random.default_rng(0))
+    names = data.draw(st.lists(st.sampled_from("abc"), min_size=len(known), max_size=len(known)))
+    fabric, query = Record("f.png", "", tuple(sorted({*names, "q"}))), Record("q.png", "", ("q", "z"))
+    boxes = {"f.png": list(zip(names, known, strict=True))} if known else {}
+    found = categories_in(window, fabric, query, boxes)
+    if not known:
+        assert found == set(fabric.categories)
+        return
+
+    def pixels(box):
+        return {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
+
+    shown = {
+        name
+        for name, box in zip(names, known, strict=True)
+        if 3 * len(pixels(box) & pixels(window)) >= len(pixels(box))
+    }
+    assert found == shown | {"q"}
 
 
 def test_the_refusal_says_what_to_look_at():

@@ -27,7 +27,7 @@ def assert_same(found, expected):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert (one.step, one.epoch) == (other.step, other.epoch)
-        for name in ("views", "queries", "positives"):
+        for name in ("views", "queries", "positives", "held"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
