@@ -32,8 +32,7 @@ from retrieval_core.config import Config
 from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
 from retrieval_core.encoders import Encoder
-from retrieval_core.images import ImageRejected, load_views
-from retrieval_core.region_pooling import pool_regions
+from retrieval_core.images import ImageRejected
 from retrieval_core.workspace import Role, RunError
 
 log = logging.getLogger("fabric_retrieval")
@@ -203,7 +202,7 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
             rejects.append([row["path"], "unnameable", problem])
             continue
         try:
-            found, where = load_views(row["location"], config.images, views.size, views.grids, views.overlap)
+            found, where = views.load(row["location"], config.images)
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
@@ -258,9 +257,7 @@ class ShardEncoder:
         rejects = [Reject(*reject) for reject in row.column("rejected")[0].as_py()]
         encoder = self._encoder_of(store.arm)
         embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
-        if store.views.kept is not None:
-            pooled, source = pool_regions(embeddings.reshape(-1, regions, encoder.dim), store.views.kept)
-            embeddings, boxes = pooled.reshape(-1, encoder.dim), np.take_along_axis(boxes, source[:, :, None], axis=1)
+        embeddings, boxes = store.views.pool(embeddings, boxes)
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
         write_shard(storage.join(store.folder, file), images, boxes, embeddings, rejects, dtype)
         return pa.table(

@@ -14,8 +14,9 @@ from ray_jobs.run import Run
 from retrieval_core.arms import model_arm
 from retrieval_core.config import ConfigError
 from retrieval_core.embeddings import read_manifest, read_vectors
-from retrieval_core.images import ImageRejected, load_views
+from retrieval_core.images import ImageRejected
 from retrieval_core.similarity import block_topk, merge_partials, topk_table
+from retrieval_core.views import views_of
 from retrieval_core.workspace import RunError
 
 
@@ -29,16 +30,17 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     manifest = read_manifest(store)
     if manifest["weights"] != arm.weights or manifest["image_size"] != arm.image_size:
         raise RunError(f"{store}: embedded with another model; run `fabric-retrieval embed` with this configuration")
-    views, names = [], []
+    views, names, how = [], [], views_of(config.embed, arm.image_size, "queries")
     for image in images:
         try:
-            views.append(load_views(image, config.images, arm.image_size)[0])
+            views.append(how.load(image, config.images)[0])
             names.append(image)
         except ImageRejected as rejected:
             print(f"{image}: {rejected.reason}: {rejected.detail}")
     if not views:
         return 1
-    queries = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(views))
+    embeddings = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(views))
+    queries = how.pool(embeddings, np.zeros((len(names), how.each, 4), np.int32))[0]
     regions = manifest["regions"]
     blocks = gallery_blocks(store, max(1, config.retrieve.gallery_block // regions))
     ranking = merge_partials(list(run_tasks(_rank, ((queries, block, regions, top) for block in blocks))), top)

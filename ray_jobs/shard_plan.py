@@ -15,37 +15,11 @@ from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.arms import Arm
 from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, write_listing
-from retrieval_core.config import Config, DataConfig
+from retrieval_core.config import DataConfig
 from retrieval_core.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.embeddings import shard_summary, shrink_shard
+from retrieval_core.views import Views, views_of
 from retrieval_core.workspace import Role, fingerprint
-
-
-class Views(NamedTuple):
-    """How an image becomes views: the same for every image of a store."""
-
-    size: int
-    grids: tuple[int, ...]
-    overlap: float
-    kept: int | None = None
-    """Vectors that the views of an image are pooled to; None for one a view."""
-
-    @property
-    def each(self) -> int:
-        """Views an image."""
-        return sum(grid * grid for grid in self.grids)
-
-    @property
-    def vectors(self) -> int:
-        """Rows an image has in the store."""
-        return self.kept or self.each
-
-
-def views_of(config: Config, arm: Arm, role: Role) -> Views:
-    """Queries are one view; fabrics are as many as ``embed.regions`` says."""
-    if role == "queries":
-        return Views(arm.image_size, (1,), config.embed.region_overlap)
-    return Views(arm.image_size, tuple(config.embed.regions), config.embed.region_overlap, config.embed.vectors)
 
 
 class Store(NamedTuple):
@@ -72,9 +46,9 @@ class Store(NamedTuple):
 def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     """Plan a store; what is committed and still holds stays as it is."""
     config, folder = run.config, run.store(arm.name, role)
-    views = views_of(config, arm, role)
+    views = views_of(config.embed, arm.image_size, role)
     encoder = arm.encoder_fingerprint(
-        config.images, list(views.grids), views.overlap, config.embed.storage_dtype, vectors=views.kept
+        config.images, list(views.grids), views.overlap, config.embed.storage_dtype, views.kept, views.turns or (0.0,)
     )
     if run.overwrite:
         storage.remove(run.plan(arm.name, role))

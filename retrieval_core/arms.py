@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from retrieval_core.config import Config, ImagesConfig, ModelConfig
@@ -26,7 +27,13 @@ class Arm(NamedTuple):
     """Fingerprint of the content of the weights."""
 
     def encoder_fingerprint(
-        self, images: ImagesConfig, regions: list[int], overlap: float, dtype: str, vectors: int | None = None
+        self,
+        images: ImagesConfig,
+        regions: list[int],
+        overlap: float,
+        dtype: str,
+        vectors: int | None = None,
+        turns: Sequence[float] = (0.0,),
     ) -> str:
         """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
         model = None if self.model is None else self.model.model_dump(include={"pooling", "precision", "init"})
@@ -40,7 +47,8 @@ class Arm(NamedTuple):
                 "regions": regions,
                 "overlap": overlap if len(regions) > 1 else None,
                 "dtype": dtype,
-                **({} if vectors is None else {"vectors": vectors}),
+                "vectors": vectors,
+                "turns": list(turns),
             }
         )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from retrieval_core.images import ground_of, turned
+
 
 def jitter_colour(
     image: Image.Image, strength: tuple[float, float, float, float], rng: np.random.Generator
@@ -57,24 +59,12 @@ def print_fabric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def print_query(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a designer's cut-out undergoes: mirrored, a little turned and scaled, other ink and other ground."""
-    side = image.shape[0]
-    ground = tuple(int(v) for v in np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0))
+    ground = ground_of(image)
     if rng.random() < 0.5:
         image = image[:, ::-1]
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    angle, scale = rng.uniform(-25, 25), rng.uniform(0.75, 1.25)
-    cos, sin = np.cos(np.deg2rad(angle)) / scale, np.sin(np.deg2rad(angle)) / scale
-    centre = side / 2
-    matrix = (
-        cos, sin, centre - cos * centre - sin * centre,
-        -sin, cos, centre + sin * centre - cos * centre,
-    )  # fmt: skip
-    picture = picture.transform(
-        picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=ground
-    )
+    pixels = turned(np.ascontiguousarray(image), rng.uniform(-25, 25), rng.uniform(0.75, 1.25))
     if rng.random() < 0.8:
-        picture = jitter_colour(picture, (0.3, 0.3, 0.3, 0.05), rng)
-    pixels = np.asarray(picture)
+        pixels = np.asarray(jitter_colour(Image.fromarray(pixels), (0.3, 0.3, 0.3, 0.05), rng))
     if rng.random() < 0.5:
         pixels = _other_ground(pixels, ground, rng)
     return pixels

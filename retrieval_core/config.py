@@ -168,6 +168,9 @@ class EmbedConfig(Section):
     storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
     regions: list[int] = Field([1], min_length=1, description="Grids of a fabric: 1 is the whole, 4 is 4 x 4 tiles.")
     region_overlap: float = Field(0.25, ge=0, lt=1, description="Overlap of neighbouring tiles, share of their side.")
+    query_turns: list[Annotated[float, Field(ge=-180, le=180)]] = Field(
+        [0.0], min_length=1, description="Degrees by which copies of a query are turned; their embeddings are averaged."
+    )
     vectors: int | None = Field(
         None, ge=1, description="Vectors kept a fabric: its regions are clustered to so many; null keeps all."
     )

@@ -26,7 +26,17 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 from retrieval_core.config import ImagesConfig
 from retrieval_core.decoding import REASONS, ImageRejected, Reason, decode, pillow_call, read_content
 
-__all__ = ["REASONS", "ImageRejected", "Reason", "load_views", "read_image", "region_boxes", "resize"]
+__all__ = [
+    "REASONS",
+    "ImageRejected",
+    "Reason",
+    "load_query_views",
+    "load_views",
+    "read_image",
+    "region_boxes",
+    "resize",
+    "turned",
+]
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -167,6 +177,58 @@ def load_views(
     for view, (x0, y0, x1, y1) in zip(views, boxes.tolist(), strict=True):
         view[...] = resize(image[y0:y1, x0:x1], size, images.resize)
     return views, boxes
+
+
+def load_query_views(
+    location: str, images: ImagesConfig, size: int, turns: Sequence[float] = (0.0,)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a query image and turn copies of it, as prints turn their motifs.
+
+    Args:
+        location: absolute path or URL.
+        images: the ``images`` section.
+        size: S, the side of a view in pixels.
+        turns: degrees, see ``turned``.
+
+    Returns:
+        views (len(turns), S, S, 3) uint8; boxes (len(turns), 4) int32, each the whole image. Memory as ``load_views``.
+
+    Raises:
+        ImageRejected: as ``read_image``.
+    """
+    views, boxes = load_views(location, images, size)
+    return np.stack([turned(views[0], degrees) for degrees in turns]), np.repeat(boxes, len(turns), axis=0)
+
+
+def turned(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
+    """A view turned about its centre and scaled, on a ground of the median colour of its edge.
+
+    Args:
+        view: (S, S, 3) uint8.
+        degrees: counter-clockwise; bilinear between pixels. 0 at scale 1 returns the view itself.
+        scale: above 1 enlarges.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    if degrees == 0 and scale == 1:
+        return view
+    cos, sin = np.cos(np.deg2rad(degrees)) / scale, np.sin(np.deg2rad(degrees)) / scale
+    centre = view.shape[0] / 2
+    matrix = (
+        cos, -sin, centre - cos * centre + sin * centre,
+        sin, cos, centre - sin * centre - cos * centre,
+    )  # fmt: skip
+    picture = Image.fromarray(view)
+    affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(picture.transform(picture.size, affine, matrix, bilinear, fillcolor=ground_of(view)))
+
+
+def ground_of(view: np.ndarray) -> tuple[int, int, int]:
+    """Median colour of the outermost pixels of a view (S, S, 3)."""
+    edge = np.concatenate([view[0], view[-1], view[:, 0], view[:, -1]])
+    red, green, blue = (int(value) for value in np.median(edge, axis=0))
+    return red, green, blue
 
 
 def _turn(opened: ImageFile.ImageFile) -> Image.Transpose | None:

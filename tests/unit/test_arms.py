@@ -21,8 +21,8 @@ def weights(tmp_path_factory):
     return folder
 
 
-def mark(arm, images=None, regions=(1,), overlap=0.25, dtype="float32", vectors=None):
-    return arm.encoder_fingerprint(images or ImagesConfig(), list(regions), overlap, dtype, vectors)
+def mark(arm, images=None, regions=(1,), overlap=0.25, dtype="float32", vectors=None, turns=(0.0,)):
+    return arm.encoder_fingerprint(images or ImagesConfig(), list(regions), overlap, dtype, vectors, turns)
 
 
 def arm_of(weights, seed=0, **keys):
@@ -39,6 +39,7 @@ def test_what_an_embedding_depends_on_changes_its_fingerprint(weights, tmp_path)
         mark(arm, regions=[1, 4], overlap=0.5),
         mark(arm, regions=[1, 4], vectors=1),
         mark(arm, regions=[1, 4], vectors=5),
+        mark(arm, turns=(0.0, 18.0)),
         mark(arm, dtype="float16"),
         mark(arm, images=ImagesConfig(alpha="published")),
         mark(arm, images=ImagesConfig(exif="ignore")),

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval_core.config import ImagesConfig
-from retrieval_core.images import load_views, read_image, region_boxes, resize
+from retrieval_core.config import EmbedConfig, ImagesConfig
+from retrieval_core.images import load_views, read_image, region_boxes, resize, turned
+from retrieval_core.region_pooling import pool_regions
+from retrieval_core.views import views_of
 from tests.odd_images import BLUE, MEAN, encode, quadrants, smooth_noise, with_orientation
 
 DEFAULT = ImagesConfig()
@@ -142,3 +144,72 @@ class TestViews:
         path.write_bytes(encode(Image.new("RGB", (1, 1), BLUE), "PNG"))
         views, _ = load_views(str(path), DEFAULT, 8, (1, 4))
         assert views.shape == (17, 8, 8, 3) and (views == BLUE).all()
+
+
+class TestTurned:
+    @pytest.mark.parametrize("quarters", [1, 2, 3])
+    def test_a_quarter_turn_moves_every_pixel_counter_clockwise(self, quarters):
+        view = np.array(smooth_noise(32, 32).convert("RGB"))
+        found = turned(view, 90 * quarters).astype(int)
+        inner = slice(1, -1)
+        assert np.abs(found - np.rot90(view, quarters)).max(axis=2)[inner, inner].max() <= 1
+
+    def test_the_corners_show_the_ground(self):
+        view = np.full((41, 41, 3), (250, 240, 200), np.uint8)
+        view[10:31, 10:31] = (10, 120, 30)
+        found = turned(view, 30)
+        for corner in (found[0, 0], found[0, -1], found[-1, 0], found[-1, -1]):
+            assert corner.tolist() == [250, 240, 200]
+        assert found[20, 20].tolist() == [10, 120, 30]
+
+    def test_scale_enlarges_what_is_in_the_middle(self):
+        view = np.zeros((40, 40, 3), np.uint8)
+        view[15:25, 15:25] = 255
+        assert (turned(view, 0, 2.0)[..., 0] > 127).sum() == pytest.approx(400, rel=0.05)
+
+    def test_no_turn_is_the_view_itself(self):
+        view = np.array(smooth_noise(20, 20).convert("RGB"))
+        np.testing.assert_array_equal(turned(view, 0.0), view)
+
+
+class TestStoredVectors:
+    """What ``Views`` makes of an image, and of the embeddings of its views."""
+
+    def views(self, role, **keys):
+        return views_of(EmbedConfig(**keys), 14, role)
+
+    def embeddings(self, rows, dim=6):
+        found = np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    def test_a_query_is_turned_and_averaged(self, tmp_path):
+        path = tmp_path / "q.png"
+        path.write_bytes(encode(Image.fromarray(quadrants()), "PNG"))
+        views = self.views("queries", query_turns=[0, -20, 20], regions=[1, 3])
+        pixels, boxes = views.load(str(path), DEFAULT)
+        assert (views.each, views.vectors, boxes.tolist()) == (3, 1, [[0, 0, 40, 30]] * 3)
+        whole = load_views(str(path), DEFAULT, 14)[0][0]
+        for view, degrees in zip(pixels, [0, -20, 20], strict=True):
+            np.testing.assert_array_equal(view, turned(whole, degrees))
+        embeddings = self.embeddings(6)
+        pooled, kept = views.pool(embeddings, np.stack([boxes, boxes]))
+        mean = embeddings.reshape(2, 3, 6).mean(axis=1)
+        np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
+        assert kept.shape == (2, 1, 4)
+
+    def test_a_query_is_one_view_by_default(self):
+        embeddings, boxes = self.embeddings(4), np.zeros((4, 1, 4), np.int32)
+        assert self.views("queries", regions=[1, 3]).pool(embeddings, boxes)[0] is embeddings
+
+    @pytest.mark.parametrize("vectors", [1, 3, 10])
+    @pytest.mark.parametrize("images", [0, 4])
+    def test_regions_are_pooled_with_their_boxes(self, vectors, images):
+        views = self.views("gallery", regions=[1, 3], vectors=vectors)
+        boxes = np.random.default_rng(0).integers(0, 99, (images, 10, 4)).astype(np.int32)
+        pooled, kept = views.pool(self.embeddings(10 * images), boxes)
+        assert (views.each, views.vectors) == (10, vectors)
+        assert (pooled.shape, kept.shape) == ((images * vectors, 6), (images, vectors, 4))
+        expected, source = pool_regions(self.embeddings(10 * images).reshape(images, 10, 6), vectors)
+        np.testing.assert_array_equal(pooled, expected.reshape(-1, 6))
+        for row in range(images):
+            np.testing.assert_array_equal(kept[row], boxes[row][source[row]])
