@@ -16,24 +16,23 @@ from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.arms import RANDOM
 from retrieval_core.catalogue import plan_file
+from retrieval_core.depth import RECALL_BY_DEPTH, depth_figures, recall_by_depth, write_recall_by_depth
 from retrieval_core.metrics import (
     QueryOutcome,
     arm_metrics,
     paired_difference,
     per_query_rows,
     random_outcomes,
-    recall_curve,
 )
 from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
 from retrieval_core.workspace import POOL_PARQUET
 
 log = logging.getLogger("fabric_retrieval")
 HITS = "hits.parquet"
-CURVES = "curves.json"
 
 
 def evaluate(run: Run) -> dict[str, Any] | None:
-    """Write metrics.json and per_query.csv; None where the data has no labels."""
+    """Write metrics.json, per_query.csv and recall_by_depth.csv; None where the data has no labels."""
     if not run.labelled:
         log.info("evaluate: the data has no labels; there is a pool, and nothing to judge it by")
         return None
@@ -49,7 +48,8 @@ def evaluate(run: Run) -> dict[str, Any] | None:
         "evaluate": config.evaluate.model_dump(),
         "seed": config.run.seed,
     }
-    outputs = [workspace.path("metrics.json"), workspace.path("per_query.csv"), workspace.work(HITS)]
+    names = ("metrics.json", "per_query.csv", RECALL_BY_DEPTH)
+    outputs = [*map(workspace.path, names), workspace.work(HITS)]
     return workspace.stage("evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite)
 
 
@@ -75,14 +75,11 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
                 for other in outcomes
                 if other != arm
             }
+    for arm, figures in _write_depths(run, outcomes, gallery["counts"]["embedded"]).items():
+        metrics[arm]["depth"] = figures
     storage.write_json(workspace.path("metrics.json"), metrics)
     _write_per_query(run, outcomes)
     _write_hits(run, queries, judgements)
-    depths = sorted(
-        {k for k in (1, 2, 5, 10, 20, 30, 50, 75, 100, 200, 500, 1000) if k <= config.retrieve.top_k} | set(ks)
-    )
-    curves = {arm: recall_curve(rows, depths) for arm, rows in outcomes.items()}
-    storage.write_json(workspace.work(CURVES), curves)
     for arm, values in metrics.items():
         shown = ", ".join(f"recall@{k} {values[f'recall@{k}']:.4f}" for k in ks if values[f"recall@{k}"] is not None)
         log.info("%-10s %s, mAP@%d %.4f", arm, shown, ks[-1], values[f"mAP@{ks[-1]}"] or 0.0)
@@ -93,6 +90,14 @@ def order_of_arms(arm: str) -> tuple[int, str]:
     """Baselines first, the run's own arm last."""
     known = [RANDOM, "histogram", "frozen", "fine_tuned"]
     return (known.index(arm) if arm in known else len(known), arm)
+
+
+def _write_depths(run: Run, outcomes: dict[str, list[QueryOutcome]], gallery_size: int) -> dict[str, dict[str, Any]]:
+    """Write the whole curve of every arm; returns what metrics.json says about it. O(hits + top_k) for each arm."""
+    depth = min(run.config.retrieve.top_k, gallery_size)
+    curves = {arm: recall_by_depth(outcomes[arm], depth) for arm in sorted(outcomes, key=order_of_arms)}
+    write_recall_by_depth(run.workspace.path(RECALL_BY_DEPTH), curves, depth)
+    return {arm: depth_figures(curve, depth, gallery_size) for arm, curve in curves.items()}
 
 
 def _write_per_query(run: Run, outcomes: dict[str, list[QueryOutcome]]) -> None:

@@ -3,7 +3,7 @@
     train      fine-tune DINOv2 on Ray Train                 -> model/, checkpoints/
     embed      map the catalogue and the queries, Ray Data   -> embeddings/, rejects.parquet
     retrieve   blockwise top-k, merged as a tree             -> candidate_pool.parquet, first_retrieval_results.json
-    evaluate   metrics of the pool and of the baselines      -> metrics.json, per_query.csv
+    evaluate   metrics of the pool and of the baselines      -> metrics.json, per_query.csv, recall_by_depth.csv
     report     a page to look at                             -> report.html
 
 Each stage takes what earlier ones left in the run's folder, skips what is done, goes on where it was interrupted, and

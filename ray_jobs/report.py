@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from ray_jobs.evaluate import CURVES, HITS
+from ray_jobs.evaluate import HITS
 from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.catalogue import plan_file
+from retrieval_core.depth import RECALL_BY_DEPTH, read_recall_by_depth
 from retrieval_core.metrics import average_precision_at, recall_at
 from retrieval_core.report.page import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
 from retrieval_core.workspace import POOL_PARQUET
@@ -22,7 +23,7 @@ REJECTS_SHOWN = 50
 
 
 def report(run: Run) -> dict[str, Any]:
-    """Write report.html from what the run left. Memory O(queries shown), and the rejects' reasons."""
+    """Write report.html from what the run left. Memory O(queries shown + top_k), and the rejects' reasons."""
     workspace = run.workspace
     pool = run.done(f"retrieve{run.suffix(run.main)}")
     evaluated = workspace.record("evaluate") if run.labelled else None
@@ -42,14 +43,14 @@ def _report(run: Run, path: str) -> dict[str, Any]:
     config, workspace = run.config, run.workspace
     judged = run.labelled and storage.exists(workspace.path("metrics.json"))
     arms = storage.read_json(workspace.path("metrics.json")) if judged else {}
-    curves = storage.read_json(workspace.work(CURVES)) if judged else {}
+    curves = read_recall_by_depth(workspace.path(RECALL_BY_DEPTH)) if judged else {}
     counts, rows = _rejects(run)
     data = ReportData(
         name=config.run.name,
         facts=_facts(run),
         arms=arms,
         ks=config.evaluate.ks,
-        curves={arm: [(k, recall) for k, recall in points] for arm, points in curves.items()},
+        curves=curves,
         stages=[_stage_time(record) for record in run.records() if record["stage"] != "report"],
         reject_counts=counts,
         reject_rows=rows,

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from retrieval_core import storage
 from retrieval_core.config import ImagesConfig
+from retrieval_core.depth import SHARES, share_key
 from retrieval_core.metrics import METRICS, metric_key
 from retrieval_core.report.chart import recall_chart
 from retrieval_core.report.thumbnails import Thumbnails
@@ -111,7 +112,7 @@ class ReportData:
         name: of the run.
         facts: (label, value) pairs for the head of the page.
         arms: arm -> figures as ``metrics.arm_metrics`` gives them; an arm may also hold ``versus``:
-            other arm -> ``metrics.paired_difference``.
+            other arm -> ``metrics.paired_difference``, and ``depth``: ``depth.depth_figures``, of pools equally deep.
         ks: depths to tabulate, in this order; the largest one makes the headline.
         curves: arm -> (k, recall) points, k ascending.
         stages: in the order they ran.
@@ -170,12 +171,19 @@ def _context(data: ReportData) -> dict[str, Any]:
         "metric_labels": METRIC_LABELS,
         "best": _best(arms, data.ks),
         "left_out": next((figures["left_out"] for figures in arms.values() if figures.get("left_out")), {}),
+        "depths": {arm: figures["depth"] for arm, figures in arms.items() if _has_depth(figures)},
+        "shares": {share_key(share): f"{100 * share:.0f} %" for share in SHARES},
         "chart": recall_chart({arm: data.curves[arm] for arm in _in_order(data.curves)}),
         "total_seconds": sum(stage.seconds for stage in data.stages),
         "rejected": sum(entry.images for entry in data.reject_counts),
         "any_box": any(candidate.box for card in data.cards for candidate in card.candidates),
         "any_label": any(candidate.hit is not None for card in data.cards for candidate in card.candidates),
     }
+
+
+def _has_depth(figures: Mapping[str, Any]) -> bool:
+    """Whether there is a depth to tell of: none without an evaluated query."""
+    return "depth" in figures and figures["depth"]["pool_recall"] is not None
 
 
 def _headline(ks: Sequence[int]) -> list[tuple[str, int, str]]:
@@ -212,7 +220,7 @@ def _environment() -> Environment:
         arm_label=lambda arm: ARM_LABELS.get(arm, arm.replace("_", " ")),
         arm_style=_style,
         base_name=lambda path: PurePosixPath(path).name or path,
-        count=lambda number: f"{number:,}",
+        count=lambda number: NONE if number is None else f"{number:,}",
     )
     environment.globals["key"] = metric_key
     return environment

@@ -149,6 +149,14 @@ def test_metrics_of_all_arms(finished: Finished) -> None:
     with (finished.folder / "per_query.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["arm"] for row in rows] == [arm for arm in BASELINES for _ in range(QUERIES)]
+    with (finished.folder / "recall_by_depth.csv").open(newline="") as file:
+        depths = list(csv.DictReader(file))
+    # The pool holds the whole gallery, but for the fabric that could not be read.
+    assert [row["depth"] for row in depths] == [str(k) for k in range(1, FABRICS)]
+    for arm, values in metrics.items():
+        assert float(depths[4][arm]) == pytest.approx(values["recall@5"])
+        assert float(depths[-1][arm]) == values["depth"]["pool_recall"]
+        assert values["depth"]["whole_gallery"]
 
 
 def test_recall_in_the_metrics_follows_from_the_pool(finished: Finished) -> None:

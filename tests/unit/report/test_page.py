@@ -13,17 +13,15 @@ from typing import Any
 import jinja2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_core import metrics
 from retrieval_core.config import ImagesConfig
+from retrieval_core.depth import depth_figures
 from retrieval_core.report import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
-from retrieval_core.report import chart as chart_module
 from retrieval_core.report import page as page_module
 
-MINUS = page_module.MINUS
+MINUS, NONE = page_module.MINUS, page_module.NONE
 VOID = {"meta", "br", "link", "input", "img"}
 
 
@@ -178,7 +176,42 @@ def test_rejected_queries_are_told_apart(tmp_path: Path) -> None:
 
 def test_no_evaluated_query_shows_dashes(tmp_path: Path) -> None:
     _, page = written(tmp_path, ReportData("x", arms={"a": arm([])}, ks=[4]))
-    assert f"Recall@4 {page_module.NONE}" in page.text
+    assert f"Recall@4 {NONE}" in page.text
+
+
+def test_candidates_needed_stand_under_the_curve(tmp_path: Path) -> None:
+    rising, flat, silent = (arm([[1]]) for _ in range(3))
+    rising["depth"] = depth_figures(np.arange(1, 2001) / 4000, 2000, 90_000)
+    flat["depth"] = depth_figures(np.full(2000, 0.25), 2000, 90_000)
+    silent["depth"] = depth_figures(np.zeros(2000), 2000, 90_000)
+    data = ReportData("x", arms={"fine_tuned": rising, "frozen": flat, "random": silent}, ks=[4])
+    text, page = written(tmp_path, data)
+    for row in (
+        "Arm for 90 % for 95 % for 99 % Recall of the pool Gained by the last tenth",
+        f"Random ranking {NONE} {NONE} {NONE} 0.000 0.000",
+        "Frozen backbone 1 1 1 0.250 0.000",
+        "Fine-tuned 1,800 1,900 1,980 0.500 +0.050",
+    ):
+        assert row in page.text
+    assert "(2,000 a query); where its last tenth still gains much, a deeper pool would find more." in page.text
+    assert 'href="#curve"' in text
+    assert page.all("svg", role="img") == []  # no curve was given
+
+
+def test_a_pool_of_the_whole_gallery_needs_no_more_depth(tmp_path: Path) -> None:
+    whole = arm([[1]])
+    whole["depth"] = depth_figures(np.array([0.25, 1.0]), 2, 2)
+    _, page = written(tmp_path, ReportData("x", arms={"a": whole}, ks=[4]))
+    assert "a 2 2 2 1.000 +0.750" in page.text
+    assert "the pool holds the whole gallery, so a deeper one would find no more." in page.text
+
+
+def test_no_evaluated_query_no_candidates_needed(tmp_path: Path) -> None:
+    nothing = arm([])
+    nothing["depth"] = depth_figures(np.empty(0), 4, 9)
+    text, page = written(tmp_path, ReportData("x", arms={"a": nothing}, ks=[4], curves={"a": []}))
+    assert "Candidates needed" not in page.text
+    assert "#curve" not in text
 
 
 def test_names_are_text_not_markup(tmp_path: Path) -> None:
@@ -311,33 +344,3 @@ def test_a_figure_that_rounds_to_zero_has_no_sign() -> None:
 def test_known_arms_keep_their_line_style() -> None:
     assert page_module._style("frozen", ["frozen"]) == page_module._style("frozen", ["random", "frozen", "x"]) == 2
     assert [page_module._style(name, ["frozen", *"abcde"]) for name in "abcde"] == [4, 5, 6, 7, 4]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 50))
-def test_chart_holds_every_point_and_labels_its_axes(recalls: list[float], step: int) -> None:
-    points = [(1 + i * step, recall) for i, recall in enumerate(sorted(recalls))]
-    chart = chart_module.recall_chart({"a": points, "none": []})
-    assert chart is not None
-    (line,) = chart.lines
-    drawn = np.array([[float(n) for n in pair.split()] for pair in line.path[1:].split("L")])
-    assert len(drawn) == len(points)
-    assert (drawn[:, 0] >= chart.left).all() and (drawn[:, 0] <= chart.right).all()
-    assert (drawn[:, 1] >= chart.top - 0.01).all() and (drawn[:, 1] <= chart.bottom).all()
-    assert 2 <= len(chart.x_ticks) <= 7
-    assert 2 <= len(chart.y_ticks) <= 7
-    for ticks in (chart.x_ticks, chart.y_ticks):
-        assert len({tick.label for tick in ticks}) == len(ticks)
-    assert (line.depth, line.recall) == points[-1]
-
-
-def test_chart_positions_by_hand() -> None:
-    chart = chart_module.recall_chart({"a": [(50, 0.5), (100, 1.0)]})
-    assert chart is not None
-    middle = ((chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2)
-    assert chart.lines[0].path == f"M{middle[0]} {middle[1]}L{chart.right} {chart.top}"
-    assert [tick.label for tick in chart.x_ticks] == ["0", "20", "40", "60", "80", "100"]
-    assert [tick.label for tick in chart.y_ticks] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
-
-
-def test_no_curves_no_chart() -> None:
-    assert chart_module.recall_chart({}) is chart_module.recall_chart({"a": []}) is None
