@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 DEMO := ray_jobs/configs/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs bench clean
+.PHONY: help demo test test-slow lint docs bench bench-quality clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,11 @@ lint: $(VENV)/.installed-dev ## check style, formatting and types
 docs: $(VENV)/.installed ## write docs/configuration.md anew from the typed configuration
 	$(PY) docs/generate.py
 
-bench: $(VENV)/.installed ## run every benchmark; results go to benchmarks/results/
-	@for script in benchmarks/*.py; do echo "$$script"; $(PY) "$$script" || exit 1; done
+bench: $(VENV)/.installed ## measure speed; results go to benchmarks/results/
+	$(PY) benchmarks/retrieve.py $(ARGS)
+
+bench-quality: $(VENV)/.installed ## compare recipes; ARGS="--data DIR" for other data, ARGS=--quick for minutes
+	$(PY) benchmarks/quality.py $(ARGS)
 
 clean: ## remove caches and build products; .venv, data and Output stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

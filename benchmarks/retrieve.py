@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import machine
 
 from retrieval_core.similarity import block_topk
 
@@ -71,19 +70,6 @@ def share_in_common(ours_QK: Any, others_QK: torch.Tensor) -> float:
     """Mean share of the first k that both name: float32 rounding may exchange near-ties at the k-th place."""
     pairs = zip(ours_QK.tolist(), others_QK.tolist(), strict=True)
     return statistics.mean(len(set(ours) & set(others)) / len(ours) for ours, others in pairs)
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "threads": torch.get_num_threads(),
-        "load_average_before": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def write(result: dict[str, Any]) -> None:

@@ -62,7 +62,8 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
     outcomes = {arm: outcomes_of(queries, judgements, arm, rejected) for arm in arms}
     if RANDOM in config.evaluate.baselines:
-        size, depth = gallery["counts"]["embedded"], config.retrieve.top_k
+        # A rejected fabric may be relevant: it keeps its place in the random ranking, as it does in every recall.
+        size, depth = gallery["counts"]["inputs"], config.retrieve.top_k
         outcomes[RANDOM] = random_outcomes(outcomes[run.main], size, depth, config.run.seed)
     left_out = {"no_category": [path for path, names in zip(*queries, strict=True) if not names]}
     ks, resamples, seed = config.evaluate.ks, config.evaluate.bootstrap, config.run.seed

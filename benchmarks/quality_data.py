@@ -1,0 +1,71 @@
+"""A split of a data set as the quality benchmark judges it: which fabrics are relevant, and how large motifs are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from retrieval_core.config import load_config
+from retrieval_core.datasets import Box, Record, iter_gallery, iter_queries, labelled_split, load_motif_boxes
+from retrieval_core.metrics import QueryOutcome
+
+
+class Split(NamedTuple):
+    """Queries, fabrics, and the P pairs of them that share a motif."""
+
+    queries: list[Record]
+    fabrics: list[Record]
+    pairs: np.ndarray
+    """(P, 2) rows of query and fabric, ordered by query."""
+    areas: np.ndarray
+    """(P,) area of the median printed motif as a share of the fabric; NaN where it is not known."""
+
+    def recall(self, ranks: np.ndarray, k: int, chosen: np.ndarray | None = None) -> float:
+        """Mean over queries of the share of their (chosen) pairs ranked within k; NaN without a pair."""
+        chosen = np.ones(len(ranks), bool) if chosen is None else chosen
+        total = np.bincount(self.pairs[chosen, 0], minlength=len(self.queries))
+        hits = np.bincount(self.pairs[chosen & (ranks <= k), 0], minlength=len(self.queries))
+        return float(np.mean(hits[total > 0] / total[total > 0])) if total.any() else float("nan")
+
+    def outcomes(self, ranks: np.ndarray, seed: int = 0) -> list[QueryOutcome]:
+        """One outcome a labelled query. The seed is part of its name: seeds are averaged, motifs resampled whole."""
+        found = []
+        for row, query in enumerate(self.queries):
+            own = np.sort(ranks[self.pairs[:, 0] == row])
+            if query.categories:
+                found.append(QueryOutcome(f"{seed}/{query.path}", query.categories, len(own), own))
+        return found
+
+
+def read_split(root: str, name: str) -> Split:
+    """The test or validation split of a data set in the published layout."""
+    data = load_config(None, [f"data.root={root}"]).data
+    if name == "test":
+        queries, fabrics = list(iter_queries(data)), list(iter_gallery(data))
+    else:
+        queries, fabrics = labelled_split(data, "validation")
+    boxes = load_motif_boxes(data)
+    sizes = [motif_areas(fabric, boxes.get(fabric.path, [])) for fabric in fabrics]
+    pairs, areas = [], []
+    for row, query in enumerate(queries):
+        for column, fabric in enumerate(fabrics):
+            shared = set(query.categories) & set(fabric.categories)
+            if shared:
+                pairs.append((row, column))
+                areas.append(max((sizes[column][name] for name in shared if name in sizes[column]), default=np.nan))
+    return Split(queries, fabrics, np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(areas))
+
+
+def motif_areas(fabric: Record, boxes: Sequence[tuple[str, Box]]) -> dict[str, float]:
+    """Category -> area of its median box as a share of the image."""
+    areas: dict[str, list[int]] = {}
+    for category, (x0, y0, x1, y1) in boxes:
+        areas.setdefault(category, []).append((x1 - x0) * (y1 - y0))
+    if not areas:
+        return {}
+    with Image.open(fabric.location) as image:
+        whole = image.width * image.height
+    return {category: float(np.median(values)) / whole for category, values in areas.items()}
