@@ -31,6 +31,7 @@ COMMANDS = {
     "check": "validate configuration, data set and weights; computes nothing",
     "search": "rank an existing embedding store for new query images",
     "simulate": "draw a simulated printed-fabric data set in the published layout",
+    "pretrain": "teach a network of DINOv2's shape to tell simulated motifs apart, as a start of one's own",
 }
 
 
@@ -75,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--debug", action="store_true", help="show tracebacks and library messages")
         if name not in {"check", "search", "simulate"}:
             command.add_argument("--overwrite", action="store_true", help="redo what is finished")
+        if name not in {"check", "search", "simulate", "pretrain"}:
             command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
         if name in {"run", "embed"}:
             command.add_argument("--only-rejected", action="store_true", help="try rejected images again")
@@ -126,13 +128,18 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
         from ray_jobs.search import search
 
         return search(run, options.images, options.top)
-    if options.dry_run:
+    if getattr(options, "dry_run", False):
         from ray_jobs.check import print_plan
 
         return print_plan(run, options.command)
-    from ray_jobs.pipeline import run_stage, run_workflow
+    from ray_jobs.pipeline import run_stage, run_workflow, write_run_json
 
-    if options.command == "run":
+    if options.command == "pretrain":
+        from ray_jobs.pretrain import pretrain
+
+        pretrain(run)
+        write_run_json(run)
+    elif options.command == "run":
         run_workflow(run)
     else:
         run_stage(run, options.command)

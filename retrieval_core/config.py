@@ -137,7 +137,9 @@ class TrainConfig(Section):
     loss: Literal["info_nce", "triplet"] = Field("info_nce", description="Symmetric InfoNCE, or published triplets.")
     temperature: float = Field(0.07, gt=0, description="InfoNCE: cosines are divided by this.")
     margin: float = Field(0.2, ge=0, description="Triplets: margin between positive and negative cosine.")
-    trainable_blocks: int = Field(2, ge=0, description="Last transformer blocks that are trained.")
+    trainable_blocks: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        2, description="Last transformer blocks that are trained; all trains the embeddings of patches, too."
+    )
     learning_rate: float = Field(1e-4, gt=0, description="Of the backbone's trained blocks.")
     head_learning_rate: float = Field(2e-4, gt=0, description="Of the projection head.")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's decoupled weight decay.")

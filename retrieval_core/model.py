@@ -124,15 +124,20 @@ def normalise(views: Tensor) -> Tensor:
     return ((views.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def set_trainable(model: FabricEmbedder, blocks: int) -> None:
+def set_trainable(model: FabricEmbedder, blocks: int | Literal["all"]) -> None:
     """Freeze all but the last ``blocks`` transformer blocks, the final layer norm and the head.
 
-    The published recipe is ``blocks=2``. Calling again with another number undoes the first call.
+    The published recipe is ``blocks=2``. ``all`` freezes nothing but the mask token, which no image passes: what a
+    network with random weights needs. Calling again with another number undoes the first call.
 
     Raises:
         ConfigError: if the backbone has fewer blocks.
     """
     layers = list(model.dinov2.encoder.layer)  # type: ignore[union-attr, arg-type]
+    if blocks == "all":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.endswith("mask_token"))
+        return
     if not 0 <= blocks <= len(layers):
         raise ConfigError(
             f"train.trainable_blocks = {blocks}: this backbone has {len(layers)} blocks; use 0..{len(layers)}"
