@@ -135,6 +135,9 @@ class TrainConfig(Section):
     keep_checkpoints: int = Field(2, ge=1, description="Training checkpoints kept, newest first; the best model too.")
     max_failures: int = Field(3, ge=-1, description="Restarts after a lost worker; -1 is without limit.")
     loss: Literal["info_nce", "triplet"] = Field("info_nce", description="Symmetric InfoNCE, or published triplets.")
+    labels: Literal["category", "element"] = Field(
+        "category", description="Positives share the query's category, or list the query's own element id."
+    )
     temperature: float = Field(0.07, gt=0, description="InfoNCE: cosines are divided by this.")
     margin: float = Field(0.2, ge=0, description="Triplets: margin between positive and negative cosine.")
     trainable_blocks: Annotated[int, Field(ge=0)] | Literal["all"] = Field(

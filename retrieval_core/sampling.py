@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from retrieval_core.datasets import DataError, Labelled, Record
+from retrieval_core.records import query_id
 
 Box = tuple[int, int, int, int]
 Boxes = Mapping[str, Sequence[tuple[str, Box]]]
@@ -32,12 +33,23 @@ class Draw(NamedTuple):
 class PairSampler:
     """Draws a positive (and a negative) fabric for every training query. Memory O(labels)."""
 
-    def __init__(self, split: Labelled, seed: int) -> None:
+    def __init__(self, split: Labelled, seed: int, labels: Literal["category", "element"] = "category") -> None:
         """Index the split.
 
+        Args:
+            split: queries and fabrics.
+            seed: of every draw.
+            labels: what makes a fabric a positive: a category shared with the query, or the query's own id among the
+                fabric's elements. Either way a fabric that shares a category is never a negative.
+
         Raises:
-            DataError: if no query has both a fabric that holds its motif and one that does not.
+            DataError: if no query has both a fabric that holds its motif and one that does not, or element ids are
+                asked for and no fabric has any.
         """
+        if labels == "element" and not any(fabric.elements for fabric in split.fabrics):
+            raise DataError(
+                "train.labels = 'element': no training fabric lists the ids of its elements; use train.labels=category"
+            )
         self.split = split
         self.seed = seed
         names = sorted({name for record in (*split.queries, *split.fabrics) for name in record.categories})
@@ -52,14 +64,13 @@ class PairSampler:
             for category in categories:
                 holders[category].append(row)
         self._holders = {category: np.array(rows) for category, rows in holders.items()}
-        self.usable = np.array(
-            [
-                row
-                for row, categories in enumerate(self._query_categories)
-                if 0 < len(self._positives(categories)) < len(split.fabrics)
-            ],
-            dtype=np.int64,
-        )
+        self._of_element: dict[str, list[int]] | None = None
+        if labels == "element":
+            self._of_element = defaultdict(list)
+            for row, fabric in enumerate(split.fabrics):
+                for element in fabric.elements:
+                    self._of_element[element].append(row)
+        self.usable = np.array([row for row in range(len(split.queries)) if self._is_usable(row)], dtype=np.int64)
         if not len(self.usable):
             raise DataError(
                 f"training: none of the {len(split.queries)} queries has a fabric that holds its motif among the "
@@ -84,14 +95,14 @@ class PairSampler:
         if attempt:
             query = int(rng.choice(self.usable))
         categories = self._query_categories[query]
-        positives = self._positives(categories)
+        positives, relatives = self._positives(query), self._relatives(categories)
         positive = int(positives[rng.integers(len(positives))])
         while True:  # nearly every fabric is a negative: a draw or two
             negative = int(rng.integers(len(self.split.fabrics)))
             if not categories & self._fabric_categories[negative]:
                 break
-            if len(positives) * 2 > len(self.split.fabrics):
-                others = np.setdiff1d(np.arange(len(self.split.fabrics)), positives)
+            if len(relatives) * 2 > len(self.split.fabrics):
+                others = np.setdiff1d(np.arange(len(self.split.fabrics)), relatives)
                 negative = int(others[rng.integers(len(others))])
                 break
         return Draw(query, positive, negative, rng)
@@ -107,7 +118,20 @@ class PairSampler:
         found = [[bool(self._query_categories[query] & categories) for categories in held] for query in queries]
         return np.array(found, dtype=bool).reshape(len(queries), len(held))
 
-    def _positives(self, categories: frozenset[int]) -> np.ndarray:
+    def _is_usable(self, query: int) -> bool:
+        relatives = self._relatives(self._query_categories[query])
+        return len(self._positives(query)) > 0 and 0 < len(relatives) < len(self.split.fabrics)
+
+    def _positives(self, query: int) -> np.ndarray:
+        """Rows of the fabrics that hold the query's motif."""
+        relatives = self._relatives(self._query_categories[query])
+        if self._of_element is None:
+            return relatives
+        found = self._of_element.get(query_id(self.split.queries[query].path), [])
+        return np.intersect1d(found, relatives)
+
+    def _relatives(self, categories: frozenset[int]) -> np.ndarray:
+        """Rows of the fabrics that share a category."""
         rows = [self._holders[category] for category in sorted(categories) if category in self._holders]
         if len(rows) == 1:
             return rows[0]

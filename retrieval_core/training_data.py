@@ -73,7 +73,7 @@ class TrainingData:
 
     def __init__(self, config: Config, split: Labelled, *, workers: int = 1) -> None:
         self.config = config
-        self.sampler = PairSampler(split, config.run.seed)
+        self.sampler = PairSampler(split, config.run.seed, config.train.labels)
         self.schedule = Schedule(len(self.sampler.usable), config, workers)
         self.rejects: dict[str, tuple[str, str, str]] = {}
         """location -> (path, reason, detail) of images that could not be used."""

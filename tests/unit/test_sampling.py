@@ -255,6 +255,24 @@ def test_a_window_shows_what_it_holds_a_third_of(crop, data):
     assert found == shown | {"q"}
 
 
+def test_elements_choose_the_positives_and_categories_the_negatives():
+    """Two drawings of a rose: the query finds its own, and the other one is no negative."""
+    queries = [Record("in/7,rose.png", "", ("rose",)), Record("in/8,rose.png", "", ("rose",))]
+    held = [(("rose",), ("7",)), (("rose",), ("8",)), (("rose", "bear"), ("7", "9")), (("bear",), ("9",))]
+    fabrics = [Record(f"f{n}.png", "", names, ids) for n, (names, ids) in enumerate(held)]
+    sampler = PairSampler(Labelled(queries, fabrics), 0, "element")
+    assert sampler.usable.tolist() == [0, 1]
+    drawn = [[sampler.draw(0, position, row) for position in range(200)] for row in (0, 1)]
+    assert [{draw.positive for draw in of_query} for of_query in drawn] == [{0, 2}, {1}]
+    assert all(draw.negative == 3 for of_query in drawn for draw in of_query)
+    assert PairSampler(Labelled(queries, fabrics), 0).draw(0, 0, 0).positive in {0, 1, 2}
+
+
+def test_elements_that_nobody_lists_are_refused():
+    with pytest.raises(DataError, match=r"train\.labels = 'element'.*train\.labels=category"):
+        PairSampler(split(["a"], ["a", "b"]), 0, "element")
+
+
 def test_the_refusal_says_what_to_look_at():
     with pytest.raises(DataError, match=re.escape("see `fabric-retrieval check`")):
         PairSampler(split(["a"], ["b"]), 0)
