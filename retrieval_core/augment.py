@@ -49,6 +49,13 @@ def published(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+def query_only(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A query turned by up to 20 degrees, as prints turn their motifs; one in seven on dyed cloth."""
+    ground = ground_of(image)
+    image = turned(image, rng.uniform(-20, 20))
+    return _other_ground(image, ground, rng) if rng.random() < 1 / 7 else image
+
+
 def print_fabric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a bolt of cloth undergoes: any of the eight turns and mirrorings, other dye lots."""
     image = _turn(image, int(rng.integers(8)))
@@ -74,7 +81,7 @@ def _other_ground(image: np.ndarray, ground: tuple[int, ...], rng: np.random.Gen
     """Multiply by a colour, as ink printed on dyed cloth: white becomes the cloth, dark stays dark."""
     if min(ground) < 200:
         return image
-    cloth = rng.uniform(0.45, 1.0, size=3)
+    cloth = rng.uniform(0.4, 1.0, size=3)
     return np.clip(np.rint(image * cloth), 0, 255).astype(np.uint8)
 
 

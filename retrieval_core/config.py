@@ -153,8 +153,10 @@ class TrainConfig(Section):
     cosine_epochs: int = Field(80, ge=1, description="published_cosine: T_max in epochs; beyond it the rate rises.")
     min_learning_rate: float = Field(1e-7, ge=0, description="Both schedules: the lowest rate of either group.")
     clip_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm; null for never.")
-    augmentation: Literal["none", "published", "print"] = Field(
-        "published", description="none; flip and weak jitter as published; or what printing and cutting do to a motif."
+    augmentation: Literal["none", "published", "query", "print"] = Field(
+        "published",
+        description="none; flip and weak jitter as published; the query turned a little and now and then on other "
+        "ground; or all that printing and cutting do to a motif.",
     )
     crop_start: Range = Field(
         (1.0, 1.0), description="Side of a fabric crop at the first step, a share or a range to draw it from."

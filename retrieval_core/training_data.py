@@ -168,6 +168,8 @@ class TrainingData:
             return view
         if self.config.train.augmentation == "published":
             return augment.published(view, rng)
+        if self.config.train.augmentation == "query":
+            return augment.query_only(view, rng) if query else view
         return augment.print_query(view, rng) if query else augment.print_fabric(view, rng)
 
 

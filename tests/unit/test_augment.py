@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval_core.augment import jitter_colour, print_fabric, print_query, published
+from retrieval_core.augment import jitter_colour, print_fabric, print_query, published, query_only
 
-KINDS = [published, print_fabric, print_query]
+KINDS = [published, print_fabric, print_query, query_only]
 
 
 def picture(side=28, seed=0):
@@ -62,6 +62,19 @@ def test_published_jitter_is_weak():
         view = published(image, np.random.default_rng(seed)).astype(int)
         mean = view.mean()
         assert abs(mean - image.mean()) < 0.12 * image.mean() + 2
+
+
+def test_a_query_alone_is_turned_a_little_and_seldom_dyed():
+    image = flat((255, 255, 255), 57)
+    image[24:33, 40:49] = (180, 30, 60)  # a patch right of the centre
+    dyed, angles = 0, []
+    for seed in range(280):
+        view = query_only(image, np.random.default_rng(seed))
+        dyed += view[0, 0].tolist() != [255, 255, 255]
+        rows, columns = np.nonzero(view[..., 1] < view[0, 0, 1] * 0.5)
+        angles.append(np.degrees(np.arctan2(28 - rows.mean(), columns.mean() - 28)))
+    assert 20 < dyed < 65
+    assert -21 < min(angles) < -17 and 17 < max(angles) < 21
 
 
 def test_fabrics_are_turned_and_mirrored_in_all_eight_ways():
