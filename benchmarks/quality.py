@@ -2,7 +2,7 @@
 
     1. One start: every trained arm fine-tunes the same weights with the same number of images through the encoder.
     2. What is chosen (the rates of `published_best`) is chosen on the validation split; the test split is reported.
-    3. Every arm embeds the same views once, the whole fabric and 5 x 5 tiles, and each query with and without turned
+    3. Every arm embeds the same views once, the whole fabric and 6 x 6 tiles, and each query with and without turned
        copies. Its indexes differ in what they keep of that, so that what training gains, what indexing gains and what
        each costs are told apart.
     4. Rankings and figures are the product's own. Intervals: paired bootstrap over motifs, seeds averaged.
@@ -53,7 +53,7 @@ class Index(NamedTuple):
 
     name: str
     vectors: int | None
-    """None for the whole fabric alone: one view is encoded."""
+    """None for the whole fabric alone: one view is encoded; else all are, and pooled to so many."""
     turned: bool
 
 
@@ -61,10 +61,10 @@ INDEXES = (
     Index("whole", None, False),
     Index("pooled", 1, True),
     Index("pooled", 10, True),
-    Index("regions", 26, False),
-    Index("regions", 26, True),
+    Index("pooled", 30, False),
+    Index("pooled", 30, True),
 )
-EMBED = load_config(None, ["embed.regions=[1, 5]", "embed.region_overlap=0.3", "embed.query_turns=[0, -18, 18]"]).embed
+EMBED = load_config(None, ["embed.regions=[1, 6]", "embed.region_overlap=0.3", "embed.query_turns=[0, -18, 18]"]).embed
 
 
 class Found(NamedTuple):

@@ -25,9 +25,12 @@ from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.checkpoints import newest_checkpoint, save_checkpoint
 from retrieval_core.config import Config
-from retrieval_core.datasets import Labelled, labelled_split
+from retrieval_core.datasets import Box, Labelled, labelled_split
+from retrieval_core.encoders import ModelEncoder
+from retrieval_core.locating import locate_motifs
+from retrieval_core.model import FabricEmbedder
 from retrieval_core.training import Hooks, Trainer, Worker, fit
-from retrieval_core.training_data import TrainingData
+from retrieval_core.training_data import TrainingData, needs_locating
 from retrieval_core.validation import Validator
 from retrieval_core.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.workspace import RunError, Workspace, fingerprint
@@ -149,8 +152,10 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         device,
         lambda model: ray.train.torch.prepare_model(model, move_to_device=device),
     )
-    data = TrainingData(config, labelled_split(config.data, "train"), workers=count)
-    trainer = Trainer(config, load_model(config.model, config.run.seed, with_head=True), data, worker)
+    split, model = labelled_split(config.data, "train"), load_model(config.model, config.run.seed, with_head=True)
+    located = _locate(config, settings["mark"], split, model, worker) if needs_locating(config) else None
+    data = TrainingData(config, split, workers=count, located=located)
+    trainer = Trainer(config, model, data, worker)
     folder = Workspace(config).path("checkpoints")
     state = newest_checkpoint(folder, settings["mark"])
     if state is not None:
@@ -172,6 +177,27 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         "last": _finite(history[-1]),
         "rejects": [list(value) for _, value in sorted(data.rejects.items())],
     }
+
+
+def _locate(
+    config: Config, mark: str, split: Labelled, model: FabricEmbedder, worker: Worker
+) -> dict[str, list[tuple[str, Box]]]:
+    """Find the motifs on the training fabrics, each worker on its share; what was found stays for a resumed run."""
+    file = Workspace(config).work(f"located-{mark[:16]}.json")
+    if storage.exists(file):
+        found: dict[str, list[tuple[str, Box]]] = storage.read_json(file)
+        return found
+    _say(worker.rank, f"looking for the motifs on {len(split.fabrics)} fabrics")
+    encoder = ModelEncoder(model, worker.device, config.model.precision, config.embed.batch_size, compile=False)
+    share = range(len(split.fabrics))[worker.rank :: worker.count]
+    own = locate_motifs(encoder.encode, config, split, share)
+    parts = [own] * worker.count
+    if worker.count > 1:
+        dist.all_gather_object(parts, own)
+    united = {path: boxes for part in parts for path, boxes in sorted(part.items())}
+    if worker.rank == 0:
+        storage.write_json(file, united)
+    return united
 
 
 def _hooks(config: Config, mark: str, rank: int, count: int, device: torch.device) -> Hooks:

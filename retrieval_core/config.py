@@ -162,6 +162,9 @@ class TrainConfig(Section):
         (1.0, 1.0), description="Side of a fabric crop at the first step, a share or a range to draw it from."
     )
     crop_end: Range = Field((1.0, 1.0), description="The same at the last step; 1 is the whole fabric.")
+    locate: bool = Field(
+        False, description="Crops without motif_boxes.csv: look for the motifs in tiles first, with the start weights."
+    )
     select: Literal["best", "last"] = Field("best", description="Model kept: best validation pool recall, or last.")
     loader_threads: int = Field(2, ge=1, le=64, description="Threads that decode training images, per worker.")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from retrieval_core import augment
 from retrieval_core.config import Config
-from retrieval_core.datasets import DataError, Labelled, Record, load_motif_boxes
+from retrieval_core.datasets import Box, DataError, Labelled, Record, load_motif_boxes
 from retrieval_core.images import ImageRejected, read_image, resize
 from retrieval_core.sampling import Draw, PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
 
@@ -68,17 +68,42 @@ class Schedule:
         return worker_sizes(len(self.positions(step)[1]), self.workers)
 
 
+Located = Sequence[tuple[str, Box]]
+"""(category, box) of what is printed on a fabric."""
+
+
+def crops_fabrics(config: Config) -> bool:
+    """Whether training sees parts of fabrics."""
+    return min(*config.train.crop_start, *config.train.crop_end) < 1
+
+
+def needs_locating(config: Config) -> bool:
+    """Whether training is to look for the motifs first: it crops, was asked to, and the data set does not say."""
+    return config.train.locate and crops_fabrics(config) and not load_motif_boxes(config.data)
+
+
 class TrainingData:
     """Loads what the sampler draws. Memory O(labels + a few batches)."""
 
-    def __init__(self, config: Config, split: Labelled, *, workers: int = 1) -> None:
+    def __init__(
+        self, config: Config, split: Labelled, *, workers: int = 1, located: Mapping[str, Located] | None = None
+    ) -> None:
+        """Take up a split.
+
+        Args:
+            config: of the run.
+            split: of training.
+            workers: how many share a batch.
+            located: where the model found motifs (``locate_motifs``), for crops where the data set does not say. They
+                say where a motif is, never where it is not: such a crop counts as showing all that its fabric holds.
+        """
         self.config = config
         self.sampler = PairSampler(split, config.run.seed, config.train.labels)
         self.schedule = Schedule(len(self.sampler.usable), config, workers)
         self.rejects: dict[str, tuple[str, str, str]] = {}
         """location -> (path, reason, detail) of images that could not be used."""
-        crops = min(*config.train.crop_start, *config.train.crop_end) < 1
-        self._boxes = load_motif_boxes(config.data) if crops else {}
+        self._boxes = load_motif_boxes(config.data) if crops_fabrics(config) else {}
+        self._located = located or {}
 
     def batches(self, first_step: int, rank: int) -> Iterator[Batch]:
         """This worker's batches from ``first_step`` on, decoded ahead by ``train.loader_threads`` threads."""
@@ -150,7 +175,8 @@ class TrainingData:
         share = self._crop_share(rng, step)
         if share < 1:
             height, width = pixels.shape[:2]
-            window = crop_window(width, height, share, motif_boxes_of(fabric, query, self._boxes), rng)
+            boxes = motif_boxes_of(fabric, query, self._boxes) or motif_boxes_of(fabric, query, self._located)
+            window = crop_window(width, height, share, boxes, rng)
             categories = categories_in(window, fabric, query, self._boxes)
             x0, y0, x1, y1 = window
             pixels = np.ascontiguousarray(pixels[y0:y1, x0:x1])

@@ -30,8 +30,8 @@ def test_rows_for_every_arm_and_index(results):
     rows = json.loads((results / "quality.json").read_text())
     shown = {(row["arm"], row["vectors"], row.get("query_turned")) for row in rows}
     for arm in ("frozen", "published", "published_best", "ours"):
-        assert {(arm, 1, False), (arm, 1, True), (arm, 10, True), (arm, 26, False), (arm, 26, True)} <= shown
-    assert ("random", 0, None) in shown and ("histogram", 1, False) in shown and ("tiled_histogram", 26, True) in shown
+        assert {(arm, 1, False), (arm, 1, True), (arm, 10, True), (arm, 30, False), (arm, 30, True)} <= shown
+    assert ("random", 0, None) in shown and ("histogram", 1, False) in shown and ("tiled_histogram", 30, True) in shown
     for row in rows:
         assert {"arm", "vectors", "track", "seed"} <= row.keys()
         assert all(0 <= row[name] <= 1 for name in ("recall@10", "recall@50", "recall@100", "mAP@100"))
