@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from tests.jobs.processes import PROJECT, Processes, wait_until
+from tests.jobs.processes import PROJECT, Processes, free_ports, wait_until
 from tests.jobs.small_data import as_options, query_paths, settings, write_catalogue
 
 pytestmark = pytest.mark.cluster
@@ -50,14 +48,6 @@ class Head:
         command = [sys.executable, "-m", "ray_jobs", *words]
         submit = [RAY, "job", "submit", "--address", self.address, "--working-dir", str(PROJECT), "--", *command]
         return self.processes.start(submit).wait(timeout=300)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.fixture(scope="module")
