@@ -122,7 +122,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def listening(pids: Iterable[int]) -> dict[str, set[int]]:
-    """Addresses at which processes accept TCP connections, with the ports; those from anywhere are ``0.0.0.0``, ``::``."""
+    """Addresses at which processes accept TCP connections, with the ports; ``0.0.0.0`` and ``::`` are all of them."""
     sockets = set()
     for pid in pids:
         with suppress(OSError):
