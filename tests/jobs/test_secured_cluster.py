@@ -1,4 +1,4 @@
-"""docs/secure-cluster.md on loopback: who shows the token comes in at every door, who shows another or none does not."""
+"""docs/secure-cluster.md on loopback: at every door the right token comes in, another one or none does not."""
 
 from __future__ import annotations
 
