@@ -95,9 +95,11 @@ def list_names(folder: str) -> list[str]:
             return []
     fs, key = _filesystem(folder)
     try:
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(key, detail=False))
+        entries = [str(entry).rstrip("/") for entry in fs.ls(key, detail=False)]
     except FileNotFoundError:
         return []
+    # Some programs mark a folder of an object store by an empty object, which is then listed in itself.
+    return sorted(entry.rsplit("/", 1)[-1] for entry in entries if entry.strip("/") != key.strip("/"))
 
 
 def open_read(path: str) -> IO[bytes]:

@@ -116,6 +116,15 @@ def test_permissions_are_those_of_the_umask(tmp_path, mask, mode):
     assert (tmp_path / "file").stat().st_mode & 0o777 == mode
 
 
+def test_an_object_that_marks_a_folder_is_not_in_it(monkeypatch):
+    class Bucket:
+        def ls(self, key, detail):
+            return [f"{key}/", f"{key}/b", f"{key}/a"]
+
+    monkeypatch.setattr("fsspec.url_to_fs", lambda path, **_: (Bucket(), path.removeprefix("s3://")))
+    assert storage.list_names("s3://bucket/folder") == ["a", "b"]
+
+
 def test_of_several_creators_one_succeeds(folder):
     path = storage.join(folder, "file")
     assert storage.create(path, b"first")
