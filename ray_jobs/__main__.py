@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from retrieval_core.config import Config, ConfigError, load_config
+from retrieval_core.credentials import hide_credentials
 
 EXAMPLES = """examples:
   fabric-retrieval simulate --set data.root=Output/my-fabrics            draw a small catalogue to try things on
@@ -44,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         wrong = re.search(r"(?:unrecognized arguments: |invalid choice: ')([^\s']+)", message)
         close = difflib.get_close_matches(wrong[1], known, n=1, cutoff=0.4) if wrong else []
         hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"fabric-retrieval: {message}{hint} (see fabric-retrieval --help)", file=sys.stderr)
+        print(f"fabric-retrieval: {hide_credentials(message)}{hint} (see fabric-retrieval --help)", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -189,7 +190,7 @@ def _fail(error: BaseException, code: int, *, debug: bool) -> int:
         logging.getLogger("fabric_retrieval").exception("failed", exc_info=error)
     lines = [line for line in _message(error).splitlines() if line.strip()] or [type(error).__name__]
     for line in lines if code == 2 else lines[:1]:
-        print(f"fabric-retrieval: {line}", file=sys.stderr)
+        print(f"fabric-retrieval: {hide_credentials(line)}", file=sys.stderr)
     if code == 1 and not debug and not isinstance(error, ValueError | RuntimeError | OSError):
         print("fabric-retrieval: --debug shows where it happened", file=sys.stderr)
     return code

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import ray
@@ -48,18 +50,46 @@ def connect() -> Resources:
         if is_shared():
             ray.init(logging_level=logging.ERROR)
         else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                runtime_env={"worker_process_setup_hook": "ray_jobs.cluster.quieten_worker"},
-            )
+            with _on_loopback():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"worker_process_setup_hook": "ray_jobs.cluster.quieten_worker"},
+                )
+            _keep_token_private()
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return resources()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Make a Ray of this machine alone listen on 127.0.0.1 only: who reaches a port of Ray runs code.
+
+    ``_node_ip_address="127.0.0.1"`` would not do: Ray replaces it by the machine's address, and then listens on all of
+    them. It stays on loopback where clusters are switched off, as on macOS and Windows, where it asks this constant.
+    """
+    constants = ray._private.ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _keep_token_private() -> None:
+    """Ray writes its token with the permissions of any file; another user of this machine could show it."""
+    token = Path.home() / ".ray" / "auth_token"
+    try:
+        if token.stat().st_mode & 0o077:
+            token.chmod(0o600)
+    except OSError:  # none is needed, or it is another user's
+        return
 
 
 def quieten_worker() -> None:

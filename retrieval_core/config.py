@@ -26,6 +26,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from retrieval_core.credentials import hide_credentials, holds_credentials
+
 Split = Literal["train", "validation", "test"]
 
 # PyYAML raises ValueError for what looks like a date or number and is none (2026-99-99, 0x_).
@@ -48,6 +50,17 @@ class Section(BaseModel):
         # `epochs: yes` would else be one epoch.
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in _NUMBERS:
             raise ValueError("must be a number, not true or false")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        # Paths are written into logs, run.json and the pool.
+        if isinstance(value, str) and holds_credentials(value):
+            raise ValueError(
+                "must not hold a password; take it out of the URL and give it to the store's own settings (for s3:// "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the machine's role)"
+            )
         return value
 
 
@@ -368,9 +381,13 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "invalid_key":  # `7: 3` in YAML
         return f"unknown key {location}; {_nearest(location)}"
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {location} (value {problem['input']!r}); {_nearest(location)}"
+        return f"unknown key {location} (value {_shown(problem['input'])}); {_nearest(location)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{location} = {problem['input']!r}: {message[0].lower() + message[1:]}"
+    return f"{location} = {_shown(problem['input'])}: {message[0].lower() + message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    return hide_credentials(repr(value))
 
 
 def _nearest(key: str, keys: Iterable[str] | None = None) -> str:

@@ -92,7 +92,7 @@ def is_folder(path: str) -> bool:
     if local is not None:
         return os.path.isdir(local)  # noqa: PTH112
     try:
-        fs, key = fsspec.url_to_fs(path)
+        fs, key = fsspec.url_to_fs(path, use_listings_cache=False)
         return bool(fs.isdir(key))
     except (ImportError, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be looked at: {error}", "missing-file") from None

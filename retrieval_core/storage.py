@@ -48,7 +48,8 @@ def absolute(path: str) -> str:
 
 def _filesystem(path: str) -> tuple[Any, str]:
     try:
-        fs, key = fsspec.url_to_fs(path)
+        # Without a memory of listings: other processes write into these folders while this one runs.
+        fs, key = fsspec.url_to_fs(path, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ValueError(f"{path}: this kind of URL cannot be opened here: {error}") from None
     return fs, str(key)
@@ -94,9 +95,11 @@ def list_names(folder: str) -> list[str]:
             return []
     fs, key = _filesystem(folder)
     try:
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(key, detail=False))
+        entries = [str(entry).rstrip("/") for entry in fs.ls(key, detail=False)]
     except FileNotFoundError:
         return []
+    # Some programs mark a folder of an object store by an empty object, which is then listed in itself.
+    return sorted(entry.rsplit("/", 1)[-1] for entry in entries if entry.strip("/") != key.strip("/"))
 
 
 def open_read(path: str) -> IO[bytes]:
@@ -132,7 +135,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         return
     target = Path(local)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(target)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -144,10 +147,47 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         raise
 
 
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def write_bytes(path: str, content: bytes) -> None:
     """Write a file whole."""
     with atomic_write(path) as file:
         file.write(content)
+
+
+def create(path: str, content: bytes) -> bool:
+    """Write a file whole unless there is one; of several writers one succeeds.
+
+    Locally by a hard link, on an object store by a condition of the upload.
+
+    Returns:
+        False if a file was there.
+    """
+    local = local_path(path)
+    if local is None:
+        fs, key = _filesystem(path)
+        try:
+            fs.pipe_file(key, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+    target = Path(local)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        temporary.write_bytes(content)
+        try:
+            target.hardlink_to(temporary)
+        except PermissionError:  # a file system without hard links
+            with target.open("xb") as file:
+                file.write(content)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def write_json(path: str, value: Any) -> None:

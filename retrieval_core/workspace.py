@@ -25,6 +25,8 @@ log = logging.getLogger("fabric_retrieval")
 
 Role = Literal["gallery", "queries"]
 LEASE_SECONDS = 60.0
+SETTLE_SECONDS = {True: 0.05, False: 1.0}
+"""How long a new holder waits to see that the lease is still its own: on a disk, elsewhere."""
 POOL_JSON = "first_retrieval_results.json"
 POOL_PARQUET = "candidate_pool.parquet"
 
@@ -121,11 +123,16 @@ class Lease:
     def __init__(self, path: str) -> None:
         self.path = path
         self.token = uuid.uuid4().hex
+        self.since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
-        holder = self._read()
+        try:
+            holder = self._read()
+        except ValueError:  # torn, and so nobody's
+            storage.remove(self.path)
+            holder = None
         if holder is not None and _alive(holder):
             raise RunError(
                 f"{self.path}: process {holder['pid']} on {holder['host']} is running in this folder since "
@@ -133,11 +140,14 @@ class Lease:
             )
         if holder is not None:
             log.info("taking over the folder from process %s on %s, which is gone", holder["pid"], holder["host"])
-        self._write()
-        # Two that start at once both write; the later one holds the lease, the other sees its name and stops.
-        time.sleep(0.05)
-        holder = self._read()
-        if holder is None or holder["token"] != self.token:
+            storage.remove(self.path)
+        # Of two that find it free one makes the file. Of two that take over from the dead, the later may have removed
+        # the file of the other, which sees another name there, or none, and stops.
+        made = storage.create(self.path, self._content())
+        if made:
+            time.sleep(SETTLE_SECONDS[storage.local_path(self.path) is not None])
+            holder = self._read()
+        if not made or holder is None or holder["token"] != self.token:
             raise RunError(
                 f"{self.path}: another run started in this folder at the same moment; choose another run.name"
             )
@@ -149,44 +159,61 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        holder = self._read()
-        if holder is not None and holder["token"] == self.token:
+        if self._others() is None:
             storage.remove(self.path)
 
     def _read(self) -> dict[str, Any] | None:
+        """Who holds the folder, or None.
+
+        Raises:
+            ValueError: if the file cannot be read as what it should be.
+        """
         try:
-            holder: dict[str, Any] = storage.read_json(self.path)
-        except (FileNotFoundError, ValueError):
+            holder = storage.read_json(self.path)
+        except FileNotFoundError:
             return None
+        if not isinstance(holder, dict) or not set(json.loads(self._content())) <= set(holder):
+            raise ValueError(f"{self.path}: no lease")
         return holder
 
-    def _write(self) -> None:
-        storage.write_json(
-            self.path,
-            {
-                "token": self.token,
-                "host": socket.gethostname(),
-                "boot": _boot_id(),
-                "pid": os.getpid(),
-                "process_start": _process_start(os.getpid()),
-                "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-                "renewed": time.time(),
-            },
-        )
+    def _content(self) -> bytes:
+        holder = {
+            "token": self.token,
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "process_start": _process_start(os.getpid()),
+            "since": self.since,
+            "renewed": time.time(),
+        }
+        return json.dumps(holder, indent=1).encode()
+
+    def _others(self) -> dict[str, Any] | None:
+        """The lease if another run has taken it over."""
+        try:
+            holder = self._read()
+        except ValueError:
+            return None
+        return holder if holder is not None and holder["token"] != self.token else None
 
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / 3):
-            holder = self._read()
-            if holder is not None and holder["token"] != self.token:
+            try:
+                other = self._others()
+                if other is None:
+                    storage.write_bytes(self.path, self._content())
+            except Exception as error:  # a store that does not answer raises its own kinds; the next time it may
+                log.warning("%s: cannot be renewed now (%s); trying again", self.path, type(error).__name__)
+                continue
+            if other is not None:
                 log.error(
                     "%s: process %s on %s took this folder over while this run was stopped for longer than its lease; "
                     "end one of the two",
                     self.path,
-                    holder["pid"],
-                    holder["host"],
+                    other["pid"],
+                    other["host"],
                 )
                 return
-            self._write()
 
 
 def _alive(holder: Mapping[str, Any]) -> bool:

@@ -3,66 +3,21 @@
 from __future__ import annotations
 
 import json
-import socket
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
-from tests.jobs.processes import PROJECT, Processes, wait_until
+from tests.jobs.processes import Processes
+from tests.jobs.ray_head import Head
 from tests.jobs.small_data import as_options, query_paths, settings, write_catalogue
 
 pytestmark = pytest.mark.cluster
-RAY = str(Path(sys.executable).with_name("ray"))
-
-
-class Head:
-    """A Ray head with a job server, on ports of its own."""
-
-    def __init__(self, processes: Processes) -> None:
-        ports = free_ports(3)
-        self.processes = processes
-        self.address = f"http://127.0.0.1:{ports[0]}"
-        options = {
-            "--node-ip-address": "127.0.0.1",
-            "--dashboard-port": ports[0],
-            "--port": ports[1],
-            "--ray-client-server-port": ports[2],
-            "--num-cpus": 2,
-            "--num-gpus": 0,
-        }
-        words = [str(word) for pair in options.items() for word in pair]
-        head = processes.start([RAY, "start", "--head", "--block", "--disable-usage-stats", *words])
-        wait_until(self._answers, head)
-
-    def _answers(self) -> bool:
-        try:
-            with urlopen(f"{self.address}/api/jobs/", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def submit(self, *words: str) -> int:
-        """Exit code of `ray job submit`, which waits for the job's end."""
-        command = [sys.executable, "-m", "ray_jobs", *words]
-        submit = [RAY, "job", "submit", "--address", self.address, "--working-dir", str(PROJECT), "--", *command]
-        return self.processes.start(submit).wait(timeout=300)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """Without authentication: it listens on this machine only, and for this test only."""
+    """Without authentication: it listens on loopback only, and for this test only."""
     log = tmp_path_factory.mktemp("head") / "log"
     with Processes(log, RAY_AUTH_MODE="disabled") as processes:
         processes.environment.pop("RAY_OVERRIDE_RESOURCES", None)

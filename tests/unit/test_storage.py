@@ -116,6 +116,55 @@ def test_permissions_are_those_of_the_umask(tmp_path, mask, mode):
     assert (tmp_path / "file").stat().st_mode & 0o777 == mode
 
 
+def test_an_object_that_marks_a_folder_is_not_in_it(monkeypatch):
+    class Bucket:
+        def ls(self, key, detail):
+            return [f"{key}/", f"{key}/b", f"{key}/a"]
+
+    monkeypatch.setattr("fsspec.url_to_fs", lambda path, **_: (Bucket(), path.removeprefix("s3://")))
+    assert storage.list_names("s3://bucket/folder") == ["a", "b"]
+
+
+def test_of_several_creators_one_succeeds(folder):
+    path = storage.join(folder, "file")
+    assert storage.create(path, b"first")
+    assert not storage.create(path, b"second")
+    assert storage.read_bytes(path) == b"first"
+    assert storage.list_names(folder) == ["file"]
+    storage.remove(path)
+    assert storage.create(path, b"third")
+
+
+def test_a_disk_without_hard_links_will_do(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    path = str(tmp_path / "file")
+    assert storage.create(path, b"first")
+    assert not storage.create(path, b"second")
+    assert storage.read_bytes(path) == b"first"
+    assert storage.list_names(str(tmp_path)) == ["file"]
+
+
+def test_listings_are_not_remembered(monkeypatch):
+    """Other processes write into the same folders: what a store answered once says nothing about now."""
+    s3fs = pytest.importorskip("s3fs")
+    objects = ["a"]
+
+    async def listed(self, path, refresh=False, **_):
+        if path not in self.dircache or refresh:
+            entries = [{"name": f"bucket/folder/{name}", "type": "file", "size": 1} for name in objects]
+            self.dircache[path] = entries
+            return entries
+        return self.dircache[path]
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_lsdir", listed)
+    assert storage.list_names("s3://bucket/folder") == ["a"]
+    objects.append("b")
+    assert storage.list_names("s3://bucket/folder") == ["a", "b"]
+
+
 def test_a_long_name_can_be_written(tmp_path):
     name = "n" * 250
     storage.write_bytes(str(tmp_path / name), b"x")
@@ -140,7 +189,7 @@ def test_a_stamp_of_an_object_store_prefers_its_etag(monkeypatch):
         def info(self, key):
             return {"size": 5, "ETag": '"abc"', "LastModified": "today", "name": key}
 
-    monkeypatch.setattr("fsspec.url_to_fs", lambda path: (Bucket(), path))
+    monkeypatch.setattr("fsspec.url_to_fs", lambda path, **_: (Bucket(), path))
     assert storage.stamp("s3://bucket/a.png") == '5:"abc"'
 
 

@@ -231,6 +231,41 @@ def test_a_lease_is_renewed_while_it_is_held(lease_file, monkeypatch):
     assert not storage.exists(lease_file)
 
 
+def test_a_renewal_that_fails_is_tried_again(lease_file, monkeypatch, caplog):
+    monkeypatch.setattr(workspace, "LEASE_SECONDS", 0.06)
+    write, failures = storage.write_bytes, []
+
+    def fail_twice(path, content):
+        if len(failures) < 2:
+            failures.append(path)
+            raise ConnectionError("no route to the store")
+        write(path, content)
+
+    with Lease(lease_file):
+        first = storage.read_json(lease_file)
+        monkeypatch.setattr(storage, "write_bytes", fail_twice)
+        wait_until(lambda: storage.read_json(lease_file)["renewed"] > first["renewed"])
+        assert storage.read_json(lease_file)["since"] == first["since"]
+    assert failures == [lease_file] * 2
+    assert "cannot be renewed now (ConnectionError)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["disk", "store"])
+def test_of_two_that_find_a_folder_free_one_gets_it(tmp_path, monkeypatch, kind):
+    path = str(tmp_path / "lease.json") if kind == "disk" else f"memory://{tmp_path}/lease.json"
+    monkeypatch.setattr(workspace, "SETTLE_SECONDS", {True: 0.0, False: 0.0})
+    create = storage.create
+
+    def overtaken(path, content):
+        create(path, b'{"token": "other"}')
+        return create(path, content)
+
+    monkeypatch.setattr(storage, "create", overtaken)
+    with pytest.raises(RunError, match="at the same moment"):
+        Lease(path).__enter__()
+    assert storage.read_json(path)["token"] == "other"
+
+
 def test_a_lease_that_was_taken_over_is_neither_renewed_nor_removed(lease_file, monkeypatch, caplog):
     caplog.set_level("ERROR", "fabric_retrieval")
     monkeypatch.setattr(workspace, "LEASE_SECONDS", 0.06)

@@ -1,0 +1,61 @@
+"""A Ray head with a job server, as a person starts it, on ports of its own of this machine's loopback address."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from tests.jobs.processes import PROJECT, Processes, free_ports, wait_until
+
+RAY = str(Path(sys.executable).with_name("ray"))
+# Else Ray listens on every address of the machine, whatever --node-ip-address says.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+class Head:
+    """Started when it is made; it ends with its processes."""
+
+    def __init__(self, processes: Processes, token: str = "") -> None:
+        ports = free_ports(3)
+        self.processes = processes
+        self.token = token
+        self.address = f"http://127.0.0.1:{ports[0]}"
+        self.state = f"127.0.0.1:{ports[1]}"
+        """Where drivers and nodes connect."""
+        self.client = f"ray://127.0.0.1:{ports[2]}"
+        options = {
+            "--dashboard-port": ports[0],
+            "--port": ports[1],
+            "--ray-client-server-port": ports[2],
+            "--num-cpus": 2,
+            "--num-gpus": 0,
+        }
+        words = [str(word) for pair in options.items() for word in pair]
+        head = processes.start([RAY, "start", "--head", "--block", "--disable-usage-stats", *words], **LOOPBACK)
+        wait_until(lambda: self.status(self.token) == 200, head)
+
+    def status(self, token: str = "") -> int:
+        """What the job server answers to someone with this token: an HTTP status, 0 for no answer."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            with urlopen(Request(f"{self.address}/api/jobs/", headers=headers), timeout=5) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def submit(self, *words: str, environment: Mapping[str, str] | None = None) -> int:
+        """Exit code of `ray job submit`, which waits for the job's end."""
+        return self.submitted([sys.executable, "-m", "ray_jobs", *words], environment).wait(timeout=300)
+
+    def submitted(
+        self, command: list[str], environment: Mapping[str, str] | None = None, folder: Path = PROJECT
+    ) -> subprocess.Popen[bytes]:
+        """`ray job submit` with a folder's content."""
+        submit = [RAY, "job", "submit", "--address", self.address, "--working-dir", str(folder), "--", *command]
+        return self.processes.start(submit, **(environment or {}))
