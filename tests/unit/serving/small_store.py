@@ -44,9 +44,9 @@ def write_fabrics(folder: Path) -> list[str]:
     return [str(folder / name) for name in NAMES]
 
 
-def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4) -> Arm:
+def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: Arm | None = None) -> Arm:
     """What `fabric-retrieval embed` leaves, made in a plain loop; shards in the order of the list."""
-    arm = histogram_arm(keys)
+    arm = arm or histogram_arm(keys)
     views, encoder = views_of(keys.embed, arm.image_size, "gallery"), arm.build(8, 0)
     shards = []
     for start in range(0, len(paths), per_shard):
