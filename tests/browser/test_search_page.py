@@ -1,4 +1,4 @@
-"""The search page in a real browser, over a catalogue of simulated fabrics: a motif goes in, ranked fabrics come out."""
+"""The search page in a real browser, over simulated fabrics: a motif goes in, ranked fabrics come out."""
 
 from __future__ import annotations
 
