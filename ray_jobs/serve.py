@@ -18,7 +18,7 @@ GRACE = 5  # seconds for what is under way when the server is stopped
 
 
 def serve(run: Run) -> int:
-    """Answer until it is stopped with Ctrl-C or SIGTERM; 0 then."""
+    """Answer until Ctrl-C, then return 0; SIGTERM ends the process as it ends others, after what is under way."""
     try:
         import uvicorn
 
