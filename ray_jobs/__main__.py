@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   fabric-retrieval run      --config ray_jobs/configs/demo.yaml          the whole workflow; done stages are skipped
   fabric-retrieval run      --config ray_jobs/configs/fabrics17k.yaml --set data.root=/data/fabrics --set run.name=trial
   fabric-retrieval search   --config ray_jobs/configs/demo.yaml motif.png --top 20
+  fabric-retrieval serve    --config ray_jobs/configs/demo.yaml          the same in a browser: http://127.0.0.1:8000/
 """
 
 COMMANDS = {
@@ -31,6 +32,7 @@ COMMANDS = {
     "report": "write the page with the figures and pictures",
     "check": "validate configuration, data set and weights; computes nothing",
     "search": "rank an existing embedding store for new query images",
+    "serve": "start the search page on this machine: drop a motif, see the fabrics",
     "simulate": "draw a simulated printed-fabric data set in the published layout",
     "pretrain": "teach a network of DINOv2's shape to tell simulated motifs apart, as a start of one's own",
 }
@@ -75,9 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
             "--set", metavar="a.b=c", action="append", default=[], dest="overrides", help="override a key; repeatable"
         )
         command.add_argument("--debug", action="store_true", help="show tracebacks and library messages")
-        if name not in {"check", "search", "simulate"}:
+        if name not in {"check", "search", "serve", "simulate"}:
             command.add_argument("--overwrite", action="store_true", help="redo what is finished")
-        if name not in {"check", "search", "simulate", "pretrain"}:
+        if name not in {"check", "search", "serve", "simulate", "pretrain"}:
             command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
         if name in {"run", "embed"}:
             command.add_argument("--only-rejected", action="store_true", help="try rejected images again")
@@ -129,6 +131,10 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
         from ray_jobs.search import search
 
         return search(run, options.images, options.top)
+    if options.command == "serve":
+        from ray_jobs.serve import serve
+
+        return serve(run)
     if getattr(options, "dry_run", False):
         from ray_jobs.check import print_plan
 

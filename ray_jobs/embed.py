@@ -314,6 +314,7 @@ def _finish(store: Store) -> dict[str, int]:
         "views": store.views.each,
         "regions": store.views.vectors,
         "weights": arm.weights,
+        "encoder": store.encoder,
     }
     write_manifest(store.folder, store.marks["shards"], entries, facts)
     return counts

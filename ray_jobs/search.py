@@ -15,9 +15,9 @@ from retrieval_core.arms import model_arm
 from retrieval_core.config import ConfigError
 from retrieval_core.embeddings import read_manifest, read_vectors
 from retrieval_core.images import ImageRejected
+from retrieval_core.search_index import refuse_other_model
 from retrieval_core.similarity import block_topk, merge_partials, topk_table
 from retrieval_core.views import views_of
-from retrieval_core.workspace import RunError
 
 
 def search(run: Run, images: Sequence[str], top: int) -> int:
@@ -28,8 +28,7 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     run.done("embed.gallery")
     arm = model_arm(run.main, run.model, config.run.seed)
     manifest = read_manifest(store)
-    if manifest["weights"] != arm.weights or manifest["image_size"] != arm.image_size:
-        raise RunError(f"{store}: embedded with another model; run `fabric-retrieval embed` with this configuration")
+    refuse_other_model(store, manifest, arm, config)
     views, names, how = [], [], views_of(config.embed, arm.image_size, "queries")
     for image in images:
         try:

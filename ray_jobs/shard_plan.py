@@ -18,7 +18,7 @@ from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, 
 from retrieval_core.config import DataConfig
 from retrieval_core.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.embeddings import shard_summary, shrink_shard
-from retrieval_core.views import Views, views_of
+from retrieval_core.views import Views, encoder_mark, views_of
 from retrieval_core.workspace import Role, fingerprint
 
 
@@ -31,6 +31,8 @@ class Store(NamedTuple):
     plan: str
     """Folder of its shard plan."""
     views: Views
+    encoder: str
+    """Fingerprint of model and preprocessing."""
     shards: list[Shard]
     done: frozenset[str]
     """Names of the shards that were committed before."""
@@ -47,9 +49,7 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     """Plan a store; what is committed and still holds stays as it is."""
     config, folder = run.config, run.store(arm.name, role)
     views = views_of(config.embed, arm.image_size, role)
-    encoder = arm.encoder_fingerprint(
-        config.images, list(views.grids), views.overlap, config.embed.storage_dtype, views.kept, views.turns or (0.0,)
-    )
+    encoder = encoder_mark(arm, views, config)
     if run.overwrite:
         storage.remove(run.plan(arm.name, role))
         storage.remove(folder)
@@ -62,7 +62,7 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
         "buckets": len(plans),
     }
     done = frozenset(storage.list_names(folder))
-    return Store(arm, role, folder, run.plan(arm.name, role), views, shards, done, marks)
+    return Store(arm, role, folder, run.plan(arm.name, role), views, encoder, shards, done, marks)
 
 
 def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:

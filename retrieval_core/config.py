@@ -240,6 +240,26 @@ class ReportConfig(Section):
     thumbnail: int = Field(128, ge=16, le=1024, description="Side of a thumbnail in pixels.")
 
 
+class ServeConfig(Section):
+    """The search page and its API (`fabric-retrieval serve`)."""
+
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on; with another than the default others can search."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allowed_hosts: list[str] = Field(
+        [],
+        description="Further names by which browsers may reach the page, besides its address and this machine's.",
+    )
+    top: int = Field(60, ge=1, le=1000, description="Fabrics shown where a request does not say how many.")
+    max_upload_mb: int = Field(20, ge=1, le=1024, description="A larger upload is refused (1 MB is 1,000,000 bytes).")
+    threads: int = Field(2, ge=1, le=64, description="Searches at a time, and pictures made at a time.")
+    waiting: int = Field(16, ge=0, description="Searches that may wait for a thread; one more is refused as busy.")
+    timeout: float = Field(30.0, gt=0, le=600, description="Seconds until an upload or a search is given up.")
+    thumbnail: int = Field(256, ge=16, le=1024, description="Longer side in pixels of the pictures in the ranking.")
+    preview: int = Field(1280, ge=64, le=4096, description="Longer side in pixels of an enlarged fabric.")
+
+
 class SimulateConfig(Section):
     """The simulated printed-fabric data set (`fabric-retrieval simulate` and `make demo`)."""
 
@@ -268,6 +288,7 @@ class Config(Section):
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
+    serve: ServeConfig = Field(default_factory=ServeConfig)
     simulate: SimulateConfig = Field(default_factory=SimulateConfig)
 
     @model_validator(mode="before")

@@ -53,7 +53,7 @@ def read_content(location: str, max_pixels: int) -> bytes:
     """The bytes of a file or URL that may hold an image of up to ``max_pixels``.
 
     Raises:
-        ImageRejected: missing, unreadable, empty; too_large beyond 16 bytes a pixel and 64 MiB.
+        ImageRejected: missing, unreadable; too_large beyond 16 bytes a pixel and 64 MiB.
     """
     # A compressed copy in memory tells a failing disk from a failing decoder, and spares libtiff from mapping a file
     # that may shrink meanwhile. 16 bytes a pixel is the widest raw pixel; the rest is for metadata and other frames.
@@ -75,10 +75,7 @@ def read_content(location: str, max_pixels: int) -> bytes:
         raise ImageRejected("missing", "no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or an unknown kind of URL
         raise ImageRejected("unreadable", _one_line(error)) from error
-    content = b"".join(blocks)
-    if not content:
-        raise ImageRejected("empty", "the file has 0 bytes")
-    return content
+    return b"".join(blocks)
 
 
 def decode(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
@@ -88,8 +85,10 @@ def decode(content: bytes, max_pixels: int) -> ImageFile.ImageFile:
         The loaded image in the mode of the file. A PNG's transparent colour in ``info`` is at the depth of its pixels.
 
     Raises:
-        ImageRejected: not_an_image, truncated, too_large, corrupt.
+        ImageRejected: empty, not_an_image, truncated, too_large, corrupt.
     """
+    if not content:
+        raise ImageRejected("empty", "the file has 0 bytes")
     try:
         opened = _identify(content)
     except _BOMB:

@@ -30,12 +30,14 @@ __all__ = [
     "REASONS",
     "ImageRejected",
     "Reason",
-    "load_query_views",
+    "cut_views",
     "load_views",
+    "pixels_of",
     "read_image",
     "region_boxes",
     "resize",
     "turned",
+    "turned_views",
 ]
 
 _TURNS = {
@@ -64,11 +66,20 @@ def read_image(location: str, images: ImagesConfig) -> np.ndarray:
 
     Raises:
         ImageRejected: for whatever is wrong with this file.
+        RuntimeError: as ``pixels_of``.
+    """
+    return pixels_of(read_content(location, images.max_pixels), images)
+
+
+def pixels_of(content: bytes, images: ImagesConfig) -> np.ndarray:
+    """``read_image`` of a file that is in memory.
+
+    Raises:
+        ImageRejected: for whatever is wrong with the content.
         RuntimeError: if other code told Pillow to load truncated images, which would paint what is missing.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
-    content = read_content(location, images.max_pixels)
     opened = decode(content, images.max_pixels)
     picture = _to_rgb(opened, images.alpha, content)
     if images.exif == "apply":
@@ -152,26 +163,31 @@ def region_boxes(width: int, height: int, grids: Sequence[int], overlap: float) 
 def load_views(
     location: str, images: ImagesConfig, size: int, grids: Sequence[int] = (1,), overlap: float = 0.25
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image and cut it into what the model sees.
+    """``cut_views`` of an image that is read first; ImageRejected as ``read_image``."""
+    return cut_views(read_image(location, images), images, size, grids, overlap)
+
+
+def cut_views(
+    image: np.ndarray, images: ImagesConfig, size: int, grids: Sequence[int] = (1,), overlap: float = 0.25
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut an image into what the model sees.
 
     Each region is cropped from the oriented image at full resolution, then resized by itself: no pixel outside it
     takes part.
 
     Args:
-        location: absolute path or URL.
+        image: (H, W, 3) uint8, oriented.
         images: the ``images`` section.
         size: S, the side of a view in pixels.
         grids: as in ``region_boxes``.
         overlap: as in ``region_boxes``.
 
     Returns:
-        views (R, S, S, 3) uint8 and boxes (R, 4) int32. Memory O(file + pixels + R S^2).
+        views (R, S, S, 3) uint8 and boxes (R, 4) int32. Memory O(R S^2) beside the image.
 
     Raises:
-        ImageRejected: as ``read_image``.
         ValueError: as ``region_boxes``.
     """
-    image = read_image(location, images)
     boxes = region_boxes(image.shape[1], image.shape[0], grids, overlap)
     views = np.empty((len(boxes), size, size, 3), dtype=np.uint8)
     for view, (x0, y0, x1, y1) in zip(views, boxes.tolist(), strict=True):
@@ -179,24 +195,21 @@ def load_views(
     return views, boxes
 
 
-def load_query_views(
-    location: str, images: ImagesConfig, size: int, turns: Sequence[float] = (0.0,)
+def turned_views(
+    image: np.ndarray, images: ImagesConfig, size: int, turns: Sequence[float] = (0.0,)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read a query image and turn copies of it, as prints turn their motifs.
+    """Turned copies of a query image, as prints turn their motifs.
 
     Args:
-        location: absolute path or URL.
+        image: (H, W, 3) uint8, oriented.
         images: the ``images`` section.
         size: S, the side of a view in pixels.
         turns: degrees, see ``turned``.
 
     Returns:
-        views (len(turns), S, S, 3) uint8; boxes (len(turns), 4) int32, each the whole image. Memory as ``load_views``.
-
-    Raises:
-        ImageRejected: as ``read_image``.
+        views (len(turns), S, S, 3) uint8; boxes (len(turns), 4) int32, each the whole image.
     """
-    views, boxes = load_views(location, images, size)
+    views, boxes = cut_views(image, images, size)
     return np.stack([turned(views[0], degrees) for degrees in turns]), np.repeat(boxes, len(turns), axis=0)
 
 

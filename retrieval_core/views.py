@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retrieval_core.config import EmbedConfig, ImagesConfig
-from retrieval_core.images import load_query_views, load_views
+from retrieval_core.arms import Arm
+from retrieval_core.config import Config, EmbedConfig, ImagesConfig
+from retrieval_core.images import cut_views, read_image, turned_views
 from retrieval_core.region_pooling import mean_of_views, pool_regions
 from retrieval_core.workspace import Role
 
@@ -38,9 +39,13 @@ class Views(NamedTuple):
 
     def load(self, location: str, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
         """Views (each, S, S, 3) uint8 and boxes (each, 4) int32 of an image; ImageRejected if there are none."""
+        return self.cut(read_image(location, images), images)
+
+    def cut(self, image: np.ndarray, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
+        """``load`` of an image (H, W, 3) uint8 that has been read."""
         if self.turns is not None:
-            return load_query_views(location, images, self.size, self.turns)
-        return load_views(location, images, self.size, self.grids, self.overlap)
+            return turned_views(image, images, self.size, self.turns)
+        return cut_views(image, images, self.size, self.grids, self.overlap)
 
     def pool(self, embeddings_VD: np.ndarray, boxes_NR4: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is stored of the embeddings (image-major) and boxes of the views: ``vectors`` rows an image."""
@@ -59,3 +64,9 @@ def views_of(keys: EmbedConfig, size: int, role: Role) -> Views:
     if role == "queries":
         return Views(size, (1,), keys.region_overlap, turns=tuple(keys.query_turns))
     return Views(size, tuple(keys.regions), keys.region_overlap, keys.vectors)
+
+
+def encoder_mark(arm: Arm, views: Views, config: Config) -> str:
+    """What the vectors of a store depend on besides the images: model, preprocessing, views."""
+    dtype, turns = config.embed.storage_dtype, views.turns or (0.0,)
+    return arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, dtype, views.kept, turns)

@@ -1,0 +1,98 @@
+"""The search page: one process that holds a finished store and its model. Ray is not started."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from ray_jobs.run import Run
+from retrieval_core import storage
+from retrieval_core.arms import model_arm
+from retrieval_core.images import ImageRejected, read_image
+from retrieval_core.search_index import SearchIndex, open_index
+from retrieval_core.workspace import RunError
+
+log = logging.getLogger("fabric_retrieval")
+CONNECTIONS = 200  # more at a time are turned away
+GRACE = 5  # seconds for what is under way when the server is stopped
+
+
+def serve(run: Run) -> int:
+    """Answer until Ctrl-C, then return 0; SIGTERM ends the process as it ends others, after what is under way."""
+    try:
+        import uvicorn
+
+        from retrieval_core.serving.app import build_app
+        from retrieval_core.serving.guard import is_loopback
+    except ImportError as error:
+        raise RunError(f"the search page needs more packages ({error}): pip install -e '.[serve]'") from None
+    keys, store = run.config.serve, run.store(run.main, "gallery")
+    with _listen(keys.host, keys.port) as listener:
+        run.done("embed.gallery")
+        index = open_index(store, model_arm(run.main, run.model, run.config.run.seed), run.config)
+        _try_first(index)
+        app = build_app(index, keys, run.config.run.name)
+        log.info("%d fabrics of %s in memory", len(index), store)
+        if not is_loopback(keys.host):
+            log.warning(
+                "serve.host = %s: anyone who reaches this port can search the catalogue and see its fabrics; "
+                "there is no password and no encryption",
+                keys.host,
+            )
+        print(f"the search page is at {_address(listener)} (Ctrl-C stops it)", flush=True)
+        settings = uvicorn.Config(
+            app,
+            http="h11",
+            loop="asyncio",
+            lifespan="off",
+            ws="none",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE,
+        )
+        try:
+            uvicorn.Server(settings).run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("\nstopped")
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket on the address; before the store is loaded, so that a taken port is said at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise RunError(f"serve.host = {host}: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise RunError(
+            f"serve.host = {host}, serve.port = {port}: {error.strerror}; choose another port, or 0 for a free one"
+        ) from None
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def _try_first(index: SearchIndex) -> None:
+    """Search once, so that the first user need not wait for what only the first search takes; say if files are gone."""
+    location = storage.absolute(index.path(0))
+    try:
+        image = read_image(location, index.images)
+    except ImageRejected as rejected:
+        log.warning(
+            "%s: %s; the ranking will lack pictures. Paths are as the run was given them: start in the same folder",
+            index.path(0),
+            rejected,
+        )
+        return
+    index.rank(index.encode(image), 1)

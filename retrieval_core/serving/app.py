@@ -1,0 +1,246 @@
+"""The ASGI application: a page, its few files, and a JSON API over a ``SearchIndex``.
+
+    GET  /                   the page
+    GET  /static/<name>      its style, script and icon; nothing else is in there
+    GET  /api/info           what is searched, and the limits
+    POST /api/search         multipart form: image, optional crop "x0,y0,x1,y1" and top
+    GET  /thumbnails/<row>   a fabric of the ranking, reduced
+    GET  /previews/<row>     the same, larger
+
+A fabric is named by its row in the store, never by a path. Every error is ``{"error": {"code", "detail"}}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from importlib import resources
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, StrictUndefined
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from retrieval_core import storage
+from retrieval_core.config import ServeConfig
+from retrieval_core.images import ImageRejected, pixels_of
+from retrieval_core.search_index import Box, Hit, SearchIndex
+from retrieval_core.serving.guard import Guard, Refused
+from retrieval_core.serving.pictures import Pictures
+from retrieval_core.serving.workers import Workers
+
+MAX_TOP = 1000
+_KEPT_THUMBNAILS, _KEPT_PREVIEWS = 4096, 64
+_WAITING_PICTURES = 256  # a page asks for six at a time; these are many pages
+_FOR_A_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
+_NOT_KEPT = {"Cache-Control": "no-store"}
+
+
+class Question(NamedTuple):
+    """What a search asks for."""
+
+    content: bytes
+    crop: Box | None
+    top: int
+
+
+def build_app(index: SearchIndex, keys: ServeConfig, name: str) -> Starlette:
+    """The application.
+
+    Args:
+        index: what is searched.
+        keys: the ``serve`` section.
+        name: of the run, for people.
+
+    Returns:
+        A Starlette application. Memory beside the index: O(threads) decoded images of up to ``images.max_pixels``,
+        O(threads + waiting) uploads, and the pictures that ``Pictures`` keeps.
+    """
+    site = _Site(index, keys, name)
+    routes = [
+        Route("/", site.page),
+        Route("/static/{name}", site.static),
+        Route("/api/info", site.info),
+        Route("/api/search", site.search, methods=["POST"]),
+        Route("/thumbnails/{row}", site.thumbnail),
+        Route("/previews/{row}", site.preview),
+    ]
+    guard = Middleware(Guard, host=keys.host, allowed_hosts=keys.allowed_hosts, max_body=keys.max_upload_mb * 1_000_000)
+    errors: Any = {Refused: _refusal, HTTPException: _http_error}
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=errors)
+
+
+class _Site:
+    def __init__(self, index: SearchIndex, keys: ServeConfig, name: str) -> None:
+        self.index, self.keys, self.name = index, keys, name
+        self.images = index.images
+        self.mark = index.fingerprint[:16]
+        self.workers = Workers(keys.threads, keys.waiting, keys.timeout)
+        self.painters = Workers(keys.threads, _WAITING_PICTURES, keys.timeout)
+        self.thumbnails = Pictures(self.images, keys.thumbnail, _KEPT_THUMBNAILS)
+        self.previews = Pictures(self.images, keys.preview, _KEPT_PREVIEWS)
+        self.files = {
+            # The report's style, so that both look alike, then what only this page has.
+            "page.css": (_resource("report", "style.css") + _resource("serving", "page.css"), "text/css"),
+            "page.js": (_resource("serving", "page.js"), "text/javascript"),
+            "icon.svg": (_resource("serving", "icon.svg"), "image/svg+xml"),
+        }
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        self.html = environment.from_string(_resource("serving", "page.html")).render(info=self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "fabrics": len(self.index),
+            "vectors": self.index.regions,
+            "dimensions": self.index.dim,
+            "image_size": self.index.size,
+            "top": self.keys.top,
+            "max_top": MAX_TOP,
+            "max_upload_bytes": self.keys.max_upload_mb * 1_000_000,
+            "max_pixels": self.images.max_pixels,
+            "exif": self.images.exif,
+        }
+
+    # ---- the page
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(self.html, headers=_NOT_KEPT)
+
+    async def static(self, request: Request) -> Response:
+        file = self.files.get(request.path_params["name"])
+        if file is None:
+            raise Refused(404, "not_found", "there is nothing here")
+        return Response(file[0], media_type=file[1], headers={"Cache-Control": "no-cache"})
+
+    # ---- the API
+
+    async def info(self, request: Request) -> Response:
+        return JSONResponse(self._facts(), headers=_NOT_KEPT)
+
+    async def search(self, request: Request) -> Response:
+        question = await self._question(request)
+        answer = await self.workers.run(lambda: self._answer(question))
+        return JSONResponse(answer, headers=_NOT_KEPT)
+
+    async def _question(self, request: Request) -> Question:
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise Refused(400, "bad_request", "send a multipart/form-data form with the field image")
+        try:
+            async with asyncio.timeout(self.keys.timeout), request.form(max_files=1, max_fields=2) as form:
+                image, crop, top = form.get("image"), form.get("crop"), form.get("top")
+                if not isinstance(image, UploadFile):
+                    raise Refused(400, "no_image", "the form has no file in its field image")
+                if isinstance(crop, UploadFile) or isinstance(top, UploadFile):
+                    raise Refused(400, "bad_request", "crop and top are text, not files")
+                box, number = _crop(crop), _top(top, self.keys.top)
+                content = await image.read(self.keys.max_upload_mb * 1_000_000 + 1)
+        except TimeoutError:
+            raise Refused(408, "upload_timed_out", f"the upload took over {self.keys.timeout:g} seconds") from None
+        except ClientDisconnect:
+            raise Refused(400, "bad_request", "the upload ended too soon") from None
+        if len(content) > self.keys.max_upload_mb * 1_000_000:
+            raise Refused(413, "upload_too_large", f"the image is larger than {self.keys.max_upload_mb} MB")
+        return Question(content, box, number)
+
+    def _answer(self, question: Question) -> dict[str, Any]:
+        began = time.perf_counter()
+        try:
+            image = pixels_of(question.content, self.images)
+        except ImageRejected as rejected:
+            status = 413 if rejected.reason == "too_large" else 400
+            raise Refused(status, rejected.reason, rejected.detail) from None
+        height, width = image.shape[:2]
+        if question.crop is not None:
+            x0, y0, x1, y1 = question.crop
+            if x1 > width or y1 > height:
+                raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
+            image = image[y0:y1, x0:x1]
+        vector = self.index.encode(image)
+        encoded = time.perf_counter()
+        hits = self.index.rank(vector, question.top)
+        ranked = time.perf_counter()
+        return {
+            "fabrics": len(self.index),
+            "query": {"width": width, "height": height, "crop": question.crop},
+            "seconds": {"encode": round(encoded - began, 4), "rank": round(ranked - encoded, 4)},
+            "results": [self._result(rank, hit) for rank, hit in enumerate(hits, 1)],
+        }
+
+    def _result(self, rank: int, hit: Hit) -> dict[str, Any]:
+        return {
+            "rank": rank,
+            "row": hit.row,
+            "path": hit.path,
+            "similarity": hit.similarity,
+            "width": hit.size[0],
+            "height": hit.size[1],
+            "box": hit.box,
+            "thumbnail": f"/thumbnails/{hit.row}?v={self.mark}",
+            "preview": f"/previews/{hit.row}?v={self.mark}",
+        }
+
+    # ---- pictures
+
+    async def thumbnail(self, request: Request) -> Response:
+        return await self._picture(request, self.thumbnails)
+
+    async def preview(self, request: Request) -> Response:
+        return await self._picture(request, self.previews)
+
+    async def _picture(self, request: Request, pictures: Pictures) -> Response:
+        text = request.path_params["row"]
+        try:
+            if not (text.isascii() and text.isdigit() and len(text) <= 10):
+                raise IndexError(text)
+            path = self.index.path(int(text))
+        except IndexError:
+            raise Refused(404, "no_such_fabric", f"the catalogue has no row {text!r}"[:200]) from None
+        try:
+            content = await self.painters.run(lambda: pictures.of(storage.absolute(path)))
+        except ImageRejected as rejected:
+            raise Refused(404, rejected.reason, "the file of this fabric cannot be read") from None
+        # Rows of another store mean other fabrics: only an address that names the store may be kept.
+        kept = request.query_params.get("v") == self.mark
+        return Response(content, media_type="image/jpeg", headers=_FOR_A_DAY if kept else _NOT_KEPT)
+
+
+def _crop(text: str | None) -> Box | None:
+    if text is None or not text.strip():
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
+        raise Refused(400, "bad_crop", "crop must be four whole numbers of pixels: x0,y0,x1,y1")
+    x0, y0, x1, y1 = (int(part) for part in parts)
+    if x0 >= x1 or y0 >= y1:
+        raise Refused(400, "bad_crop", f"crop {x0},{y0},{x1},{y1} is empty: x0 < x1 and y0 < y1 are needed")
+    return x0, y0, x1, y1
+
+
+def _top(text: str | None, default: int) -> int:
+    if text is None or not text.strip():
+        return default
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or not 1 <= int(text) <= MAX_TOP:
+        raise Refused(400, "bad_top", f"top must be a whole number from 1 to {MAX_TOP}")
+    return int(text)
+
+
+def _refusal(request: Request, refused: Refused) -> Response:
+    return refused.response()
+
+
+def _http_error(request: Request, error: HTTPException) -> Response:
+    codes = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+    answer = Refused(error.status_code, codes.get(error.status_code, "error"), str(error.detail)).response()
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _resource(package: str, name: str) -> str:
+    return resources.files(f"retrieval_core.{package}").joinpath(name).read_text(encoding="utf-8")

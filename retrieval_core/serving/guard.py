@@ -1,0 +1,187 @@
+"""What every request passes before the application sees it: who asks, for which host, and with how large a body."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger("fabric_retrieval")
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_FORM_OVERHEAD = 16_384  # boundaries, part headers and the short fields beside the image
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure
+    """A request that gets an error as its answer.
+
+    Attributes:
+        status: HTTP status code.
+        code: one word for programs.
+        detail: one line for a person.
+    """
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+
+    def response(self) -> JSONResponse:
+        """The answer: ``{"error": {"code", "detail"}}``."""
+        headers = {"Cache-Control": "no-store"}
+        if self.status == 503:
+            headers["Retry-After"] = "1"
+        if self.status in (408, 413):
+            headers["Connection"] = "close"  # the rest of the body is not read
+        return JSONResponse({"error": {"code": self.code, "detail": self.detail}}, self.status, headers)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address that is listened on."""
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+class Guard:
+    """ASGI middleware: checks Host and Origin, bounds the body, adds the headers that keep a page to itself.
+
+    A name in the Host header that is not known is refused: a foreign page may have pointed its own name at this machine
+    (DNS rebinding) to read the answers as its own. An address cannot be rebound, so addresses are known: those of the
+    loopback, and, where the server listens to others, all of them.
+
+    Args:
+        app: what is guarded.
+        host: the address that is listened on.
+        allowed_hosts: further names.
+        max_body: bytes of an upload.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, allowed_hosts: Collection[str], max_body: int) -> None:
+        self.app = app
+        self.max_upload, self.max_body = max_body, max_body + _FORM_OVERHEAD
+        self._local = is_loopback(host)
+        own = set() if self._local else {socket.gethostname(), socket.getfqdn()}
+        self._names = {name.lower().rstrip(".") for name in ("localhost", host, *allowed_hosts, *own)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand the request on."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        headers = Headers(scope=scope)
+        try:
+            self._check_sender(headers)
+            self._check_length(headers)
+        except Refused as refused:
+            await refused.response()(scope, receive, answer)
+            return
+        try:
+            await self.app(scope, self._bounded(receive), answer)
+        except Exception:
+            log.exception("%s failed", scope["path"])
+            if not answer.started:
+                failed = Refused(500, "failed", "the server failed at this request; what it printed says more")
+                await failed.response()(scope, receive, answer)
+
+    def _check_sender(self, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        name = _host_of(f"//{hosts[0]}") if len(hosts) == 1 else None
+        if name is None or not self._knows(name):
+            raise Refused(
+                421,
+                "unknown_host",
+                "this host name is not known here; open the page by the address that was printed, or name it in "
+                "serve.allowed_hosts",
+            )
+        origin = headers.get("origin")
+        # Other sites cannot read an answer, but they could make this machine work.
+        if headers.get("sec-fetch-site") == "cross-site" or (origin and _netloc(origin) != hosts[0].lower()):
+            raise Refused(403, "foreign_page", "requests from pages of other sites are not answered")
+
+    def _knows(self, name: str) -> bool:
+        if name in self._names:
+            return True
+        address = _address(name)
+        return address is not None and (address.is_loopback or not self._local)
+
+    def _check_length(self, headers: Headers) -> None:
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            raise Refused(400, "bad_request", "Content-Length must be a number")
+        if int(length) > self.max_body:
+            raise self._too_large()
+
+    def _too_large(self) -> Refused:
+        limit = f"{self.max_upload / 1e6:g} MB"
+        return Refused(413, "upload_too_large", f"the upload is larger than {limit} (serve.max_upload_mb)")
+
+    def _bounded(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body:
+                raise self._too_large()
+            return message
+
+        return bounded
+
+
+class _Answer:
+    """Sends with the headers that every answer has."""
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.started = send, False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+        await self.send(message)
+
+
+def _host_of(url: str) -> str | None:
+    """The host of a URL in small letters, without port; None for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return None
+    return parts.hostname.rstrip(".") if parts.hostname else None
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None

@@ -1,0 +1,195 @@
+"""The search page in a real browser, over simulated fabrics: a motif goes in, ranked fabrics come out."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+
+from retrieval_core.arms import model_arm
+from retrieval_core.search_index import open_index
+from retrieval_core.serving.app import build_app
+from retrieval_core.simulation.dataset import plan_dataset, write_range
+from tests.unit.serving.small_store import config, embed
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
+]
+EVIL = "<img src=x onerror=alert(1)><script>alert(2).png"
+DROP = """([data, name]) => {
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  const files = new DataTransfer();
+  files.items.add(new File([bytes], name, { type: "image/png" }));
+  for (const kind of ["dragover", "drop"])
+    document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true }));
+}"""
+KEYS = {
+    "model": {"weights": "Weight_Path/dinov2-motif-tiny", "image_size": 56},
+    "embed": {"regions": [1, 3], "region_overlap": 0.3},
+    "simulate": {
+        "train_motifs": 1, "val_motifs": 1, "test_motifs": 6, "train_fabrics": 1, "val_fabrics": 1, "test_fabrics": 18,
+        "queries_per_motif": 1, "fabric_size": 128, "query_size": 64,
+    },
+    "serve": {"top": 12},
+}  # fmt: skip
+
+
+class Catalogue:
+    """Simulated fabrics, embedded, and a server for them in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        root = Path(__file__).parents[2]
+        keys = config(**{**KEYS, "model": {**KEYS["model"], "weights": str(root / "Weight_Path/dinov2-motif-tiny")}})
+        plan = plan_dataset(keys.simulate, 0)
+        write_range(plan, str(folder), 0, plan.items)
+        self.motif = sorted((folder / "element img").iterdir())[0]
+        self.fabrics = sorted(folder.glob("**/test/img/images/*.png"))
+        self.fabrics.append(self.fabrics.pop(0).rename(self.fabrics[0].with_name(EVIL)))
+        arm = embed(keys, list(map(str, self.fabrics)), folder / "store", 8, model_arm("frozen", keys.model, 0))
+        app = build_app(open_index(str(folder / "store"), arm, keys), keys.serve, "simulated fabrics")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_level="critical"))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(30)
+        self.listener.close()
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
+    served = Catalogue(tmp_path_factory.mktemp("catalogue"))
+    yield served
+    served.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # A sandbox needs rights that containers do not give; only our own page is opened.
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, catalogue: Catalogue) -> Iterator[Any]:
+    """A page that must end without a complaint in its console and without a request to another host."""
+    opened, complaints, hosts = browser.new_page(), [], set()
+    opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    opened.goto(catalogue.address)
+    yield opened
+    opened.close()
+    assert complaints == []
+    assert hosts - {""} == {urlsplit(catalogue.address).netloc}  # blob: addresses have no host
+
+
+def drop(page: Any, file: Path) -> None:
+    page.evaluate(DROP, [base64.b64encode(file.read_bytes()).decode(), file.name])
+    page.wait_for_selector("#sheet .candidate")
+
+
+def searched(page: Any, words: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator("#status")).to_contain_text(words)
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag over the picture, from and to shares of its sides."""
+    box = page.locator("#picture").bounding_box()
+    for number, (x, y) in enumerate([start, end, end]):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
+
+
+def test_a_motif_that_is_dropped_gives_ranked_fabrics(page: Any, catalogue: Catalogue) -> None:
+    drop(page, catalogue.motif)
+    searched(page, "12 of 18 fabrics for the whole picture")
+    scores = [float(text) for text in page.locator(".score").all_text_contents()]
+    assert scores == sorted(scores, reverse=True)
+    assert page.locator(".rank").all_text_contents() == [str(rank) for rank in range(1, 13)]
+    assert page.locator(".candidate svg rect").count() > 0  # where a tile matched best, it is outlined
+    page.locator("#top").select_option("24")
+    searched(page, "18 of 18 fabrics")
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".lost").count() == 0
+
+
+def test_a_part_cut_out_with_the_mouse_finds_its_fabric(page: Any, catalogue: Catalogue) -> None:
+    fabric = catalogue.fabrics[4]
+    page.locator("#file").set_input_files(str(fabric))
+    searched(page, "whole picture")
+    drag(page, (0.1, 0.1), (0.6, 0.6))
+    searched(page, "part of the picture")
+    corners = [int(page.locator(f"#{name}").input_value()) for name in ("x0", "y0", "x1", "y1")]
+    assert all(abs(corner - wanted) <= 1 for corner, wanted in zip(corners, [13, 13, 77, 77], strict=True)), corners
+    assert fabric.name in page.locator(".name").all_text_contents()[:3]
+    drag(page, (0.3, 0.3), (0.4, 0.3))  # inside: the frame moves
+    searched(page, "part of the picture")
+    moved = [int(page.locator(f"#{name}").input_value()) for name in ("x0", "y0", "x1", "y1")]
+    assert moved[0] > corners[0] and moved[1] == corners[1] and abs(moved[2] - moved[0] - 64) <= 2
+    page.locator("#whole").click()
+    searched(page, "whole picture")
+    assert page.locator(".name").first.text_content() == fabric.name
+
+
+def test_everything_by_keyboard(page: Any, catalogue: Catalogue) -> None:
+    page.locator("#file").set_input_files(str(catalogue.fabrics[2]))
+    searched(page, "whole picture")
+    page.locator("#x1").fill("60")
+    page.keyboard.press("Tab")
+    searched(page, "part of the picture")
+    page.locator(".open").nth(1).focus()
+    page.keyboard.press("Enter")
+    title = page.locator("#compare-title")
+    assert title.text_content().startswith("Rank 2 ")
+    page.keyboard.press("ArrowRight")
+    assert title.text_content().startswith("Rank 3 ")
+    page.keyboard.press("Escape")
+    assert not page.locator("#compare").is_visible()
+    assert page.evaluate("() => document.activeElement.getAttribute('aria-label')").startswith("Rank 3,")
+    page.keyboard.press("Enter")
+    page.locator("#search-this").click()
+    searched(page, "whole picture")
+
+
+def test_names_are_text(page: Any, catalogue: Catalogue) -> None:
+    drop(page, catalogue.fabrics[-1])
+    searched(page, "whole picture")
+    assert page.locator(".name").first.text_content() == catalogue.fabrics[-1].name
+    page.locator(".open").first.click()
+    assert catalogue.fabrics[-1].name in page.locator("#compare-path").text_content()
+    assert page.locator("#motif-name").text_content() == catalogue.fabrics[-1].name
+
+
+def test_narrow_and_dark_screens(page: Any, catalogue: Catalogue) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme="dark")
+    drop(page, catalogue.motif)
+    searched(page, "whole picture")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert max(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 64

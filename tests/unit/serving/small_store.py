@@ -1,0 +1,68 @@
+"""A store of colour histograms of small pictures, and the application over it: no weights, no Ray."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from retrieval_core.arms import Arm, histogram_arm
+from retrieval_core.config import Config, parse_config
+from retrieval_core.embeddings import write_manifest, write_shard
+from retrieval_core.views import encoder_mark, views_of
+
+SIDE = 28
+FABRICS = 9
+NAMES = [f"{['b', 'ä', 'B', '花', '<script>', 'a'][index % 6]}{index}.png" for index in range(FABRICS)]
+"""Names whose order is neither that of the numbers nor that of letters without regard to their size."""
+
+
+def config(**sections: Any) -> Config:
+    return parse_config({"model": {"image_size": SIDE}, **sections})
+
+
+def picture(*seed: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """Coarse random colours, others for every seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST))
+
+
+def as_file(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write_fabrics(folder: Path) -> list[str]:
+    """Fabric i as a file; paths in the order of i."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(NAMES):
+        (folder / name).write_bytes(as_file(picture(index)))
+    return [str(folder / name) for name in NAMES]
+
+
+def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: Arm | None = None) -> Arm:
+    """What `fabric-retrieval embed` leaves, made in a plain loop; shards in the order of the list."""
+    arm = arm or histogram_arm(keys)
+    views, encoder = views_of(keys.embed, arm.image_size, "gallery"), arm.build(8, 0)
+    shards = []
+    for start in range(0, len(paths), per_shard):
+        part = sorted(paths[start : start + per_shard], key=str.encode)
+        loaded = [views.load(path, keys.images) for path in part]
+        boxes = np.stack([boxes for _, boxes in loaded])
+        vectors, boxes = views.pool(encoder.encode(np.concatenate([found for found, _ in loaded])), boxes)
+        file = f"00000-{start:06}.parquet"
+        images = [(path, Path(path).stem) for path in part]
+        write_shard(str(store / file), images, boxes, vectors, [], keys.embed.storage_dtype)
+        shards.append({"file": file, "images": len(part), "rows": len(vectors), "rejected": 0})
+    facts = {
+        "image_size": arm.image_size,
+        "regions": views.vectors,
+        "weights": arm.weights,
+        "encoder": encoder_mark(arm, views, keys),
+    }
+    write_manifest(str(store), "0123456789abcdef-and-more", shards, facts)
+    return arm

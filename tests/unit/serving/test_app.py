@@ -1,0 +1,342 @@
+"""The API: what it answers, what it refuses and how, and that nothing outside the catalogue can be had from it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from retrieval_core.config import Config
+from retrieval_core.search_index import SearchIndex, open_index
+from retrieval_core.serving.app import build_app
+from retrieval_core.serving.guard import HEADERS, is_loopback
+from tests.unit.serving.small_store import FABRICS, NAMES, as_file, config, embed, picture, write_fabrics
+
+HOST = "http://127.0.0.1:8000"
+
+
+class Served:
+    """An application over a small store, and a client of it."""
+
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        self.keys: Config = config(**sections)
+        self.paths = write_fabrics(folder / "fabrics")
+        arm = embed(self.keys, self.paths, folder / "store")
+        self.index: SearchIndex = open_index(str(folder / "store"), arm, self.keys)
+        self.client = TestClient(build_app(self.index, self.keys.serve, "<trial>"), base_url=HOST)
+
+    def search(self, content: bytes, **fields: str) -> httpx.Response:
+        return self.client.post("/api/search", files={"image": ("x.png", content)}, data=fields)
+
+    def complaint(self, answer: httpx.Response, status: int) -> tuple[str, str]:
+        """(code, detail) of an answer that must be an error."""
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/json"
+        (error,) = answer.json().values()
+        assert set(error) == {"code", "detail"}
+        return error["code"], error["detail"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    serve = {"max_upload_mb": 1, "top": 4, "thumbnail": 32, "preview": 64}
+    images = {"max_pixels": 100_000}
+    yield Served(tmp_path_factory.mktemp("served"), serve=serve, images=images)
+
+
+def test_info_says_what_is_searched(served: Served) -> None:
+    info = served.client.get("/api/info").json()
+    assert (info["fabrics"], info["vectors"], info["dimensions"], info["top"]) == (FABRICS, 1, 512, 4)
+    assert (info["max_upload_bytes"], info["max_pixels"]) == (1_000_000, 100_000)
+
+
+def test_search_ranks_the_fabrics(served: Served) -> None:
+    answer = served.search(as_file(picture(3)), top="6").json()
+    hits = served.index.rank(served.index.encode(picture(3)), 6)
+    assert [(hit["row"], hit["path"], hit["similarity"]) for hit in answer["results"]] == [
+        (hit.row, hit.path, hit.similarity) for hit in hits
+    ]
+    assert [hit["rank"] for hit in answer["results"]] == [1, 2, 3, 4, 5, 6]
+    first = answer["results"][0]
+    assert (first["path"], first["width"], first["height"], first["box"]) == (served.paths[3], 64, 48, None)
+    assert answer["query"] == {"width": 64, "height": 48, "crop": None}
+    assert answer["fabrics"] == FABRICS
+
+
+def test_top_has_a_default_and_more_than_all_is_all(served: Served) -> None:
+    assert len(served.search(as_file(picture(1))).json()["results"]) == 4
+    assert len(served.search(as_file(picture(1)), top="1000").json()["results"]) == FABRICS
+
+
+def test_crop_is_searched_as_if_it_were_the_picture(served: Served) -> None:
+    pixels = np.concatenate([picture(7), picture(5)], axis=1)
+    cut = served.search(as_file(pixels), crop="64,0,128,48").json()
+    alone = served.search(as_file(picture(5))).json()
+    assert cut["results"] == alone["results"]
+    assert cut["results"][0]["path"] == served.paths[5]
+    assert cut["query"] == {"width": 128, "height": 48, "crop": [64, 0, 128, 48]}
+
+
+def test_crop_counts_in_pixels_of_the_upright_picture(served: Served) -> None:
+    pixels = np.concatenate([picture(7), picture(5)], axis=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned a quarter to the left
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+    answer = served.search(buffer.getvalue(), crop="64,0,128,48").json()
+    assert answer["query"]["width"] == 128
+    assert answer["results"] == served.search(as_file(picture(5))).json()["results"]
+
+
+def test_regions_that_match_are_named(tmp_path: Path) -> None:
+    served = Served(tmp_path, embed={"regions": [1, 2], "region_overlap": 0.0})
+    answer = served.search(as_file(picture(2)[24:, 32:])).json()
+    assert answer["results"][0]["path"] == served.paths[2]
+    assert answer["results"][0]["box"] == [32, 24, 64, 48]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "empty"),
+        (b"no picture at all", 400, "not_an_image"),
+        (as_file(picture(1))[:200], 400, "truncated"),
+        (as_file(np.zeros((400, 400, 3), np.uint8)), 413, "too_large"),
+        (bytes(999_999), 400, "not_an_image"),
+        (bytes(1_000_001), 413, "upload_too_large"),
+        (bytes(3_000_000), 413, "upload_too_large"),
+    ],
+)
+def test_uploads_that_are_no_use(served: Served, content: bytes, status: int, code: str) -> None:
+    assert served.complaint(served.search(content), status)[0] == code
+
+
+def test_a_body_of_unknown_length_is_bounded_too(served: Served) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    taken = []
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for number in range(100):
+            taken.append(number)
+            yield bytes(100_000)
+
+    answer = served.client.post(
+        "/api/search", content=body(), headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert served.complaint(answer, 413)[0] == "upload_too_large"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"crop": "1,2,3"}, "bad_crop"),
+        ({"crop": "0,0,0,5"}, "bad_crop"),
+        ({"crop": "-1,0,5,5"}, "bad_crop"),
+        ({"crop": "a,b,c,d"}, "bad_crop"),
+        ({"crop": "0,0,65,48"}, "bad_crop"),
+        ({"crop": "0,0,99999999999999999999,5"}, "bad_crop"),
+        ({"top": "0"}, "bad_top"),
+        ({"top": "1001"}, "bad_top"),
+        ({"top": "ten"}, "bad_top"),
+        ({"top": "4", "crop": "", "third": "x"}, "bad_request"),
+    ],
+)
+def test_fields_that_make_no_sense(served: Served, fields: dict[str, str], code: str) -> None:
+    assert served.complaint(served.search(as_file(picture(1)), **fields), 400)[0] == code
+
+
+def test_forms_that_are_none(served: Served) -> None:
+    post = served.client.post
+    assert served.complaint(post("/api/search", json={"image": "x"}), 400)[0] == "bad_request"
+    assert served.complaint(post("/api/search", files={"picture": b"x"}), 400)[0] == "no_image"
+    torn = post("/api/search", content=b"--x", headers={"content-type": "multipart/form-data"})
+    assert served.complaint(torn, 400)[0] == "bad_request"
+    two = [("image", ("a", b"x")), ("image", ("b", b"y"))]
+    assert served.complaint(post("/api/search", files=two), 400)[0] == "bad_request"
+    assert served.complaint(served.client.get("/api/search"), 405)[0] == "method_not_allowed"
+
+
+def test_thumbnails_are_of_rows_and_reduced(served: Served) -> None:
+    first = served.search(as_file(picture(3))).json()["results"][0]
+    for address, side in ((first["thumbnail"], 32), (first["preview"], 64)):
+        answer = served.client.get(address)
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert "immutable" in answer.headers["cache-control"]
+        with Image.open(io.BytesIO(answer.content)) as found:
+            assert max(found.size) == side
+            assert np.abs(np.asarray(found.resize((8, 6))).mean() - picture(3).mean()) < 8
+    # An address that does not name this store is answered, but not to be kept.
+    assert served.client.get(f"/thumbnails/{first['row']}?v=other").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("row", ["9", "-1", "1e0", "²", "x", "99999999999999999999", "0.0", "0x1"])
+@pytest.mark.parametrize("kind", ["thumbnails", "previews"])
+def test_rows_that_are_not_there(served: Served, kind: str, row: str) -> None:
+    assert served.complaint(served.client.get(f"/{kind}/{row}"), 404)[0] == "no_such_fabric"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/thumbnails/..%2F..%2Fetc%2Fpasswd",
+        "/thumbnails//etc/passwd",
+        "/thumbnails/%2e%2e/%2e%2e/etc/passwd",
+        "/static/../app.py",
+        "/static/..%2Fapp.py",
+        "/static/page.html",
+        "/static/",
+        "/static/%00",
+        "/etc/passwd",
+        "/thumbnails/0/../../x",
+    ],
+)
+def test_no_file_outside_the_catalogue_is_served(served: Served, path: str) -> None:
+    request = served.client.build_request("GET", HOST)
+    request.url = request.url.copy_with(raw_path=path.encode())
+    answer = served.client.send(request)
+    assert served.complaint(answer, 404)[0] in {"not_found", "no_such_fabric"}
+
+
+def test_a_fabric_that_is_gone_or_no_picture_any_more(tmp_path: Path) -> None:
+    served = Served(tmp_path)
+    rows = {served.index.path(row): row for row in range(FABRICS)}
+    Path(served.paths[0]).unlink()
+    Path(served.paths[1]).write_text("secret")
+    assert served.complaint(served.client.get(f"/thumbnails/{rows[served.paths[0]]}"), 404)[0] == "missing"
+    assert served.complaint(served.client.get(f"/thumbnails/{rows[served.paths[1]]}"), 404)[0] == "not_an_image"
+
+
+def test_thumbnails_are_made_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = served.client.get("/thumbnails/5").content
+    monkeypatch.setattr("retrieval_core.serving.pictures.read_image", None)
+    assert served.client.get("/thumbnails/5").content == content
+
+
+def test_every_answer_carries_the_headers(served: Served) -> None:
+    for path in ("/", "/static/page.js", "/api/info", "/thumbnails/0", "/nothing"):
+        answer = served.client.get(path)
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+    assert served.client.get("/", headers={"host": "evil.example"}).headers["x-content-type-options"] == "nosniff"
+
+
+def test_page_has_no_inline_code_and_names_are_text(served: Served) -> None:
+    text = served.client.get("/").text
+    assert "<h1>&lt;trial&gt;</h1>" in text
+    assert "<trial>" not in text
+    assert text.count("<script") == text.count('<script type="module" src="/static/page.js"></script>') == 1
+    assert "<style" not in text
+    assert " style=" not in text
+    assert " on" not in {word[:3] for word in text.split("<")}
+    assert "http" not in text
+    script = served.client.get("/static/page.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert "innerHTML" not in script.text
+    assert served.client.get("/static/page.css").headers["content-type"].startswith("text/css")
+    assert any("<script>" in name for name in NAMES)  # in JSON, which no browser takes for a page
+    answer = served.search(as_file(picture(4)))
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:1", "[::1]:8000", "127.0.0.2"])
+def test_hosts_of_this_machine_are_known(served: Served, host: str) -> None:
+    assert served.client.get("/api/info", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "192.168.1.5:8000", "127.0.0.1@evil.example", "", "[::1", "a/b"]
+)
+def test_other_hosts_are_refused(served: Served, host: str) -> None:
+    code, detail = served.complaint(served.client.get("/", headers={"host": host}), 421)
+    assert code == "unknown_host"
+    assert "serve.allowed_hosts" in detail
+
+
+def test_hosts_of_a_server_for_others(tmp_path: Path) -> None:
+    served = Served(tmp_path, serve={"host": "0.0.0.0", "allowed_hosts": ["Fabrics.Example"]})
+    known = {
+        host: served.client.get("/", headers={"host": host}).status_code
+        for host in ("192.168.1.5:8000", "fabrics.example", "[fe80::1]", "evil.example")
+    }
+    assert known == {"192.168.1.5:8000": 200, "fabrics.example": 200, "[fe80::1]": 200, "evil.example": 421}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}, {"origin": "http://[x"}],
+)
+def test_pages_of_other_sites_are_refused(served: Served, headers: dict[str, str]) -> None:
+    files = {"image": as_file(picture(1))}
+    code, _ = served.complaint(served.client.post("/api/search", files=files, headers=headers), 403)
+    assert code == "foreign_page"
+    own = {"origin": HOST, "sec-fetch-site": "same-origin"}
+    assert served.client.post("/api/search", files=files, headers=own).status_code == 200
+
+
+def test_searches_beyond_the_waiting_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served(tmp_path, serve={"threads": 1, "waiting": 1})
+    held, rank = threading.Event(), SearchIndex.rank
+
+    def slow(index: SearchIndex, *arguments: Any) -> Any:
+        assert held.wait(30)
+        return rank(index, *arguments)
+
+    monkeypatch.setattr(SearchIndex, "rank", slow)
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/api/search", files={"image": as_file(picture(1))})
+
+    async def many() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(served.client.app), base_url=HOST) as client:
+            pending = {asyncio.create_task(ask(client)) for _ in range(5)}
+            busy: set[asyncio.Task[httpx.Response]] = set()
+            while len(busy) < 3:  # one is under way and one waits, so the other three must come back
+                done, pending = await asyncio.wait(pending, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+                assert done
+                busy |= done
+            held.set()
+            served_ones = [await task for task in pending]
+            assert [served.complaint(task.result(), 503)[0] for task in busy] == ["busy"] * 3
+            assert {task.result().headers["retry-after"] for task in busy} == {"1"}
+            assert [answer.status_code for answer in served_ones] == [200, 200]
+            assert (await ask(client)).status_code == 200
+
+    asyncio.run(many())
+
+
+def test_a_search_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served(tmp_path, serve={"timeout": 0.2})
+    held = threading.Event()
+    monkeypatch.setattr(SearchIndex, "rank", lambda *_: held.wait(30) and [])
+    answer = served.search(as_file(picture(1)))
+    held.set()
+    assert served.complaint(answer, 503)[0] == "took_too_long"
+
+
+def test_a_failure_says_nothing_of_the_inside(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("at /some/where")
+
+    monkeypatch.setattr(SearchIndex, "rank", broken)
+    answer = served.search(as_file(picture(1)))
+    assert served.complaint(answer, 500)[0] == "failed"
+    assert "/some/where" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("127.9.9.9", True), ("0.0.0.0", False), ("box", False)],
+)
+def test_loopback(host: str, local: bool) -> None:
+    assert is_loopback(host) == local
