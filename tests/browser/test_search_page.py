@@ -54,7 +54,7 @@ class Catalogue:
         keys = config(**{**KEYS, "model": {**KEYS["model"], "weights": str(root / "Weight_Path/dinov2-motif-tiny")}})
         plan = plan_dataset(keys.simulate, 0)
         write_range(plan, str(folder), 0, plan.items)
-        self.motif = sorted((folder / "element img").iterdir())[0]
+        self.motif = sorted((folder / "element img").iterdir())[-1]  # of the test split
         self.fabrics = sorted(folder.glob("**/test/img/images/*.png"))
         self.fabrics.append(self.fabrics.pop(0).rename(self.fabrics[0].with_name(EVIL)))
         arm = embed(keys, list(map(str, self.fabrics)), folder / "store", 8, model_arm("frozen", keys.model, 0))
