@@ -89,7 +89,7 @@ def shrink_shard(source: str, target: str, keep: Iterable[str]) -> None:
 
 def _write(path: str, table: pa.Table, rejects: Sequence[Reject]) -> None:
     metadata = {**(table.schema.metadata or {}), _REJECTS: json.dumps([list(reject) for reject in rejects])}
-    storage.write_table(path, table.replace_schema_metadata(metadata))
+    storage.write_table(path, table.replace_schema_metadata(metadata), plain="embedding")
 
 
 def _rejects_of(reader: pq.ParquetFile) -> list[Reject]:
@@ -122,26 +122,30 @@ def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: 
     Returns:
         Vectors with F images: float32, (F, R, D). Memory O(F R D).
     """
+    room = sum(stop - start for _, start, stop in files)
     columns = ["path", "embedding", *(["box"] if boxes else [])]
-    parts = []
+    paths: list[pa.Array] = []
+    embeddings, found = np.zeros((0, regions, 1), np.float32), np.zeros((room, regions, 4), np.int32)
+    filled = 0
     for path, start, stop in files:
-        table = storage.read_table(path, columns=columns)
-        parts.append(table.slice(start * regions, (stop - start) * regions))
-    table = pa.concat_tables(parts) if parts else None
-    if not table:
-        empty = np.zeros((0, regions, 1), np.float32)
-        return Vectors(pa.array([], pa.string()), empty, np.zeros((0, regions, 4), np.int32))
-    paths = table.column("path").combine_chunks().take(pa.array(np.arange(0, len(table), regions)))
-    order = np.asarray(pc.sort_indices(paths))
-    embeddings = _matrix(table.column("embedding")).reshape(len(paths), regions, -1)
-    found = (
-        _matrix(table.column("box")).reshape(len(paths), regions, 4)
-        if boxes
-        else np.zeros((len(paths), regions, 4), np.int32)
-    )
+        table = storage.read_table(path, columns=columns).slice(start * regions, max(stop - start, 0) * regions)
+        count = len(table) // regions  # a slice may end beyond the shard
+        vectors = _matrix(table.column("embedding"))
+        if not len(embeddings):
+            embeddings = np.empty((room, regions, vectors.shape[1]), np.float32)
+        rows = slice(filled, filled + count)
+        # Each shard is copied to its place while it is in the cache; all of them are in memory once.
+        embeddings[rows] = vectors.reshape(count, regions, -1)
+        if boxes:
+            found[rows] = _matrix(table.column("box")).reshape(count, regions, 4)
+        paths.append(table.column("path").combine_chunks().take(pa.array(np.arange(0, count * regions, regions))))
+        filled += count
+    names = pa.concat_arrays(paths) if paths else pa.array([], pa.string())
+    embeddings, found = embeddings[:filled], found[:filled]
+    order = np.asarray(pc.sort_indices(names))
     if np.array_equal(order, np.arange(len(order))):
-        return Vectors(paths, embeddings.astype(np.float32, copy=False), found)
-    return Vectors(paths.take(pa.array(order)), embeddings[order].astype(np.float32, copy=False), found[order])
+        return Vectors(names, embeddings, found)
+    return Vectors(names.take(pa.array(order)), embeddings[order], found[order])
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
@@ -150,7 +154,7 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     values: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(array), -1)
+    return values.reshape(len(array), column.type.list_size)
 
 
 def write_manifest(

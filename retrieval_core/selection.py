@@ -2,22 +2,28 @@
 
 What is found here is approximate and only chooses what is scored exactly: see ``similarity``.
 
+Most of the time is the product's. Its scores are looked at once, while they are in the cache: the largest of each group
+of scores is compared with the query's ``width``-th best so far, and only groups that beat it are looked into. In a
+gallery in no particular order a query's fabrics beat it ``width ln(F / T)`` times.
+
 Shapes: Q queries, F fabrics, R regions, D dimensions, T fabrics of a tile, M fabrics kept a query, N groups of G
-fabrics.
+fabrics, P fabrics found in a tile, C places of a query.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from retrieval_core.exact_scores import matmul_arithmetic, selection_error
 
-TILE_BYTES = 32 << 20  # scores in flight: larger tiles leave the last-level cache, smaller ones select more often
-_GROUP = 8  # fabrics of which only the largest score takes part in a tile's first selection
+TILE_BYTES = 8 << 20  # scores in flight: larger tiles leave the last-level cache, smaller ones cost more calls
+_CUDA_TILES = 32  # times as much on a GPU, where a call costs more than memory
+_GROUP = 16  # fabrics of which only the largest score is compared
+_FILL = 2  # places of a query, in widths: more are compacted more seldom, but admit more until then
 
 
 class Ranking(NamedTuple):
@@ -37,58 +43,119 @@ def reach_of(query_norms: Tensor, longest: float, gallery: Tensor) -> Tensor:
 
 
 def select(queries: Tensor, gallery: Tensor, width: int, reach: Tensor) -> Ranking:
-    """The ``width`` fabrics of largest approximate score, best first; region -1 where several may be the best."""
+    """The ``width`` fabrics of largest approximate score.
+
+    Args:
+        queries: (Q, D) float32, finite.
+        gallery: (F, R, D) float32, finite, F >= width.
+        width: M, at least 1.
+        reach: (Q, 1), of ``reach_of``.
+
+    Returns:
+        (Q, width), best first, ties in any order; what is left out scores at most as much as the last one. Region -1
+        where several may be the best. Memory beside the input: ``TILE_BYTES`` of scores (32 times that on a GPU), a
+        part of that, and O(Q width).
+    """
     fabrics, regions = gallery.shape[:2]
-    tile = max(TILE_BYTES // (4 * regions * len(queries)) // _GROUP, 1) * _GROUP
+    tile_bytes = TILE_BYTES * (_CUDA_TILES if queries.device.type == "cuda" else 1)
+    tile = max(tile_bytes // (4 * regions * len(queries)) // _GROUP, 1) * _GROUP
     buffer = torch.empty(regions * len(queries) * min(tile, fabrics), device=queries.device)
-    kept = Ranking(
-        torch.empty(len(queries), 0, device=queries.device),
-        torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device),
-        torch.empty(len(queries), 0, dtype=torch.int16, device=queries.device),
-    )
-    # The last tile but one ends at a multiple of the group; the few fabrics after it make their own.
-    edges = sorted({*range(0, fabrics, tile), fabrics // _GROUP * _GROUP, fabrics})
-    for start, end in pairwise(edges):
-        scores_RQT = buffer[: regions * len(queries) * (end - start)].view(regions, len(queries), end - start)
-        for region, scores_QT in enumerate(scores_RQT):
-            torch.mm(queries, gallery[start:end, region].T, out=scores_QT)
-        scores_QM, columns_QM = _largest(scores_RQT.amax(0) if regions > 1 else scores_RQT[0], width)
-        found = Ranking(scores_QM, columns_QM + start, _sole_region(scores_RQT, scores_QM, columns_QM, reach))
-        kept = _best(Ranking(*(torch.cat(both, 1) for both in zip(kept, found, strict=True))), width)
-    return kept
+    kept = _Kept(len(queries), width, reach)
+    for start in range(0, fabrics, tile):
+        block = gallery[start : start + tile]
+        scores_TRQ = buffer[: len(block) * regions * len(queries)].view(len(block), regions, len(queries))
+        _product(block.flatten(0, 1), queries, scores_TRQ.flatten(0, 1))
+        kept.add(scores_TRQ, start)
+    return kept.best()
 
 
-def _largest(scores_QT: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Values and columns of the ``width`` largest scores of each row, in no order."""
-    queries, total = scores_QT.shape
-    groups = total // _GROUP
-    if total % _GROUP or groups <= width:
-        values, columns = scores_QT.topk(min(width, total), sorted=False)
-        return values, columns
-    # The largest `width` scores lie in the `width` groups of largest maximum. A group is every `groups`-th column,
-    # so that the maxima are taken along whole rows of memory; this costs a fraction of a top-k over all columns.
-    scores_QGN = scores_QT.view(queries, _GROUP, groups)
-    chosen_QM = scores_QGN.amax(1).topk(width, sorted=False).indices
-    members = scores_QGN.gather(2, chosen_QM[:, None].expand(-1, _GROUP, -1)).flatten(1)
-    values, places = members.topk(width, sorted=False)
-    return values, chosen_QM.gather(1, places % width) + places // width * groups
+def _product(vectors_VD: Tensor, queries_QD: Tensor, out_VQ: Tensor) -> None:
+    """All dot products. Vectors before queries, so that each row of the gallery is read once, in order."""
+    if out_VQ.device.type == "cpu":
+        # numpy's OpenBLAS: as fast as torch's MKL on Intel's processors, and faster on others.
+        np.matmul(vectors_VD.numpy(), queries_QD.numpy().T, out=out_VQ.numpy())
+    else:
+        torch.mm(vectors_VD, queries_QD.T, out=out_VQ)
 
 
-def _sole_region(scores_RQT: Tensor, best_QM: Tensor, columns_QM: Tensor, reach: Tensor) -> Tensor:
-    """int16 (Q, M): the one region within reach of the fabric's best score, or -1 where there are several."""
-    if len(scores_RQT) == 1:
-        return torch.zeros_like(columns_QM, dtype=torch.int16)
-    threshold_QM = best_QM - reach
-    near_QM = torch.zeros_like(columns_QM, dtype=torch.int16)
-    sole_QM = torch.zeros_like(near_QM)
-    for region, scores_QT in enumerate(scores_RQT):
-        within = scores_QT.gather(1, columns_QM) >= threshold_QM
-        near_QM += within
-        sole_QM.masked_fill_(within, region)
-    return sole_QM.masked_fill_(near_QM > 1, -1)
+class _Kept:
+    """The best fabrics so far, each query's in places of its own; places that are not taken score minus infinity."""
 
+    def __init__(self, queries: int, width: int, reach: Tensor) -> None:
+        shape, device = (queries, width * _FILL), reach.device
+        self.width, self.reach = width, reach.squeeze(1)
+        self.scores = torch.full(shape, -torch.inf, device=device)
+        self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.regions = torch.zeros(shape, dtype=torch.int16, device=device)
+        self.taken = torch.zeros(queries, dtype=torch.int64, device=device)
+        self.threshold = torch.full((queries,), -torch.inf, device=device)
+        """Of each query: ``width`` fabrics score this or more, so what does not score more is not needed."""
 
-def _best(ranking: Ranking, width: int) -> Ranking:
-    """The ``width`` largest scores of each query in descending order, ties in any."""
-    scores, order = ranking.scores.topk(min(width, ranking.scores.shape[1]))
-    return Ranking(scores, ranking.rows.gather(1, order), ranking.regions.gather(1, order))
+    def add(self, scores_TRQ: Tensor, start: int) -> None:
+        """Take the fabrics ``start``, ``start + 1``, ... that beat the threshold."""
+        found = self._above(scores_TRQ) if start else self._first_of(scores_TRQ)
+        new_Q = torch.bincount(found[0], minlength=len(self.taken))
+        if int((self.taken + new_Q).amax()) > self.scores.shape[1]:
+            self._compact()
+            if int(new_Q.amax()) > self.scores.shape[1] - self.width:
+                found = self._first_of(scores_TRQ)
+                new_Q = torch.bincount(found[0], minlength=len(self.taken))
+        query_P, row_P, scores_PR = found
+        first_Q = new_Q.cumsum(0) - new_Q
+        place_P = torch.arange(len(query_P), device=query_P.device) - first_Q[query_P] + self.taken[query_P]
+        best_P, region_P = self._reduce(query_P, scores_PR)
+        self.scores[query_P, place_P] = best_P
+        self.rows[query_P, place_P] = row_P + start
+        self.regions[query_P, place_P] = region_P
+        self.taken += new_Q
+        if not start:
+            self._compact()
+
+    def best(self) -> Ranking:
+        """The first ``width``, descending."""
+        scores, order = self.scores.topk(self.width)
+        return Ranking(scores, self.rows.gather(1, order), self.regions.gather(1, order))
+
+    def _above(self, scores_TRQ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, row in the tile and scores (P, R) of what beats the threshold, query by query."""
+        tile, regions, queries = scores_TRQ.shape
+        groups = tile // _GROUP
+        whole = scores_TRQ[: groups * _GROUP].view(groups, _GROUP, regions, queries)
+        query_H, group_H = (whole.amax((1, 2)) > self.threshold).T.nonzero(as_tuple=True)
+        scores_HGR = whole[group_H, :, :, query_H]
+        hit_P, member_P = (scores_HGR.amax(2) > self.threshold[query_H, None]).nonzero(as_tuple=True)
+        query_P, row_P, scores_PR = query_H[hit_P], group_H[hit_P] * _GROUP + member_P, scores_HGR[hit_P, member_P]
+        if groups * _GROUP == tile:
+            return query_P, row_P, scores_PR
+        rest_ERQ = scores_TRQ[groups * _GROUP :]  # fewer than a group, at the gallery's end
+        query_E, row_E = (rest_ERQ.amax(1) > self.threshold).T.nonzero(as_tuple=True)
+        order = torch.cat([query_P, query_E]).argsort(stable=True)
+        return (
+            torch.cat([query_P, query_E])[order],
+            torch.cat([row_P, row_E + groups * _GROUP])[order],
+            torch.cat([scores_PR, rest_ERQ[row_E, :, query_E]])[order],
+        )
+
+    def _first_of(self, scores_TRQ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of the first ``width`` of the tile: where it holds more news than there are places."""
+        best_QT = scores_TRQ.amax(1).T
+        row_QM = best_QT.topk(min(self.width, best_QT.shape[1]), sorted=False).indices
+        query_QM = torch.arange(len(row_QM), device=row_QM.device)[:, None].expand_as(row_QM)
+        query_P, row_P = query_QM.flatten(), row_QM.flatten()
+        return query_P, row_P, scores_TRQ[row_P, :, query_P]
+
+    def _reduce(self, query_P: Tensor, scores_PR: Tensor) -> tuple[Tensor, Tensor]:
+        """A fabric's score, and the one region within reach of it, or -1 where there are several."""
+        if scores_PR.shape[1] == 1:
+            return scores_PR[:, 0], torch.zeros(len(scores_PR), dtype=torch.int16, device=scores_PR.device)
+        best_P, region_P = scores_PR.max(1)
+        near_P = (scores_PR >= (best_P - self.reach[query_P])[:, None]).sum(1)
+        return best_P, region_P.to(torch.int16).masked_fill_(near_P > 1, -1)
+
+    def _compact(self) -> None:
+        scores, order = self.scores.topk(self.width, sorted=False)
+        for places in (self.rows, self.regions):
+            places[:, : self.width] = places.gather(1, order)
+        self.scores[:, : self.width], self.scores[:, self.width :] = scores, -torch.inf
+        self.threshold = scores.amin(1)
+        self.taken.fill_(self.width)

@@ -36,7 +36,7 @@ PARTIAL_SCHEMA = pa.schema(
     ]
 )
 
-_PASS_QUERIES = 256  # with fewer a matrix product is slower; with more a tile holds too few fabrics to select among
+_PASS_QUERIES = 1024  # with fewer a matrix product is slower; with more a tile holds too few fabrics to select among
 _MARGIN = 28  # fabrics selected beyond k at least: near-ties of the k-th, which the exact scores put in order
 _DENSE = 32  # what an exact score of a selected fabric costs, against one of all scores computed in float64
 _LONGEST = 1e18  # the product of two longer vectors could overflow float32
@@ -167,9 +167,9 @@ def _rescore(queries: Tensor, gallery: Tensor, k: int, selected: Ranking, close:
 
 def _rank_densely(queries: Tensor, gallery: Tensor, k: int) -> Ranking:
     """Score every fabric by the rule; for many near-ties, or k not far below the number of fabrics."""
-    # A quarter of the selection's tile, as several float64 arrays of its shape are in use; at least k, so that keeping
-    # the first k so far costs no more than scoring.
-    tile = max(TILE_BYTES // (32 * max(len(queries), queries.shape[1])), k)
+    # As large as the selection's tile, though several float64 arrays of its shape are in use; at least k, so that
+    # keeping the first k so far costs no more than scoring.
+    tile = max(TILE_BYTES // (8 * max(len(queries), queries.shape[1])), k)
     keys = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     regions_QM = torch.empty(len(queries), 0, dtype=torch.int16, device=queries.device)
     for start in range(0, len(gallery), tile):
