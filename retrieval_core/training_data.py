@@ -24,18 +24,17 @@ MAX_ATTEMPTS = 20
 
 
 class Batch(NamedTuple):
-    """This worker's part of one step."""
+    """This worker's part of one step: n * b images, queries, then positives, then negatives where the loss has them."""
 
     step: int
     epoch: int
-    views: np.ndarray  # (V, S, S, 3) uint8: queries, then positives, then negatives where the loss has them; without a
-    # cache V = n * b
+    views: np.ndarray  # (V, S, S, 3) uint8; V = n * b where there is no cache, else of those that it did not give
     queries: np.ndarray  # (b,) int64, rows in the split
     positives: np.ndarray  # (b,) int64
     held: np.ndarray  # (b, M) int64, ``PairSampler.numbers`` of the motifs that the positives' views show
-    keys: tuple[ViewKey, ...] = ()  # of all n * b views, where there is a cache
-    cached: np.ndarray = np.zeros(0, np.bool_)  # (n * b,) which of them it gave: not in ``views`` but in ``tokens``
-    tokens: np.ndarray = np.zeros(0, np.float32)  # (n * b - V, T, H)
+    keys: tuple[ViewKey, ...] = ()  # (n * b), with a cache only, like the following
+    cached: np.ndarray = np.zeros(0, np.bool_)  # (n * b,) which of them it gave
+    tokens: np.ndarray = np.zeros(0, np.float32)  # (n * b - V, T, H) of these
 
     @property
     def images(self) -> int:
