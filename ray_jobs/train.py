@@ -38,6 +38,7 @@ from retrieval_core.workspace import RunError, Workspace, fingerprint
 log = logging.getLogger("fabric_retrieval")
 
 HOW_NOT_WHAT = {"num_workers", "loader_threads", "keep_checkpoints", "checkpoint_every", "max_failures", "enabled"}
+HOW_NOT_WHAT |= {"cache_activations", "cache_max_gb"}
 """Keys of the train section that say how to compute, not what: changing them does not start a new training."""
 
 
@@ -232,6 +233,8 @@ def _hooks(config: Config, mark: str, rank: int, count: int, device: torch.devic
             f"epoch {row['epoch']:.0f}: loss {row['loss']:.4f}, validation pool recall@{row['k']:.0f} "
             f"{row['pool_recall']:.4f}, mAP {row['mAP']:.4f}, {row['images_per_second']:.1f} images/s",
         )
+        if trainer.frozen is not None and trainer.progress.step:
+            _say(rank, trainer.frozen.cache.report())
         ray.train.report(_finite(row))
 
     return Hooks(save=save, validate=lambda trainer: validator(trainer.model, device, gather), epoch_done=epoch_done)

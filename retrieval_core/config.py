@@ -175,11 +175,44 @@ class TrainConfig(Section):
         (1.0, 1.0), description="Side of a fabric crop at the first step, a share or a range to draw it from."
     )
     crop_end: Range = Field((1.0, 1.0), description="The same at the last step; 1 is the whole fabric.")
+    fixed_views: int | None = Field(
+        None,
+        ge=1,
+        description="Crop and augmentation of an image come from so many fixed views of it; null draws them afresh.",
+    )
+    cache_activations: bool = Field(
+        False,
+        description="Keep on local disk (TMPDIR) what the frozen blocks make of a view; needs views that come again.",
+    )
+    cache_max_gb: float = Field(
+        50.0, gt=0, description="Size of that cache per worker (1 GB is 10^9 bytes); further views are not kept."
+    )
     locate: bool = Field(
         False, description="Crops without motif_boxes.csv: look for the motifs in tiles first, with the start weights."
     )
     select: Literal["best", "last"] = Field("best", description="Model kept: best validation pool recall, or last.")
     loader_threads: int = Field(2, ge=1, le=64, description="Threads that decode training images, per worker.")
+
+    @property
+    def crops(self) -> bool:
+        """Whether training sees parts of fabrics."""
+        return min(*self.crop_start, *self.crop_end) < 1
+
+    @model_validator(mode="after")
+    def _views_come_again(self) -> TrainConfig:
+        if self.fixed_views is not None and self.crop_start != self.crop_end:
+            raise ValueError("train.fixed_views: a fixed view has one size; set train.crop_end to train.crop_start")
+        if self.cache_activations and self.trainable_blocks == "all":
+            raise ValueError(
+                "train.cache_activations: with train.trainable_blocks = 'all' nothing is frozen; train fewer blocks, "
+                "or set train.cache_activations=false"
+            )
+        if self.cache_activations and self.fixed_views is None and (self.crops or self.augmentation != "none"):
+            raise ValueError(
+                "train.cache_activations: no view comes again while train.augmentation or train.crop_start are drawn "
+                "afresh; set train.fixed_views (say 4), or train.augmentation=none and whole fabrics"
+            )
+        return self
 
 
 class EmbedConfig(Section):
@@ -290,6 +323,15 @@ class Config(Section):
     report: ReportConfig = Field(default_factory=ReportConfig)
     serve: ServeConfig = Field(default_factory=ServeConfig)
     simulate: SimulateConfig = Field(default_factory=SimulateConfig)
+
+    @model_validator(mode="after")
+    def _frozen_weights_are_worth_keeping(self) -> Config:
+        if self.train.cache_activations and self.model.init == "random":
+            raise ValueError(
+                "train.cache_activations: blocks with random weights (model.init = 'random') must be trained, not "
+                "kept; set train.cache_activations=false and train.trainable_blocks=all"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -404,6 +446,8 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {location} (value {_shown(problem['input'])}); {_nearest(location)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if message.startswith("train."):  # about several keys, which it names
+        return message
     return f"{location} = {_shown(problem['input'])}: {message[0].lower() + message[1:]}"
 
 

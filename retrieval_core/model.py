@@ -85,23 +85,58 @@ class FabricEmbedder(nn.Module):
         """
         for side in pixels.shape[-2:]:
             check_image_size(int(side), self.patch_size)
-        tokens: Tensor = self.dinov2(pixel_values=pixels).last_hidden_state
+        return self._pool(self.dinov2(pixel_values=pixels).last_hidden_state)
+
+    def tokens_before(self, block: int, pixels: Tensor) -> Tensor:
+        """What enters a block (from 0): (N, *tokens_shape(S)), as ``forward`` takes it up again."""
+        backbone: Any = self.dinov2
+        tokens: Tensor = backbone.embeddings(pixels)
+        for layer in backbone.encoder.layer[:block]:
+            tokens = layer(tokens)
+        return tokens
+
+    def tokens_shape(self, side: int) -> tuple[int, int]:
+        """Tokens and hidden width (H) of one image inside the backbone: CLS, registers, patches."""
+        settings: Any = self.dinov2.config
+        return self._first_patch + (side // self.patch_size) ** 2, int(settings.hidden_size)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
         cls = tokens[:, 0].float()
         if self.pooling == "cls":
             return cls
         mean = tokens[:, self._first_patch :].float().mean(dim=1)
         return cls + mean if self.pooling == "cls_plus_mean" else torch.cat([cls, mean], dim=1)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Embeddings of normalised images.
+    def train(self, mode: bool = True) -> FabricEmbedder:
+        """As of any module, but frozen parts stay in evaluation mode: dropout there would only be noise.
+
+        What enters the first trained block is then a function of the image alone.
+        """
+        super().train(mode)
+        backbone: Any = self.dinov2
+        for part in (backbone.embeddings, *backbone.encoder.layer):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    def forward(self, inputs: Tensor, first_block: int | None = None) -> Tensor:
+        """Embeddings of normalised images, or of what ``tokens_before`` made of them.
 
         Args:
-            pixels: (N, 3, S, S) float.
+            inputs: (N, 3, S, S) float; with ``first_block`` the tokens that enter it, (N, *tokens_shape(S)).
+            first_block: None begins with the pixels. One method does both because DistributedDataParallel sees calls
+                of ``forward`` only.
 
         Returns:
             (N, D) float32, each row of L2 norm 1.
         """
-        features = self.features(pixels)
+        if first_block is None:
+            features = self.features(inputs)
+        else:
+            backbone: Any = self.dinov2
+            for layer in backbone.encoder.layer[first_block:]:
+                inputs = layer(inputs)
+            features = self._pool(backbone.layernorm(inputs))
         # The head costs nothing beside the backbone, so reduced precision would only cost accuracy here.
         with torch.autocast(device_type=features.device.type, enabled=False):
             if self.projection_head is not None:

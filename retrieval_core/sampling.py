@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from retrieval_core.datasets import DataError, Labelled, Record
 from retrieval_core.records import query_id
@@ -59,6 +61,12 @@ class PairSampler:
         self.most_categories = max((len(categories) for categories in self._fabric_categories), default=0)
         """M: of one fabric."""
         self._query_categories = [frozenset(number[name] for name in query.categories) for query in split.queries]
+        most = max(map(len, self._query_categories), default=0)
+        self.shown_QN = np.array(
+            [sorted(categories) + [-2] * (most - len(categories)) for categories in self._query_categories],
+            dtype=np.int64,
+        ).reshape(len(split.queries), most)
+        """(queries of the split, N): categories of each query, filled up with -2. Compared by ``shares``."""
         holders: dict[int, list[int]] = defaultdict(list)
         for row, categories in enumerate(self._fabric_categories):
             for category in categories:
@@ -112,12 +120,6 @@ class PairSampler:
         found = sorted(self._number[name] for name in categories)
         return np.array(found + [-1] * (self.most_categories - len(found)), dtype=np.int64)
 
-    def holds(self, queries: Sequence[int], held_FM: np.ndarray) -> np.ndarray:
-        """(Q, F) bool: view j of a fabric, whose ``numbers`` are row j, holds a motif of query i."""
-        held = [frozenset(row) - {-1} for row in held_FM.tolist()]
-        found = [[bool(self._query_categories[query] & categories) for categories in held] for query in queries]
-        return np.array(found, dtype=bool).reshape(len(queries), len(held))
-
     def _is_usable(self, query: int) -> bool:
         relatives = self._relatives(self._query_categories[query])
         return len(self._positives(query)) > 0 and 0 < len(relatives) < len(self.split.fabrics)
@@ -136,6 +138,17 @@ class PairSampler:
         if len(rows) == 1:
             return rows[0]
         return np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
+
+
+def shares(shown_QN: Tensor, held_FM: Tensor) -> Tensor:
+    """(Q, F) bool: view j of a fabric, whose ``numbers`` are row j, holds a motif of query i, row i of ``shown_QN``.
+
+    On the device of its arguments, which is never waited for. Memory O(Q F M).
+    """
+    found_QF = torch.zeros(len(shown_QN), len(held_FM), dtype=torch.bool, device=held_FM.device)
+    for shown_Q in shown_QN.unbind(dim=1):
+        found_QF |= (shown_Q[:, None, None] == held_FM).any(dim=2)
+    return found_QF
 
 
 def worker_sizes(batch: int, workers: int) -> list[int]:

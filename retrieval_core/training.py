@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from retrieval_core.activation_cache import ActivationCache, FrozenBlocks
 from retrieval_core.config import Config, TrainConfig
 from retrieval_core.losses import gather_rows, info_nce, triplet_loss
 from retrieval_core.model import FabricEmbedder, normalise, set_trainable
+from retrieval_core.sampling import shares
 from retrieval_core.training_data import Batch, Schedule, TrainingData
 
 
@@ -83,49 +86,90 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             [{"params": backbone, "lr": self.bases[0]}, {"params": head, "lr": self.bases[1]}],
             weight_decay=config.train.weight_decay,
+            fused=True,  # a pass over the parameters instead of ten: a sixth of the time, on CPUs too
         )
         self.progress = Progress()
+        self._unread: deque[tuple[int, Tensor]] = deque()
         self._autocast = _autocast(config.model.precision, worker.device)
+        self.frozen: FrozenBlocks | None = None
+        if config.train.cache_activations:
+            self.frozen = self._cache_activations()
 
-    def step(self, batch: Batch) -> float:
-        """One optimiser step; returns the loss of the global batch."""
+    def _cache_activations(self) -> FrozenBlocks:
+        train, model = self.config.train, self.model
+        assert train.trainable_blocks != "all"
+        shape = model.tokens_shape(self.config.model.image_size)
+        cache = ActivationCache(shape, int(train.cache_max_gb * 1e9))
+        self.data.cache = cache
+        blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks  # type: ignore[union-attr, arg-type]
+        return FrozenBlocks(model, blocks, cache, self.worker.device, self._autocast)
+
+    def step(self, batch: Batch) -> Tensor:
+        """One optimiser step.
+
+        Returns:
+            The loss of the global batch, a scalar on the device. Reading it waits for the device, so on CUDA it is
+            looked at while the next step is under way.
+
+        Raises:
+            FloatingPointError: if the loss is no number; on CUDA one step later.
+        """
         config, worker = self.config, self.worker
         for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
             group["lr"] = learning_rate_factor(config.train, self.data.schedule, batch.step, base)
         torch.manual_seed(_mix(config.run.seed, batch.step, worker.rank))
-        views = torch.from_numpy(batch.views)
-        if worker.device.type == "cuda":
-            views = views.pin_memory().to(worker.device, non_blocking=True)
-        with self._autocast():
-            embeddings = self.network(normalise(views))
-        loss = self._loss(embeddings.float(), batch)
+        loss = self._loss(self._embed(batch).float(), batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.train.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.trained.values(), config.train.clip_norm)
         self.optimiser.step()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"training: the loss is {value} at step {batch.step}; lower train.learning_rate or set train.clip_norm"
-            )
         self.progress.step = batch.step + 1
-        self.progress.loss_sum += value
-        self.progress.loss_count += 1
-        return value
+        self._unread.append((batch.step, loss.detach()))
+        self.read_losses(but=1 if worker.device.type == "cuda" else 0)
+        return loss.detach()
+
+    def read_losses(self, but: int = 0) -> None:
+        """Add the losses of the steps done to the running one, but for the last ones."""
+        while len(self._unread) > but:
+            step, loss = self._unread.popleft()
+            value = float(loss)
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"training: the loss is {value} at step {step}; lower train.learning_rate or set train.clip_norm"
+                )
+            self.progress.loss_sum += value
+            self.progress.loss_count += 1
+
+    def _embed(self, batch: Batch) -> Tensor:
+        if self.frozen is None:
+            views = normalise(self._to_device(batch.views))
+            with self._autocast():
+                return self.network(views)  # type: ignore[no-any-return]
+        tokens = self.frozen.tokens(batch.keys, batch.cached, batch.tokens, batch.views)
+        with self._autocast():
+            return self.network(tokens, self.frozen.blocks)  # type: ignore[no-any-return]
+
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if self.worker.device.type == "cuda":
+            return tensor.pin_memory().to(self.worker.device, non_blocking=True)
+        return tensor
 
     def _loss(self, embeddings: Tensor, batch: Batch) -> Tensor:
         sizes, rank = self.data.schedule.sizes(batch.step), self.worker.rank
         parts = [gather_rows(part, sizes, rank) for part in torch.split(embeddings, len(batch.queries))]
         if self.config.train.loss == "triplet":
             return triplet_loss(parts[0], parts[1], parts[2], self.config.train.margin)
-        own = torch.from_numpy(np.concatenate([batch.queries[:, None], batch.held], axis=1)).to(self.worker.device)
-        ids = gather_rows(own, sizes, rank).cpu().numpy()
-        holds = torch.from_numpy(self.data.sampler.holds(ids[:, 0].tolist(), ids[:, 1:]))
-        return info_nce(parts[0], parts[1], holds.to(self.worker.device), self.config.train.temperature)
+        shown = self.data.sampler.shown_QN[batch.queries]
+        own = self._to_device(np.concatenate([shown, batch.held], axis=1))
+        widths = [shown.shape[1], batch.held.shape[1]]
+        shown_BN, held_BM = torch.split(gather_rows(own, sizes, rank), widths, dim=1)
+        return info_nce(parts[0], parts[1], shares(shown_BN, held_BM), self.config.train.temperature)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on: tensors and plain values only, so that it loads without unpickling code."""
+        self.read_losses()
         return {
             "model": {name: parameter.detach().cpu().clone() for name, parameter in self.trained.items()},
             "optimiser": self.optimiser.state_dict(),
@@ -167,7 +211,7 @@ def fit(trainer: Trainer, hooks: Hooks) -> None:
     began, images = time.perf_counter(), 0
     for batch in trainer.data.batches(progress.step, trainer.worker.rank):
         trainer.step(batch)
-        images += len(batch.views) * trainer.worker.count
+        images += batch.images * trainer.worker.count
         if progress.step % schedule.per_epoch == 0 or progress.step == schedule.total:
             _close_epoch(trainer, hooks, batch.epoch + 1, images / (time.perf_counter() - began))
             began, images = time.perf_counter(), 0
@@ -176,6 +220,7 @@ def fit(trainer: Trainer, hooks: Hooks) -> None:
 
 
 def _close_epoch(trainer: Trainer, hooks: Hooks, epoch: int, rate: float) -> None:
+    trainer.read_losses()
     progress = trainer.progress
     trainer.model.eval()
     metrics = hooks.validate(trainer)

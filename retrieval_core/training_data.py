@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from retrieval_core import augment
+from retrieval_core.activation_cache import ActivationCache, ViewKey
 from retrieval_core.config import Config
 from retrieval_core.datasets import Box, DataError, Labelled, Record, load_motif_boxes
 from retrieval_core.images import ImageRejected, read_image, resize
@@ -23,14 +24,22 @@ MAX_ATTEMPTS = 20
 
 
 class Batch(NamedTuple):
-    """This worker's part of one step."""
+    """This worker's part of one step: n * b images, queries, then positives, then negatives where the loss has them."""
 
     step: int
     epoch: int
-    views: np.ndarray  # (n * b, S, S, 3) uint8: queries, then positives, then negatives where the loss has them
+    views: np.ndarray  # (V, S, S, 3) uint8; V = n * b where there is no cache, else of those that it did not give
     queries: np.ndarray  # (b,) int64, rows in the split
     positives: np.ndarray  # (b,) int64
     held: np.ndarray  # (b, M) int64, ``PairSampler.numbers`` of the motifs that the positives' views show
+    keys: tuple[ViewKey, ...] = ()  # (n * b), with a cache only, like the following
+    cached: np.ndarray = np.zeros(0, np.bool_)  # (n * b,) which of them it gave
+    tokens: np.ndarray = np.zeros(0, np.float32)  # (n * b - V, T, H) of these
+
+    @property
+    def images(self) -> int:
+        """Views of the step, decoded or not."""
+        return len(self.keys) or len(self.views)
 
 
 class Schedule:
@@ -72,14 +81,9 @@ Located = Sequence[tuple[str, Box]]
 """(category, box) of what is printed on a fabric."""
 
 
-def crops_fabrics(config: Config) -> bool:
-    """Whether training sees parts of fabrics."""
-    return min(*config.train.crop_start, *config.train.crop_end) < 1
-
-
 def needs_locating(config: Config) -> bool:
     """Whether training is to look for the motifs first: it crops, was asked to, and the data set does not say."""
-    return config.train.locate and crops_fabrics(config) and not load_motif_boxes(config.data)
+    return config.train.locate and config.train.crops and not load_motif_boxes(config.data)
 
 
 class TrainingData:
@@ -102,8 +106,12 @@ class TrainingData:
         self.schedule = Schedule(len(self.sampler.usable), config, workers)
         self.rejects: dict[str, tuple[str, str, str]] = {}
         """location -> (path, reason, detail) of images that could not be used."""
-        self._boxes = load_motif_boxes(config.data) if crops_fabrics(config) else {}
+        self.cache: ActivationCache | None = None
+        """Where views that come again need not be decoded: the trainer's, which knows the network."""
+        self._boxes = load_motif_boxes(config.data) if config.train.crops else {}
         self._located = located or {}
+        drawn = config.train.augmentation
+        self._varies = {"query": drawn != "none", "fabric": drawn in ("published", "print") or config.train.crops}
 
     def batches(self, first_step: int, rank: int) -> Iterator[Batch]:
         """This worker's batches from ``first_step`` on, decoded ahead by ``train.loader_threads`` threads."""
@@ -117,7 +125,7 @@ class TrainingData:
                     if not waiting:
                         return
                     step, epoch, futures = waiting.popleft()
-                    yield _assemble(step, epoch, [future.result() for future in futures])
+                    yield self._assemble(step, epoch, [future.result() for future in futures])
             finally:
                 for _, _, futures in waiting:
                     for future in futures:
@@ -146,17 +154,43 @@ class TrainingData:
         )
 
     def _sample(self, draw: Draw, step: int) -> _Sample:
-        split = self.sampler.split
+        fabrics = [draw.positive, draw.negative] if self.config.train.loss == "triplet" else [draw.positive]
+        views = [self._view(draw, "query", draw.query, step)]
+        views += [self._view(draw, "fabric", row, step) for row in fabrics]
+        return _Sample(draw, views)
+
+    def _view(self, draw: Draw, kind: Literal["query", "fabric"], row: int, step: int) -> _View:
+        """A view of an image: from the cache if it is there, and then nothing is decoded."""
+        split, rng = self.sampler.split, draw.rng
         query = split.queries[draw.query]
-        fabrics = [split.fabrics[draw.positive]]
-        if self.config.train.loss == "triplet":
-            fabrics.append(split.fabrics[draw.negative])
-        views, held = [self._augment(self._whole(query), draw.rng, query=True)], []
-        for fabric in fabrics:
-            view, categories = self._crop(fabric, query, draw.rng, step)
-            views.append(self._augment(view, draw.rng, query=False))
-            held.append(self.sampler.numbers(categories))
-        return _Sample(draw, views, held[0])
+        image = query if kind == "query" else split.fabrics[row]
+        key = self._key(kind, row, image, query, rng)
+        if key is not None:
+            stored = None if self.cache is None else self.cache.get(key)
+            if stored is not None:
+                return _View(key, stored.held, tokens=stored.tokens)
+            query, rng = query._replace(categories=key.motif), key.stream(self.config.run.seed)
+        if kind == "query":
+            pixels, categories = self._whole(image), set[str]()
+        else:
+            pixels, categories = self._crop(image, query, rng, step)
+        held = self.sampler.numbers(categories)
+        if key is not None and self.cache is not None:
+            self.cache.note(key, held)
+        return _View(key, held, pixels=self._augment(pixels, rng, query=kind == "query"))
+
+    def _key(
+        self, kind: Literal["query", "fabric"], row: int, image: Record, query: Record, rng: np.random.Generator
+    ) -> ViewKey | None:
+        """Which of the views that come again it is; None where this sample has a view of its own."""
+        fixed = self.config.train.fixed_views
+        if not self._varies[kind]:
+            return ViewKey(kind, row, (), 0)
+        if fixed is None:
+            return None
+        around = kind == "fabric" and self.config.train.crops
+        motif = tuple(name for name in image.categories if name in query.categories) if around else ()
+        return ViewKey(kind, row, motif, int(rng.integers(fixed)))
 
     def _read(self, record: Record) -> np.ndarray:
         try:
@@ -167,9 +201,7 @@ class TrainingData:
     def _whole(self, record: Record) -> np.ndarray:
         return resize(self._read(record), self.config.model.image_size, self.config.images.resize)
 
-    def _crop(
-        self, fabric: Record, query: Record, rng: np.random.Generator, step: int
-    ) -> tuple[np.ndarray, Iterable[str]]:
+    def _crop(self, fabric: Record, query: Record, rng: np.random.Generator, step: int) -> tuple[np.ndarray, set[str]]:
         """A view of the fabric with the query's motif in it, and the categories that the view shows."""
         pixels, categories = self._read(fabric), set(fabric.categories)
         share = self._crop_share(rng, step)
@@ -189,6 +221,27 @@ class TrainingData:
         low, high = (start + (end - start) * progress for start, end in ends)
         return low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
 
+    def _assemble(self, step: int, epoch: int, samples: Sequence[_Sample]) -> Batch:
+        views = [view for group in zip(*(sample.views for sample in samples), strict=True) for view in group]
+        decoded = [view.pixels for view in views if view.pixels is not None]
+        side = self.config.model.image_size
+        batch = Batch(
+            step=step,
+            epoch=epoch,
+            views=np.stack(decoded) if decoded else np.empty((0, side, side, 3), np.uint8),
+            queries=np.array([sample.draw.query for sample in samples], dtype=np.int64),
+            positives=np.array([sample.draw.positive for sample in samples], dtype=np.int64),
+            held=np.stack([sample.views[1].held for sample in samples]),
+        )
+        if self.cache is None:
+            return batch
+        stored = [view.tokens for view in views if view.tokens is not None]
+        return batch._replace(
+            keys=tuple(view.key for view in views if view.key is not None),
+            cached=np.array([view.tokens is not None for view in views]),
+            tokens=np.stack(stored) if stored else np.empty((0, *self.cache.shape), np.float32),
+        )
+
     def _augment(self, view: np.ndarray, rng: np.random.Generator, *, query: bool) -> np.ndarray:
         if self.config.train.augmentation == "none":
             return view
@@ -205,19 +258,13 @@ class _UnusableError(Exception):
         self.record, self.reason, self.detail = record, reason, detail
 
 
+class _View(NamedTuple):
+    key: ViewKey | None
+    held: np.ndarray
+    pixels: np.ndarray | None = None
+    tokens: np.ndarray | None = None
+
+
 class _Sample(NamedTuple):
     draw: Draw
-    views: list[np.ndarray]
-    held: np.ndarray
-
-
-def _assemble(step: int, epoch: int, samples: Sequence[_Sample]) -> Batch:
-    groups = zip(*(sample.views for sample in samples), strict=True)
-    return Batch(
-        step=step,
-        epoch=epoch,
-        views=np.stack([view for group in groups for view in group]),
-        queries=np.array([sample.draw.query for sample in samples], dtype=np.int64),
-        positives=np.array([sample.draw.positive for sample in samples], dtype=np.int64),
-        held=np.stack([sample.held for sample in samples]),
-    )
+    views: list[_View]

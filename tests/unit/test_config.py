@@ -172,6 +172,27 @@ def test_an_impossible_value_is_named_with_the_reason(text, key, reason):
     assert reason in message
 
 
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ([], ["train.augmentation", "train.fixed_views"]),
+        (["train.augmentation=none", "train.crop_end=0.5", "train.crop_start=0.5"], ["train.crop_start"]),
+        (["train.fixed_views=2", "train.trainable_blocks=all"], ["train.trainable_blocks"]),
+        (["train.fixed_views=2", "model.init=random"], ["model.init", "train.trainable_blocks=all"]),
+    ],
+)
+def test_activations_are_cached_only_where_they_come_again(keys, named):
+    message = complaint("train.cache_activations=true", *keys)
+    assert message.startswith("train.cache_activations: ")
+    assert all(name in message for name in [*named, "set train."]) and "\n" not in message
+
+
+def test_fixed_views_have_one_size():
+    message = complaint("train.fixed_views=2", "train.crop_start=[0.2, 0.5]")
+    assert message == "train.fixed_views: a fixed view has one size; set train.crop_end to train.crop_start"
+    load_config(None, ["train.fixed_views=2", "train.crop_start=[0.2, 0.5]", "train.crop_end=[0.2, 0.5]"])
+
+
 def test_every_problem_has_its_line():
     lines = complaint("train.epochs=0", "run.nme=x", "retrieve.top_k=0").splitlines()
     assert len(lines) == 3

@@ -92,7 +92,7 @@ def test_twenty_steps_of_the_published_recipe_are_those_of_a_plain_loop(split, r
     for batch in trainer.data.batches(0, 0):
         if batch.step and batch.step % 5 == 0:
             plain.scheduler.step()
-        losses.append(trainer.step(batch))
+        losses.append(float(trainer.step(batch)))
         expected.append(plain.step(batch.views))
         for group, other in zip(trainer.optimiser.param_groups, plain.optimiser.param_groups, strict=True):
             assert group["lr"] == pytest.approx(other["lr"], rel=1e-9)

@@ -7,11 +7,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.datasets import DataError, Labelled, Record
-from retrieval_core.sampling import PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
+from retrieval_core.sampling import PairSampler, categories_in, crop_window, motif_boxes_of, shares, worker_sizes
 
 LABELS = st.lists(st.frozensets(st.sampled_from("abcd"), max_size=3), min_size=1, max_size=8)
 
@@ -70,8 +71,8 @@ def test_holds_is_the_shared_category(queries, fabrics):
     sampler = PairSampler(labelled, 0)
     held_FM = np.stack([sampler.numbers(fabric.categories) for fabric in labelled.fabrics])
     assert held_FM.shape == (len(fabrics), max(map(len, fabrics)))
-    found = sampler.holds(rows, held_FM)
-    assert found.dtype == bool
+    found = shares(torch.from_numpy(sampler.shown_QN[rows]), torch.from_numpy(held_FM))
+    assert found.dtype == torch.bool
     assert found.tolist() == [[naive_holds(labelled, row, column) for column in columns] for row in rows]
 
 

@@ -68,7 +68,7 @@ def test_the_logged_loss_is_the_mean_of_the_epoch(split):
     done = []
     fit(make_trainer(split), hooks(done=done))
     trainer = make_trainer(split)
-    losses = [trainer.step(batch) for batch in trainer.data.batches(0, 0)]
+    losses = [float(trainer.step(batch)) for batch in trainer.data.batches(0, 0)]
     assert [row["loss"] for row, _ in done[1:]] == pytest.approx([np.mean(losses[:3]), np.mean(losses[3:])], rel=1e-6)
 
 

@@ -21,6 +21,8 @@ from retrieval_core.training_data import TrainingData
 BATCHES = (4, 5)  # shared by two as 2 + 2 and 3 + 2
 LOSSES = {"triplet": 3, "info_nce": 2}  # images a query
 CASES = [(loss, batch) for loss in LOSSES for batch in BATCHES]
+REPEATED = ("train.augmentation=print", "train.fixed_views=2", "train.epochs=8")
+CACHED = "train.cache_activations=true"
 HOLDS = torch.eye(5, dtype=torch.bool) | (torch.arange(25).reshape(5, 5) % 7 == 2)
 
 
@@ -54,15 +56,15 @@ def gradients_of(name, batch, rank, count):
     return loss.item(), gradients(model)
 
 
-def train(folder, name, batch, rank, count):
+def train(folder, name, batch, rank, count, *more):
     """(losses, gradients of the last step, trained weights) of a whole small training."""
     config = make_config(
-        f"train.loss={name}", f"train.batch_size={batch}", "train.trainable_blocks=1", "train.margin=0.5"
+        f"train.loss={name}", f"train.batch_size={batch}", "train.trainable_blocks=1", "train.margin=0.5", *more
     )
     data = TrainingData(config, make_split(folder, queries=batch + 4), workers=count)
     wrap = DistributedDataParallel if count > 1 else lambda model: model
     trainer = Trainer(config, make_model(), data, Worker(rank, count, wrap=wrap))
-    losses = [trainer.step(part) for part in data.batches(0, rank)]
+    losses = [float(trainer.step(part)) for part in data.batches(0, rank)]
     assert len(losses) == data.schedule.total
     weights = torch.cat([parameter.detach().flatten() for parameter in trainer.trained.values()])
     return losses, gradients(trainer.model), weights
@@ -76,6 +78,10 @@ def share_of_the_work(rank, port, folder):
     try:
         found = {case: gradients_of(*case, rank, 2) for case in CASES}
         trained = {case: train(Path(folder) / f"img-{rank}", *case, rank, 2) for case in CASES}
+        trained |= {
+            (loss, "cached"): train(Path(folder) / f"img-{rank}", loss, 5, rank, 2, *REPEATED, CACHED)
+            for loss in LOSSES
+        }
         # Rows of different kinds and lengths come in rank order.
         ids = gather_rows(torch.arange(3 - rank) + 10 * rank, [3, 2], rank).tolist()
     finally:
@@ -127,6 +133,17 @@ def test_a_training_is_that_of_one_worker(workers, tmp_path, name, batch, rank):
     assert len(found_losses) == 4
     assert found_losses == pytest.approx(losses, rel=1e-4)
     assert float((found - weights).norm() / weights.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_workers_that_cache_frozen_activations_train_what_one_without_a_cache_does(workers, tmp_path, name):
+    losses, _, weights = train(tmp_path, name, 5, 0, 1, *REPEATED)
+    assert len(losses) == 16
+    for _, trained, _ in workers:
+        found_losses, _, found = trained[name, "cached"]
+        assert found_losses == pytest.approx(losses, rel=1e-3)
+        assert float((found - weights).norm() / weights.norm()) < 1e-4
+    assert torch.equal(workers[0][1][name, "cached"][2], workers[1][1][name, "cached"][2])
 
 
 @pytest.mark.parametrize("case", CASES)
