@@ -26,6 +26,7 @@ from retrieval_core.arms import model_arm
 from retrieval_core.config import ImagesConfig
 from retrieval_core.images import ImageRejected, load_views
 from tests.jobs.small_data import as_options, config, fabric_path, query_paths, settings, write_catalogue, write_png
+from tests.trec_eval import NAMES, trec_eval
 
 BASELINES = ["random", "histogram", "frozen"]
 FABRICS, QUERIES = 12, 5
@@ -174,6 +175,15 @@ def test_recall_in_the_metrics_follows_from_the_pool(finished: Finished) -> None
         first = {Path(candidate["image_path"]).stem for candidate in candidates[:5]}
         recalls.append(len(first & relevant) / len(relevant))
     assert finished.json("metrics.json")["frozen"]["recall@5"] == pytest.approx(np.mean(recalls), abs=1e-12)
+
+
+def test_trec_eval_finds_the_figures_of_the_metrics(finished: Finished) -> None:
+    """The rejected query counts as 0, the rejected fabric as lost, and equal images keep the pool's order."""
+    found, own = trec_eval(finished.folder, [1, 5]), finished.json("metrics.json")["frozen"]
+    for metric, name in NAMES.items():
+        for k in (1, 5):
+            assert found[f"{metric}_{k}"] == pytest.approx(own[f"{name}@{k}"], abs=1e-6), (metric, k)
+    assert not (finished.folder / "work" / "qrels").exists()
 
 
 def test_run_json_says_what_was_run(finished: Finished) -> None:
