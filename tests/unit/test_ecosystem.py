@@ -86,7 +86,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr
     values: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
