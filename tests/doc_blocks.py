@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 NOTE = re.compile(r"<!-- (?P<kind>not run|dry run|run with): (?P<text>.+?) -->")
 COMMANDS = {"", "sh", "bash", "console"}
 """Languages of a block that holds commands; one without a language does, too."""
+PROGRAMS = (["fabric-retrieval"], ["python", "-m", "ray_jobs"])
 COMPUTING = {"run", "train", "embed", "retrieve", "evaluate", "report", "search", "simulate", "pretrain", "serve"}
 
 
@@ -80,6 +81,24 @@ def commands_of(block: Block) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def command_blocks() -> list[Block]:
-    """Every block of every page that holds commands."""
-    return [block for page in pages() for block in blocks_of(page) if block.language in COMMANDS]
+def runnable_blocks() -> list[Block]:
+    """The blocks of all pages that hold commands and are not marked ``not run``."""
+    return [
+        block for page in pages() for block in blocks_of(page) if block.language in COMMANDS and block.kind != "not run"
+    ]
+
+
+def arguments(command: list[str], block: Block) -> list[str] | None:
+    """What our program is given, with the words of the block's note; None for another program."""
+    for program in PROGRAMS:
+        if command[: len(program)] == program:
+            words = command[len(program) :]
+            plan = ["--dry-run"] if words[0] in COMPUTING else []
+            return [*words, *{"dry run": plan, "run with": block.note.split()}.get(block.kind, [])]
+    return None
+
+
+def computes(block: Block) -> bool:
+    """Whether the block needs Ray."""
+    given = [words for command in commands_of(block) if (words := arguments(command, block))]
+    return any(words[0] in COMPUTING and "--dry-run" not in words for words in given)

@@ -17,31 +17,12 @@ from ray_jobs.__main__ import main
 from retrieval_core.config import load_config
 from retrieval_core.model import FabricEmbedder, new_head
 from retrieval_core.weights import save_model
-from tests.doc_blocks import COMMANDS, COMPUTING, ROOT, Block, blocks_of, command_blocks, commands_of, pages
+from tests.doc_blocks import COMMANDS, ROOT, Block, arguments, blocks_of, commands_of, computes, pages, runnable_blocks
 from tests.jobs.small_data import write_catalogue, write_png
 from tests.unit.tiny_weights import transformers_model
 
 DATA_LANGUAGES = {"csv", "dockerfile", "json", "text", "yaml"}
-PROGRAMS = (["fabric-retrieval"], ["python", "-m", "ray_jobs"])
-
-
-def arguments(command: list[str], block: Block) -> list[str] | None:
-    """What our program is given, with the words of the block's note; None for another program."""
-    for program in PROGRAMS:
-        if command[: len(program)] == program:
-            words = command[len(program) :]
-            plan = ["--dry-run"] if words[0] in COMPUTING else []
-            return [*words, *{"dry run": plan, "run with": block.note.split()}.get(block.kind, [])]
-    return None
-
-
-def computes(block: Block) -> bool:
-    """Whether the block needs Ray."""
-    given = [words for command in commands_of(block) if (words := arguments(command, block))]
-    return any(words[0] in COMPUTING and "--dry-run" not in words for words in given)
-
-
-BLOCKS = [block for block in command_blocks() if block.kind != "not run"]
+BLOCKS = runnable_blocks()
 QUICK = [pytest.param(block, id=block.name) for block in BLOCKS if not computes(block)]
 
 
