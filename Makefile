@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 DEMO := ray_jobs/configs/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs bench bench-quality clean
+.PHONY: help demo test test-slow lint docs site bench bench-quality clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: $(VENV)/.installed-dev ## check style, formatting and types
 docs: $(VENV)/.installed ## write docs/configuration.md anew from the typed configuration
 	$(PY) docs/generate.py
 
+site: $(VENV)/.installed-docs ## build the documentation as a web site in site/; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
+
 bench: $(VENV)/.installed ## measure speed; results go to benchmarks/results/
 	$(PY) benchmarks/retrieve.py $(ARGS)
 
@@ -40,7 +43,7 @@ bench-quality: $(VENV)/.installed ## compare recipes; ARGS="--data DIR" for othe
 	$(PY) benchmarks/quality.py $(ARGS)
 
 clean: ## remove caches and build products; .venv, data and Output stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp says that .venv holds what pyproject.toml asks for; it is made again when that file changes.
@@ -59,6 +62,10 @@ $(VENV)/.installed-test: pyproject.toml | $(PY)
 	$(PIP) install -e '.[test]'
 	@touch $(VENV)/.installed $@
 
+$(VENV)/.installed-docs: pyproject.toml | $(PY)
+	$(PIP) install -e '.[docs]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: pyproject.toml | $(PY)
 	$(PIP) install -e '.[dev]'
-	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+	@touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-docs $@

@@ -17,8 +17,8 @@ A run is described by one YAML file (`--config FILE`) and by overrides (`--set s
 the last one wins). What neither names has the default given here. An unknown key or an impossible value ends the
 command with exit code 2 and a line that names the key and the nearest valid one.
 
-The files in [`ray_jobs/configs`](../ray_jobs/configs) are configurations to start from. `run.json` in a run's folder
-records the whole configuration that it was computed with.
+The files in `ray_jobs/configs` are configurations to start from; the [README](../README.md#the-published-data-sets)
+says which is for what. `run.json` in a run's folder records the whole configuration that it was computed with.
 
 This page is made from [`retrieval_core/config.py`](../retrieval_core/config.py) by `make docs`.
 """

@@ -25,6 +25,7 @@ from retrieval_core.metrics import (
     random_outcomes,
 )
 from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
+from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
 from retrieval_core.workspace import POOL_PARQUET
 
 log = logging.getLogger("fabric_retrieval")
@@ -32,7 +33,7 @@ HITS = "hits.parquet"
 
 
 def evaluate(run: Run) -> dict[str, Any] | None:
-    """Write metrics.json, per_query.csv and recall_by_depth.csv; None where the data has no labels."""
+    """Write metrics.json, per_query.csv, recall_by_depth.csv and the TREC files; None where the data has no labels."""
     if not run.labelled:
         log.info("evaluate: the data has no labels; there is a pool, and nothing to judge it by")
         return None
@@ -48,7 +49,7 @@ def evaluate(run: Run) -> dict[str, Any] | None:
         "evaluate": config.evaluate.model_dump(),
         "seed": config.run.seed,
     }
-    names = ("metrics.json", "per_query.csv", RECALL_BY_DEPTH)
+    names = ["metrics.json", "per_query.csv", RECALL_BY_DEPTH, *([RUN, QRELS] if config.evaluate.trec else [])]
     outputs = [*map(workspace.path, names), workspace.work(HITS)]
     return workspace.stage("evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite)
 
@@ -81,6 +82,10 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     storage.write_json(workspace.path("metrics.json"), metrics)
     _write_per_query(run, outcomes)
     _write_hits(run, queries, judgements)
+    for name in (RUN, QRELS):
+        storage.remove(workspace.path(name))  # those of another pool never stand beside these figures
+    if config.evaluate.trec:
+        _write_trec(run, queries, gallery["buckets"])
     for arm, values in metrics.items():
         shown = ", ".join(f"recall@{k} {values[f'recall@{k}']:.4f}" for k in ks if values[f"recall@{k}"] is not None)
         log.info("%-10s %s, mAP@%d %.4f", arm, shown, ks[-1], values[f"mAP@{ks[-1]}"] or 0.0)
@@ -121,3 +126,15 @@ def _write_hits(run: Run, queries: Queries, judgements: list[Judgement]) -> None
     table = pa.table({"query": rows, "rank": ranks}).sort_by([("query", "ascending"), ("rank", "ascending")])
     storage.write_table(run.workspace.work(HITS), table)
     storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": relevant}))
+
+
+def _write_trec(run: Run, queries: Queries, buckets: int) -> None:
+    """The pool of the run's own arm and all judgements, as other programs read them. Memory O(top_k)."""
+    workspace, folder = run.workspace, run.plan(run.main, "gallery")
+    write_run(workspace.path(POOL_PARQUET), workspace.path(RUN), run.config.run.name)
+    parts = [workspace.work("qrels", f"{bucket:05d}.trec") for bucket in range(buckets)]
+    calls = ((plan_file(folder, bucket), queries, part) for bucket, part in enumerate(parts))
+    for _ in run_tasks(write_bucket_qrels, calls):
+        pass
+    join_qrels(parts, workspace.path(QRELS))
+    storage.remove(workspace.work("qrels"))

@@ -257,6 +257,7 @@ class EvaluateConfig(Section):
         ["random", "histogram", "frozen"], description="Arms computed beside the run's own, on the same images."
     )
     bootstrap: int = Field(1000, ge=0, description="Resamples over motifs for the intervals; 0 for none.")
+    trec: bool = Field(True, description="Also write run.trec and qrels.trec, which trec_eval, ranx and others read.")
 
     @model_validator(mode="after")
     def _positive(self) -> EvaluateConfig:

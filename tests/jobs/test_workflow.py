@@ -26,6 +26,7 @@ from retrieval_core.arms import model_arm
 from retrieval_core.config import ImagesConfig
 from retrieval_core.images import ImageRejected, load_views
 from tests.jobs.small_data import as_options, config, fabric_path, query_paths, settings, write_catalogue, write_png
+from tests.trec_eval import NAMES, trec_eval
 
 BASELINES = ["random", "histogram", "frozen"]
 FABRICS, QUERIES = 12, 5
@@ -176,6 +177,15 @@ def test_recall_in_the_metrics_follows_from_the_pool(finished: Finished) -> None
     assert finished.json("metrics.json")["frozen"]["recall@5"] == pytest.approx(np.mean(recalls), abs=1e-12)
 
 
+def test_trec_eval_finds_the_figures_of_the_metrics(finished: Finished) -> None:
+    """The rejected query counts as 0, the rejected fabric as lost, and equal images keep the pool's order."""
+    found, own = trec_eval(finished.folder, [1, 5]), finished.json("metrics.json")["frozen"]
+    for metric, name in NAMES.items():
+        for k in (1, 5):
+            assert found[f"{metric}_{k}"] == pytest.approx(own[f"{name}@{k}"], abs=1e-6), (metric, k)
+    assert not (finished.folder / "work" / "qrels").exists()
+
+
 def test_run_json_says_what_was_run(finished: Finished) -> None:
     run = finished.json("run.json")
     assert {"config", "versions", "seeds", "git_commit", "stages", "counts", "head"} <= set(run)
@@ -304,7 +314,8 @@ def test_rejected_images_are_tried_again_when_asked(finished: Finished) -> None:
 
 def test_regions_are_pooled_to_fewer_vectors(finished: Finished) -> None:
     """Another way to embed: all shards are redone, and each fabric has so many rows and a box of one of its regions."""
-    finished.again(embed__vectors=3)
+    finished.again(embed__vectors=3, evaluate__trec=False)
+    assert [path.name for path in finished.folder.glob("*.trec")] == []
     table = stored(finished.folder / "embeddings" / "gallery")
     counts = finished.json("run.json")["counts"]["gallery"]
     assert counts["reused"] == 0

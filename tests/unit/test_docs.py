@@ -13,24 +13,15 @@ import pytest
 
 from ray_jobs.__main__ import build_parser
 from retrieval_core.config import Config, load_config, valid_keys
+from tests.doc_blocks import ROOT, pages
 
-ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 TOKEN = re.compile(r"`([^`\n]+)`")
 EXAMPLE = re.compile(r"\s+(?:[A-Z_]+=\S+ )?(?:fabric-retrieval|make|ray job submit|python -m ray_jobs) ")
-SUFFIXES = {"py", "json", "html", "yaml", "safetensors"}
+SUFFIXES = {"py", "json", "html", "yaml", "safetensors", "trec"}
 
 
-def documents() -> list[Path]:
-    """The project's own pages: not those of a virtual environment, nor what runs have written."""
-    folders = [ROOT, *(ROOT / name for name in ("docs", "benchmarks", "Output"))]
-    pages = [page for folder in folders for page in folder.glob("*.md")]
-    return sorted(
-        [*pages, *(ROOT / "Weight_Path").glob("*.md"), *(ROOT / "Weight_Path/dinov2-motif-tiny").glob("*.md")]
-    )
-
-
-DOCUMENTS = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in documents()]
+DOCUMENTS = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages()]
 
 
 def anchors(page: Path) -> set[str]:
