@@ -131,11 +131,11 @@ def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: 
         table = storage.read_table(path, columns=columns).slice(start * regions, max(stop - start, 0) * regions)
         count = len(table) // regions  # a slice may end beyond the shard
         vectors = _matrix(table.column("embedding"))
-        if not len(embeddings):
+        if not filled:
             embeddings = np.empty((room, regions, vectors.shape[1]), np.float32)
         rows = slice(filled, filled + count)
         # Each shard is copied to its place while it is in the cache; all of them are in memory once.
-        embeddings[rows] = vectors.reshape(count, regions, -1)
+        embeddings[rows] = vectors.reshape(count, regions, vectors.shape[1])
         if boxes:
             found[rows] = _matrix(table.column("box")).reshape(count, regions, 4)
         paths.append(table.column("path").combine_chunks().take(pa.array(np.arange(0, count * regions, regions))))
