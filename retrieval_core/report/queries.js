@@ -147,7 +147,7 @@ function beyond(card, fabrics) {
   if (further.length) {
     const more = further.length - RANKS_NAMED;
     const named = further.slice(0, RANKS_NAMED).map(number).join(", ");
-    parts.push(element("p", "further", `Further hits at rank ${named}${more > 0 ? ` and ${number(more)} more` : ""}.`));
+    parts.push(element("p", "further", `Further hits at rank${further.length > 1 ? "s" : ""} ${named}${more > 0 ? ` and ${number(more)} more` : ""}.`));
   }
   if (card.lost) {
     const some = card.nearest.length < card.lost ? `, the nearest ${card.nearest.length} of them` : "";
@@ -264,4 +264,6 @@ find("compare").addEventListener("close", () => {
   buttons[opened.place].focus();
 });
 
+find("unscripted").hidden = true;
+find("toolbar").hidden = false;
 arrange();

@@ -19,7 +19,7 @@ QUALITY = 85
 SMALLEST = 64  # pixels; smaller ones show nothing
 BLOCK = 48  # pictures that the page decodes at a time
 NO_ROOM = "no room"
-_SAMPLE = 24
+_SAMPLE, _TRIALS = 24, 4
 _THREADS = 8  # decoding leaves Python's lock, and a remote store answers several at once
 
 
@@ -99,14 +99,20 @@ class Album:
             self.entries[location] = Entry(slots[digest], thumbnail.width, thumbnail.height)
 
     def _fitting_side(self, pool: ThreadPoolExecutor, locations: Sequence[str]) -> int:
-        """The side at which a sample, evenly spread, says that everything fits; the bytes grow with the area."""
-        step = max(1, len(locations) // _SAMPLE)
-        sizes = [len(made.jpeg) for _, made in self._made(pool, locations[::step][:_SAMPLE], self.side) if made.jpeg]
-        if not sizes:
-            return self.side
-        needed = len(locations) * sum(sizes) / len(sizes) * 4 / 3
-        share = min(1.0, max(self._room, 0) / needed) ** 0.5
-        return max(min(self.side, SMALLEST), int(self.side * share))
+        """The side at which a sample, evenly spread, says that everything fits."""
+        sample = locations[:: max(1, len(locations) // _SAMPLE)][:_SAMPLE]
+        side = self.side
+        for _ in range(_TRIALS):
+            made = [thumbnail for _, thumbnail in self._made(pool, sample, side) if thumbnail.jpeg]
+            needed = sum(len(thumbnail.jpeg) for thumbnail in made) * 4 / 3 * len(locations) / max(1, len(made))
+            if needed <= self._room:
+                return side
+            longest = max(max(thumbnail.width, thumbnail.height) for thumbnail in made)
+            # Bytes grow a little slower than the area, so a later trial corrects what this one guesses.
+            side = int(min(side, longest) * (max(self._room, 0) / needed) ** 0.5)
+            if side <= SMALLEST:
+                return min(self.side, SMALLEST)
+        return side
 
     def _made(self, pool: ThreadPoolExecutor, locations: Iterable[str], side: int) -> Iterator[tuple[str, Thumbnail]]:
         """Thumbnails in the order of the locations; some threads ahead, never all of them."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from retrieval_core.depth import (
     SHARES,
     depth_figures,
+    precision_by_depth,
     read_by_depth,
     recall_by_depth,
     share_key,
@@ -48,6 +49,21 @@ def outcomes(queries: list[Query]) -> list[QueryOutcome]:
 def naive_recall(queries: list[QueryOutcome], k: int) -> float:
     shares = [sum(rank <= k for rank in query.hit_ranks) / query.relevant for query in queries if query.relevant]
     return sum(shares) / len(shares)
+
+
+@given(QUERIES, DEPTHS)
+def test_precision_at_each_depth_is_that_of_the_metrics(queries: list[Query], depth: int) -> None:
+    rows = outcomes(queries)
+    found = precision_by_depth(rows, depth)
+    figures = arm_metrics(rows, range(1, depth + 1), {}, 0, 0)
+    if figures["queries"]:
+        assert found.tolist() == pytest.approx([figures[f"precision@{k}"] for k in range(1, depth + 1)])
+    else:
+        assert len(found) == 0
+
+
+def test_no_depth_no_precision() -> None:
+    assert len(precision_by_depth(outcomes([({1}, 0, True)]), 0)) == 0
 
 
 def naive_depth(curve: list[float], share: float) -> int | None:
