@@ -1,9 +1,10 @@
-"""The report in a real browser, opened from disk: nothing leaves the file, and sorting and filtering do what they say."""
+"""The report in a real browser, from disk: nothing leaves the file, and sorting and filtering do what they say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def picture(folder: Path, name: str, number: int) -> str:
 
 
 def make_cards(folder: Path, queries: int) -> list[QueryCard]:
-    """Query i of category i % 7: hits where rank divides by i % 5 + 2; the first fabric's upper left quarter matched."""
+    """Query i of category i % 7, with hits where the rank divides by i % 5 + 2."""
     fabrics = [picture(folder, f"fabric {number}.png", number) for number in range(FABRICS)]
     motifs = [picture(folder, f"motif {number}.png", 100 + number) for number in range(9)]
     cards = []
@@ -262,7 +263,7 @@ def test_everything_by_keyboard(page: Any) -> None:
 
 def test_headings_lead_through_the_page(page: Any) -> None:
     levels = page.evaluate("() => [...document.querySelectorAll('main h2, main h3, main h4')].map((h) => h.tagName)")
-    assert all(int(after[1]) - int(before[1]) <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(int(after[1]) - int(before[1]) <= 1 for before, after in pairwise(levels))
     assert page.get_by_role("article", name="motif-0").count() == 3
     assert page.get_by_role("img", name="The motif motif-0").first.is_visible()
     assert page.locator("button").evaluate_all("(all) => all.every((one) => one.innerText || one.ariaLabel)")

@@ -33,9 +33,7 @@ def test_sizes_come_from_boxes_and_the_store(tmp_path: Any) -> None:
     assert sizes_of(boxes, [str(tmp_path / "shard.parquet")]) == {"f.png": {"bear": 3, "rose": 5}}
 
 
-PAIRS = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, CLASSES - 1), st.none() | st.integers(1, 30)), max_size=30
-)
+PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, CLASSES - 1), st.none() | st.integers(1, 30)), max_size=30)
 
 
 @given(PAIRS)

@@ -1,8 +1,9 @@
-"""Queries as data: which are kept where room is short, whose pictures come first, and that a name cannot end a script."""
+"""Queries as data: which are kept where room is short, whose pictures come first, and that a name ends no script."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ def test_spread_is_even(count: int, kept: int) -> None:
     rows = spread(count, kept)
     assert len(rows) == len(set(rows)) == min(count, kept)
     assert rows == sorted(rows)
-    steps = [after - before for before, after in zip(rows, rows[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(rows)]
     assert max(steps, default=0) - min(steps, default=0) <= 1
 
 

@@ -300,7 +300,7 @@ def test_the_page_says_what_it_takes_and_what_that_cost(tmp_path: Path) -> None:
 
 def test_a_summary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     rows = [Reject("x" * 10_000, "gallery", "embed", "empty", "") for _ in range(120)]
-    with pytest.raises(ValueError, match="report.max_megabytes = 1: "):
+    with pytest.raises(ValueError, match=r"report\.max_megabytes = 1: "):
         written(tmp_path, ReportData("x", reject_counts=[RejectCount("g", "e", 1)], reject_rows=rows), max_megabytes=1)
 
 
