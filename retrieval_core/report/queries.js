@@ -214,7 +214,7 @@ function turnTo(place) {
 
 function turn(by) {
   turnTo(start + by * PER_PAGE);
-  section.scrollIntoView({ block: "start" });
+  section.scrollIntoView({ block: "start", behavior: "instant" });
   find("status").focus({ preventScroll: true });
 }
 

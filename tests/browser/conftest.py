@@ -14,7 +14,7 @@ CHROMIUM = next(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would stand in the way of other modules' own
 def browser() -> Iterator[Any]:
     if not CHROMIUM:
         reason = "no Chromium on this machine; `make browser` installs it"
