@@ -55,9 +55,7 @@ def _report(run: Run, path: str) -> dict[str, Any]:
     config, workspace = run.config, run.workspace
     judged = run.labelled and storage.exists(workspace.path("metrics.json"))
     arms = storage.read_json(workspace.path("metrics.json")) if judged else {}
-    curves, precisions = (
-        read_by_depth(workspace.path(name)) if judged else {} for name in (RECALL_BY_DEPTH, PRECISION_BY_DEPTH)
-    )
+    curves, precisions = (_curves(run, name) if judged else {} for name in (RECALL_BY_DEPTH, PRECISION_BY_DEPTH))
     counts, rows = _rejects(run)
     data = ReportData(
         name=config.run.name,
@@ -77,6 +75,12 @@ def _report(run: Run, path: str) -> dict[str, Any]:
     size = write_report(path, data, config.images, config.report)
     log.info("report: %d queries, %.1f MB", len(data.cards), size / 1e6)
     return {"queries": len(data.cards), "bytes": size}
+
+
+def _curves(run: Run, name: str) -> dict[str, list[tuple[int, float]]]:
+    """One figure by depth, arm by arm; empty where an older version evaluated and did not write it."""
+    path = run.workspace.path(name)
+    return read_by_depth(path) if storage.exists(path) else {}
 
 
 def _counts(run: Run, role: str) -> dict[str, int]:
