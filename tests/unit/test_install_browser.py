@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "install-browser"
-INSTALLS = 'case "$*" in *"install"*chromium*) echo > "$(dirname "$0")/chromium"; /bin/chmod +x "$(dirname "$0")/chromium";; esac'
+INSTALLS = """case "$*" in
+  *install*chromium*) echo > "$(dirname "$0")/chromium"; /bin/chmod +x "$(dirname "$0")/chromium" ;;
+esac"""
 REAL = ("dirname", "env")
 
 
