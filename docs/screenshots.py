@@ -27,6 +27,7 @@ from retrieval_core.datasets import load_motif_boxes
 
 TARGET = Path(__file__).with_name("images")
 LARGEST = 300_000  # bytes of a picture
+TYPICAL = 0.7  # recall of the query that is shown: with hits, misses and lost fabrics
 WIDE, NARROW = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     config = load_config(options.config, options.overrides)
     with sync_playwright() as playwright, served(options.config, options.overrides) as address:
         browser = playwright.chromium.launch(executable_path=options.browser, args=["--no-sandbox"])
-        shoot_report(browser, folder(config) / "report.html")
+        shoot_report(browser, config)
         shoot_search_page(browser, address, config)
         browser.close()
 
@@ -62,8 +63,10 @@ def served(config: str, overrides: list[str]) -> Iterator[str]:
         server.terminate()
 
 
-def shoot_report(browser: Any, file: Path) -> None:
-    address = file.resolve().as_uri()
+def shoot_report(browser: Any, config: Config) -> None:
+    """A query that found some and lost some; in the dark one of its hits, enlarged."""
+    query = min(answers(config), key=lambda row: abs(recall(row, config) - TYPICAL))["query_path"]
+    address = (folder(config) / "report.html").resolve().as_uri()
     for name, size, scheme in (
         ("report", WIDE, "light"),
         ("report-narrow", NARROW, "light"),
@@ -71,12 +74,24 @@ def shoot_report(browser: Any, file: Path) -> None:
     ):
         page = browser.new_page(viewport=size, color_scheme=scheme)
         page.goto(address)
-        page.locator("#sort").select_option("best")
+        page.locator("#filter").fill(query)
+        page.evaluate("() => document.activeElement.blur()")
         if name == "report-dark":
             page.locator(".candidate.hit .open").first.click()
         # Without the words above it: what is looked at first are the pictures.
         page.locator("#toolbar").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
         save(page, name)
+
+
+def answers(config: Config) -> list[dict[str, str]]:
+    """Rows of per_query.csv that have figures, of the run's own arm: the last one there."""
+    with (folder(config) / "per_query.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["arm"] == rows[-1]["arm"] and row["first_hit"]]
+
+
+def recall(row: dict[str, str], config: Config) -> float:
+    return float(row[f"recall@{config.evaluate.ks[-1]}"])
 
 
 def shoot_search_page(browser: Any, address: str, config: Config) -> None:
@@ -96,24 +111,32 @@ def shoot_search_page(browser: Any, address: str, config: Config) -> None:
                 page.locator(f"#{corner}").fill(str(value))
                 page.locator(f"#{corner}").press("Tab")
             page.get_by_text("part of the picture, in").wait_for()
+            page.evaluate("() => document.activeElement.blur()")  # no ring around the last number
+        if name == "search-page-narrow":
+            page.locator(".amount").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
         page.wait_for_load_state("networkidle")
         save(page, name)
 
 
 def example(config: Config) -> tuple[str, str, tuple[int, int, int, int]]:
-    """The query that was answered best, a fabric that it found, and where its motif lies in it."""
-    with (folder(config) / "per_query.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["arm"] == "fine_tuned"]
-    best = max(rows, key=lambda row: float(row[f"AP@{config.evaluate.ks[-1]}"] or 0))
+    """The query that was answered best, a fabric that it found, and the largest of its motifs that is whole there."""
+    best = max(answers(config), key=lambda row: float(row[f"AP@{config.evaluate.ks[-1]}"]))
     pool = read_pool(str(folder(config) / "candidate_pool.parquet"))
     found = next(one for one in pool if one.query_path == best["query_path"])
     boxes = load_motif_boxes(config.data, only=set(found.image_paths))
     for fabric in found.image_paths:
-        for category, box in boxes.get(fabric, []):
-            with Image.open(fabric) as image:
-                inside = box[0] >= 0 and box[1] >= 0 and box[2] <= image.width and box[3] <= image.height
-            if category in best["categories"].split(";") and inside:
-                return str(Path(config.data.root) / best["query_path"]), fabric, box
+        with Image.open(fabric) as image:
+            width, height = image.size
+        whole = [
+            box
+            for category, box in boxes.get(fabric, [])
+            if category in best["categories"].split(";")
+            and 0 < box[0] < box[2] < width
+            and 0 < box[1] < box[3] < height
+        ]
+        if whole:
+            box = max(whole, key=lambda one: (one[2] - one[0]) * (one[3] - one[1]))
+            return str(Path(config.data.root) / best["query_path"]), fabric, box
     raise SystemExit("no candidate of the best query shows its motif whole; try another run")
 
 
