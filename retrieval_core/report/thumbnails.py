@@ -20,6 +20,7 @@ SMALLEST = 64  # pixels; smaller ones show nothing
 BLOCK = 48  # pictures that the page decodes at a time
 NO_ROOM = "no room"
 _SAMPLE, _TRIALS = 24, 4
+_RESERVE = 1.1  # the sample may be smaller than the rest
 _THREADS = 8  # decoding leaves Python's lock, and a remote store answers several at once
 
 
@@ -104,7 +105,8 @@ class Album:
         side = self.side
         for _ in range(_TRIALS):
             made = [thumbnail for _, thumbnail in self._made(pool, sample, side) if thumbnail.jpeg]
-            needed = sum(len(thumbnail.jpeg) for thumbnail in made) * 4 / 3 * len(locations) / max(1, len(made))
+            each = sum(len(thumbnail.jpeg) for thumbnail in made) * 4 / 3 / max(1, len(made))
+            needed = _RESERVE * each * len(locations)
             if needed <= self._room:
                 return side
             longest = max(max(thumbnail.width, thumbnail.height) for thumbnail in made)
