@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 DEMO := ray_jobs/configs/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs site bench bench-quality clean
+.PHONY: help demo test test-slow browser lint docs site bench bench-quality clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-test ## run the default tests
 
 test-slow: $(VENV)/.installed-test ## run the tests that start a Ray cluster of several nodes, or need a GPU
 	$(PY) -m pytest -m "cluster or gpu" $(ARGS)
+
+browser: ## install Debian's Chromium, which the tests of the pages drive, where none is there
+	@tools/install-browser
 
 lint: $(VENV)/.installed-dev ## check style, formatting and types
 	$(PY) -m ruff check .

@@ -269,9 +269,17 @@ class EvaluateConfig(Section):
 class ReportConfig(Section):
     """The page people look at."""
 
-    queries: int = Field(24, ge=0, description="Queries shown with their first candidates.")
+    queries: int = Field(
+        200, ge=0, description="Queries shown with their first candidates, evenly spread over the list if it has more."
+    )
     candidates: int = Field(12, ge=1, description="Candidates shown for each of them.")
-    thumbnail: int = Field(128, ge=16, le=1024, description="Side of a thumbnail in pixels.")
+    lost: int = Field(6, ge=0, description="Relevant fabrics outside the pool shown for each of them, nearest first.")
+    thumbnail: int = Field(
+        256, ge=16, le=1024, description="Longer side of a picture in pixels; smaller where max_megabytes asks for it."
+    )
+    max_megabytes: int = Field(
+        30, ge=1, le=1000, description="The page is at most so large (1 MB is 1,000,000 bytes); it says what that cost."
+    )
 
 
 class ServeConfig(Section):
