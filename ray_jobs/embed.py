@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,11 @@ from retrieval_core.catalogue import read_shard_plan
 from retrieval_core.config import Config
 from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
-from retrieval_core.encoders import Encoder
 from retrieval_core.images import ImageRejected
 from retrieval_core.workspace import Role, RunError
+
+if TYPE_CHECKING:
+    from retrieval_core.encoders import Encoder
 
 log = logging.getLogger("fabric_retrieval")
 PROGRESS_SECONDS = 10.0

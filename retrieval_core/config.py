@@ -219,7 +219,7 @@ class EmbedConfig(Section):
     """Embedding on Ray Data."""
 
     batch_size: int = Field(64, ge=1, description="Views per forward pass.")
-    num_actors: int | None = Field(None, ge=1, description="Embedding actors; null is one per GPU, or per CPU without any.")
+    num_actors: int | None = Field(None, ge=1, description="Embedding actors; null is one per GPU, or else per CPU.")
     shard_size: int = Field(1024, ge=1, description="Views (embedding rows) per shard, the unit that is committed.")
     storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
     regions: list[int] = Field([1], min_length=1, description="Grids of a fabric: 1 is the whole, 4 is 4 x 4 tiles.")
