@@ -7,7 +7,6 @@ import io
 import logging
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ray_jobs.cluster import run_tasks
@@ -24,7 +23,7 @@ from retrieval_core.metrics import (
     per_query_rows,
     random_outcomes,
 )
-from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
+from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
 from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
 from retrieval_core.workspace import POOL_PARQUET
 
@@ -59,9 +58,9 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     queries = read_query_plan(plan_file(run.plan(run.main, "queries"), 0))
     pools = {arm: storage.join(run.folder(arm), POOL_PARQUET) for arm in arms}
     plans = (plan_file(run.plan(run.main, "gallery"), bucket) for bucket in range(gallery["buckets"]))
-    judgements = list(run_tasks(judge_bucket, ((plan, queries, pools) for plan in plans)))
+    judged = unite(run_tasks(judge_bucket, ((plan, queries, pools) for plan in plans)))
     rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
-    outcomes = {arm: outcomes_of(queries, judgements, arm, rejected) for arm in arms}
+    outcomes = {arm: outcomes_of(queries, judged, arm, rejected) for arm in arms}
     if RANDOM in config.evaluate.baselines:
         # A rejected fabric may be relevant: it keeps its place in the random ranking, as it does in every recall.
         size, depth = gallery["counts"]["inputs"], config.retrieve.top_k
@@ -81,7 +80,7 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
         metrics[arm]["depth"] = figures
     storage.write_json(workspace.path("metrics.json"), metrics)
     _write_per_query(run, outcomes)
-    _write_hits(run, queries, judgements)
+    _write_hits(run, judged)
     for name in (RUN, QRELS):
         storage.remove(workspace.path(name))  # those of another pool never stand beside these figures
     if config.evaluate.trec:
@@ -118,14 +117,12 @@ def _write_per_query(run: Run, outcomes: dict[str, list[QueryOutcome]]) -> None:
     storage.write_bytes(run.workspace.path("per_query.csv"), text.getvalue().encode())
 
 
-def _write_hits(run: Run, queries: Queries, judgements: list[Judgement]) -> None:
+def _write_hits(run: Run, judged: Judgement) -> None:
     """Which candidates of the run's own arm are hits: what the report marks. O(hits)."""
-    rows = np.concatenate([judgement.hits[run.main][0] for judgement in judgements])
-    ranks = np.concatenate([judgement.hits[run.main][1] for judgement in judgements])
-    relevant = sum((judgement.relevant for judgement in judgements), np.zeros(len(queries.paths), np.int64))
+    rows, ranks = judged.hits[run.main]
     table = pa.table({"query": rows, "rank": ranks}).sort_by([("query", "ascending"), ("rank", "ascending")])
     storage.write_table(run.workspace.work(HITS), table)
-    storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": relevant}))
+    storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": judged.relevant}))
 
 
 def _write_trec(run: Run, queries: Queries, buckets: int) -> None:
