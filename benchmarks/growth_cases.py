@@ -167,6 +167,7 @@ def embed(folder: Path, sizes: list[int], side: int, shard: int) -> dict[str, Fo
             "model.weights": WEIGHTS,
             "model.image_size": 112,
             "embed.shard_size": shard,
+            "embed.batch_size": min(64, shard),  # a batch is padded, so a larger one would idle
             "train.enabled": "false",
         }
         run = Run(load_config(None, [f"{key}={value}" for key, value in settings.items()]))
