@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from quality_data import Split
 
 from retrieval_core.metrics import arm_metrics, paired_difference, random_outcomes, recall_curve
 from retrieval_core.region_pooling import mean_of_views
-from retrieval_core.report.chart import Chart, recall_chart
+from retrieval_core.report.chart import Chart, Line, recall_chart
 from retrieval_core.similarity import block_topk
 
 if TYPE_CHECKING:
@@ -250,8 +250,14 @@ def notes(about: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def svg(chart: Chart | None) -> str:
-    """Recall against k as a picture by itself, on the geometry of the report's chart; text in the reader's colours."""
+def svg(
+    chart: Chart | None,
+    *,
+    below: str = "k (recall at k; vectors)",
+    legend: Callable[[Line], str] = lambda line: f"{line.arm}: {line.recall:.3f} at {line.depth}",
+    dashed: Callable[[Line], bool] = lambda line: line.arm.endswith(", 1"),
+) -> str:
+    """A picture by itself, on the geometry of the report's chart: recall against k, unless the texts say otherwise."""
     assert chart is not None
     colours = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f", "#a6761d", "#332288")
     height = chart.height + 20 * len(chart.lines)
@@ -270,11 +276,11 @@ def svg(chart: Chart | None) -> str:
         for tick in chart.x_ticks
     ]
     middle = (chart.left + chart.right) / 2
-    parts.append(f'<text x="{middle}" y="{chart.bottom + 38}" text-anchor="middle">k (recall at k; vectors)</text>')
+    parts.append(f'<text x="{middle}" y="{chart.bottom + 38}" text-anchor="middle">{below}</text>')
     for number, line in enumerate(sorted(chart.lines, key=lambda line: -line.recall)):
-        colour, dashes = colours[number % len(colours)], ' stroke-dasharray="6 4"' if line.arm.endswith(", 1") else ""
+        colour, dashes = colours[number % len(colours)], ' stroke-dasharray="6 4"' if dashed(line) else ""
         at = chart.height + 20 * number
         parts.append(f'<path d="{line.path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
         parts.append(f'<path d="M{chart.left} {at}h30" stroke="{colour}" stroke-width="2"{dashes}/>')
-        parts.append(f'<text x="{chart.left + 40}" y="{at + 4}">{line.arm}: {line.recall:.3f} at {line.depth}</text>')
+        parts.append(f'<text x="{chart.left + 40}" y="{at + 4}">{legend(line)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ray_jobs.cluster import run_tasks
@@ -37,7 +36,7 @@ from retrieval_core.metrics import (
 )
 from retrieval_core.motif_size import recall_by_size, sizes_of
 from retrieval_core.records import from_root
-from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
+from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
 from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
 from retrieval_core.workspace import POOL_PARQUET
 
@@ -73,9 +72,9 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     config, workspace = run.config, run.workspace
     queries = read_query_plan(plan_file(run.plan(run.main, "queries"), 0))
     pools = {arm: storage.join(run.folder(arm), POOL_PARQUET) for arm in arms}
-    judgements = list(run_tasks(_judge, _buckets(run, gallery["buckets"], queries, pools)))
+    judged = unite(run_tasks(_judge, _buckets(run, gallery["buckets"], queries, pools)))
     rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
-    outcomes = {arm: outcomes_of(queries, judgements, arm, rejected) for arm in arms}
+    outcomes = {arm: outcomes_of(queries, judged, arm, rejected) for arm in arms}
     if RANDOM in config.evaluate.baselines:
         # A rejected fabric may be relevant: it keeps its place in the random ranking, as it does in every recall.
         size, depth = gallery["counts"]["inputs"], config.retrieve.top_k
@@ -94,12 +93,12 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     for arm, figures in _write_depths(run, outcomes, gallery["counts"]["embedded"]).items():
         metrics[arm]["depth"] = figures
     for arm in arms:
-        by_size = _by_motif_size(judgements, arm, ks)
+        by_size = recall_by_size(judged.relevant_by_size, *judged.hits[arm], ks)
         if by_size:
             metrics[arm]["motif_sizes"] = by_size
     storage.write_json(workspace.path("metrics.json"), metrics)
     _write_per_query(run, outcomes)
-    _write_hits(run, queries, judgements)
+    _write_hits(run, judged)
     for name in (RUN, QRELS):
         storage.remove(workspace.path(name))  # those of another pool never stand beside these figures
     if config.evaluate.trec:
@@ -141,12 +140,6 @@ def _judge(
     return judge_bucket(plan, queries, pools, sizes)
 
 
-def _by_motif_size(judgements: list[Judgement], arm: str, ks: Sequence[int]) -> list[dict[str, Any]]:
-    relevant = np.sum([judgement.relevant_by_size for judgement in judgements], axis=0)
-    rows, ranks, sizes = (np.concatenate(part) for part in zip(*(j.hits[arm] for j in judgements), strict=True))
-    return recall_by_size(relevant, rows, ranks, sizes, ks)
-
-
 def _write_depths(run: Run, outcomes: dict[str, list[QueryOutcome]], gallery_size: int) -> dict[str, dict[str, Any]]:
     """Write the whole curves of every arm; returns what metrics.json says of recall. O(hits + top_k) for each arm."""
     depth = min(run.config.retrieve.top_k, gallery_size)
@@ -170,14 +163,12 @@ def _write_per_query(run: Run, outcomes: dict[str, list[QueryOutcome]]) -> None:
     storage.write_bytes(run.workspace.path("per_query.csv"), text.getvalue().encode())
 
 
-def _write_hits(run: Run, queries: Queries, judgements: list[Judgement]) -> None:
+def _write_hits(run: Run, judged: Judgement) -> None:
     """Which candidates of the run's own arm are hits: what the report marks. O(hits)."""
-    rows = np.concatenate([judgement.hits[run.main][0] for judgement in judgements])
-    ranks = np.concatenate([judgement.hits[run.main][1] for judgement in judgements])
-    relevant = sum((judgement.relevant for judgement in judgements), np.zeros(len(queries.paths), np.int64))
+    rows, ranks, _ = judged.hits[run.main]
     table = pa.table({"query": rows, "rank": ranks}).sort_by([("query", "ascending"), ("rank", "ascending")])
     storage.write_table(run.workspace.work(HITS), table)
-    storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": relevant}))
+    storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": judged.relevant}))
 
 
 def _write_trec(run: Run, queries: Queries, buckets: int) -> None:

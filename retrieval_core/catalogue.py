@@ -26,6 +26,7 @@ from retrieval_core.datasets import Record, full_stem, short_id
 
 BUCKET_ROWS = 65_536
 _CHUNK = 16_384
+_GROUP = 1_024  # rows of a bucket written at once: the few of each chunk would make chunks x buckets row groups
 _ENCODER = b"encoder"
 
 LISTING_SCHEMA = pa.schema(
@@ -143,13 +144,18 @@ def _spread(tables: Iterable[pa.Table | pa.RecordBatch], folder: str, buckets: i
         for bucket in range(buckets):
             file = stack.enter_context(storage.atomic_write(listing_file(folder, bucket)))
             writers.append(stack.enter_context(pq.ParquetWriter(file, LISTING_SCHEMA)))
+        waiting: dict[int, list[pa.Table]] = defaultdict(list)
         for table in tables:
             rows: dict[int, list[int]] = defaultdict(list)
             for row, path in enumerate(table.column("path").to_pylist()):
                 rows[bucket_of(path, buckets)].append(row)
             for bucket, taken in sorted(rows.items()):
                 part = table.take(pa.array(taken))
-                writers[bucket].write(part)
+                waiting[bucket].append(part if isinstance(part, pa.Table) else pa.Table.from_batches([part]))
+                if sum(map(len, waiting[bucket])) >= _GROUP:
+                    writers[bucket].write_table(pa.concat_tables(waiting.pop(bucket)))
+        for bucket, rest in sorted(waiting.items()):
+            writers[bucket].write_table(pa.concat_tables(rest))
 
 
 def listing_file(folder: str, bucket: int) -> str:

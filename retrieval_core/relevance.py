@@ -7,7 +7,7 @@ an arm; each bucket is judged against all pools on its own, so no process holds 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,16 +103,34 @@ def _count(
     return counts
 
 
-def outcomes_of(queries: Queries, judgements: Sequence[Judgement], arm: str, rejected: set[str]) -> list[QueryOutcome]:
-    """Unite what the buckets know into one outcome a labelled query. Memory O(queries + hits)."""
-    relevant = sum((judgement.relevant for judgement in judgements), np.zeros(len(queries.paths), np.int64))
-    rows = np.concatenate([judgement.hits[arm][0] for judgement in judgements])
-    ranks = np.concatenate([judgement.hits[arm][1] for judgement in judgements])
+def unite(judgements: Iterable[Judgement]) -> Judgement:
+    """What all buckets know together, in the order they come in. Memory O(queries + hits), however many buckets."""
+    relevant: NDArray[np.int64] | None = None
+    by_size: NDArray[np.int64] | None = None
+    hits: dict[str, list[tuple[NDArray[np.int64], ...]]] = defaultdict(list)
+    for judgement in judgements:
+        relevant = judgement.relevant.copy() if relevant is None else relevant + judgement.relevant
+        by_size = judgement.relevant_by_size.copy() if by_size is None else by_size + judgement.relevant_by_size
+        for arm, found in judgement.hits.items():
+            hits[arm].append(found)
+    assert relevant is not None and by_size is not None, "a plan has at least one bucket"
+    joined = {}
+    for arm, parts in hits.items():
+        rows, ranks, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        joined[arm] = rows, ranks, sizes
+    return Judgement(relevant, joined, by_size)
+
+
+def outcomes_of(queries: Queries, judged: Judgement, arm: str, rejected: set[str]) -> list[QueryOutcome]:
+    """One outcome a labelled query, from what all buckets know. Memory O(queries + hits)."""
+    rows, ranks, _ = judged.hits[arm]
     order = np.lexsort((ranks, rows))
     rows, ranks = rows[order], ranks[order]
     starts = np.searchsorted(rows, np.arange(len(queries.paths) + 1))
     return [
-        QueryOutcome(path, categories, int(relevant[row]), ranks[starts[row] : starts[row + 1]], path not in rejected)
+        QueryOutcome(
+            path, categories, int(judged.relevant[row]), ranks[starts[row] : starts[row + 1]], path not in rejected
+        )
         for row, (path, categories) in enumerate(zip(*queries, strict=True))
         if categories
     ]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -130,3 +131,19 @@ def test_a_new_listing_replaces_the_old(tmp_path):
     write_listing([Record("b.png", "/b.png")], str(tmp_path), 2)
     assert storage.list_names(str(tmp_path)) == ["listing-00000.parquet", "listing-00001.parquet", "notes.txt"]
     assert [row["path"] for rows in read_listing(str(tmp_path), 2) for row in rows] == ["b.png"]
+
+
+def test_a_bucket_is_not_cut_at_every_chunk(tmp_path, monkeypatch):
+    """Else row groups would be chunks x buckets: quadratic in the catalogue."""
+    monkeypatch.setattr("retrieval_core.catalogue._CHUNK", 10)
+    monkeypatch.setattr("retrieval_core.catalogue._GROUP", 50)
+    names = [f"{row:04d}.png" for row in range(1000)]
+    write_listing((Record(name, name) for name in names), str(tmp_path), 4)
+    found = []
+    for bucket in range(4):
+        file = pq.ParquetFile(listing_file(str(tmp_path), bucket))
+        assert file.num_row_groups <= file.metadata.num_rows // 50 + 1
+        paths = file.read().column("path").to_pylist()
+        assert paths == sorted(paths)
+        found += paths
+    assert sorted(found) == names

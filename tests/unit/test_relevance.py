@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retrieval_core import storage
 from retrieval_core.catalogue import PLAN_SCHEMA
 from retrieval_core.motif_size import CLASSES, UNKNOWN
-from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, read_query_plan
+from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, read_query_plan, unite
 
 LABELS = st.frozensets(st.sampled_from(["flower", "bear", "paisley, red", "é"]), max_size=3)
 
@@ -72,7 +72,7 @@ def judged(folder, queries, fabrics, pools, buckets):
     for bucket in range(buckets):
         plan = write_plan(folder / f"bucket-{bucket}.parquet", fabrics[bucket::buckets])
         judgements.append(judge_bucket(plan, listed, files))
-    return {arm: outcomes_of(listed, judgements, arm, set()) for arm in pools}
+    return {arm: outcomes_of(listed, unite(judgements), arm, set()) for arm in pools}
 
 
 @settings(deadline=None, max_examples=40)
@@ -107,7 +107,7 @@ def test_a_rejected_query_is_unanswered_and_keeps_its_relevant_fabrics(tmp_path)
     queries = Queries(["a.png", "b.png", "c.png"], [("bear",), ("bear",), ()])
     plan = write_plan(tmp_path / "plan.parquet", [("f.png", ["bear"]), ("g.png", ["bear"])])
     pool = write_pool(tmp_path / "pool.parquet", {"b.png": ["g.png", "f.png"]})
-    outcomes = outcomes_of(queries, [judge_bucket(plan, queries, {"frozen": pool})], "frozen", {"a.png"})
+    outcomes = outcomes_of(queries, judge_bucket(plan, queries, {"frozen": pool}), "frozen", {"a.png"})
     assert [(o.query_path, o.relevant, o.hit_ranks.tolist(), o.answered) for o in outcomes] == [
         ("a.png", 2, [], False),
         ("b.png", 2, [1, 2], True),

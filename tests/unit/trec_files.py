@@ -11,7 +11,7 @@ import pyarrow as pa
 from retrieval_core import storage
 from retrieval_core.candidate_pool import write_pool
 from retrieval_core.metrics import arm_metrics
-from retrieval_core.relevance import Queries, judge_bucket, outcomes_of
+from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, unite
 from retrieval_core.trec import join_qrels, write_bucket_qrels, write_run
 
 KS = [1, 5, 100]
@@ -42,7 +42,7 @@ def write_trec_files(folder: Path, work: Path) -> dict[str, Any]:
         write_bucket_qrels(plan, queries, target)
     join_qrels(judged, str(folder / "qrels.trec"))
     judgements = [judge_bucket(plan, queries, {"own": pool}) for plan in plans]
-    return arm_metrics(outcomes_of(queries, judgements, "own", rejected), KS, {}, 0, 0)
+    return arm_metrics(outcomes_of(queries, unite(judgements), "own", rejected), KS, {}, 0, 0)
 
 
 def _part(work: Path, row: int, paths: list[str], rng: np.random.Generator) -> str:

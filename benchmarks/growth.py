@@ -1,0 +1,156 @@
+"""Time and peak memory at 1, 2, 4 and 8 times the data: slopes on log-log axes, 1 is linear growth, 0 is none.
+
+    slope_embed           seconds from the first committed shard to the last, against the images after the first
+    slope_retrieve        seconds of ranking and merging against the gallery, at a fixed size of blocks
+    slope_driver_memory   peak resident memory of the driver against the gallery, in that retrieval
+    slope_worker_memory   the same of the largest worker
+    slope_check           `check_data` of a manifest whose images are there, against its fabrics
+    slope_listing         listing and planning, which every run starts with, against the fabrics
+    slope_evaluate        judging a pool of 1,000 queries and averaging, against the fabrics
+    slope_pool            writing the pool's two files, against the queries
+
+Nothing is subtracted from a peak: libraries are in it, and pages of Ray's object store that the process has touched.
+So a slope of memory says how a process grows, not how its data does; the megabytes that were added stand in ``raw``.
+Starts (imports, Ray, worker processes, an actor's model) are in no slope; ``raw`` has them. Retrieval takes the fewest
+seconds of a few repeats. Embedding is done once a size: interference shows, and ``raw`` has images a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from growth_plot import write_plot
+from machine import machine
+from timing import slope
+
+FACTORS = (1, 2, 4, 8)
+HERE = Path(__file__).resolve().parent
+Case = Callable[..., Any]
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options, each with a default; sizes are those of 1 x."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=256, help="embedded by the small model at 112 px")
+    parser.add_argument("--side", type=int, default=300, help="pixels of an image's side on disk")
+    parser.add_argument("--shard", type=int, default=32, help="images of a shard")
+    parser.add_argument("--gallery", type=int, default=65_536, help="vectors of 256 dimensions that are ranked")
+    parser.add_argument(
+        "--gallery-block", type=int, default=16_384, help="vectors of a block: at most half the gallery"
+    )
+    parser.add_argument("--queries", type=int, default=1_000, help="that the gallery is ranked for")
+    parser.add_argument("--fabrics", type=int, default=10_000, help="that are listed, checked and judged")
+    parser.add_argument("--pool-queries", type=int, default=500, help="of the pool that is written")
+    parser.add_argument("--repeats", type=int, default=2, help="the fewest seconds count; not of embedding")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--quick", action="store_true", help="the logic in seconds, at sizes that say nothing")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        vars(options).update(images=8, side=64, shard=4, gallery=2048, gallery_block=1024, queries=20)
+        vars(options).update(fabrics=100, pool_queries=10, repeats=1)
+    return options
+
+
+def in_process(case: str, **options: Any) -> Any:
+    """What a case found, in a process of its own that may start its own Ray."""
+    command = [sys.executable, str(HERE / "growth_cases.py"), json.dumps({"case": case, **options})]
+    paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    # Its own Ray, on this machine alone, whatever cluster the caller sits on.
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    done = subprocess.run(command, check=False, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{case} {options}: exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, Any]:
+    """Measure every case at every size.
+
+    Args:
+        options: of `parse`.
+        run: runs a case by name; tests hand in another.
+
+    Returns:
+        ``ratios``: the slopes; ``raw``: seconds and megabytes at each size, and what the figures depend on.
+    """
+    raw: dict[str, Any] = {**machine(), "sizes_of_1x": {key: vars(options)[key] for key in _SIZES}}
+    with tempfile.TemporaryDirectory() as folder:
+        raw["embed"] = _embed(options, Path(folder), run)
+        raw["retrieve"] = _retrieve(options, Path(folder), run)
+        raw |= _plain(options, Path(folder), run)
+    raw["load_average_after"] = os.getloadavg()[0]
+    series = {name: raw[name] for name in ("embed", "retrieve", "check", "listing", "evaluate", "pool")}
+    ratios = {f"slope_{name}": _slope(rows, "seconds") for name, rows in series.items()}
+    for who in ("driver", "worker"):
+        ratios[f"slope_{who}_memory"] = _slope(raw["retrieve"], f"{who}_peak_mb")
+        peaks = [row[f"{who}_peak_mb"] for row in raw["retrieve"]]
+        raw[f"{who}_added_mb"] = peaks[-1] - peaks[0]
+    return {"ratios": ratios, "raw": raw}
+
+
+_SIZES = ("images", "shard", "side", "gallery", "gallery_block", "queries", "fabrics", "pool_queries", "repeats")
+Rows = list[dict[str, float]]
+"""A row a size, ascending, each with ``size``."""
+
+
+def _embed(options: argparse.Namespace, folder: Path, run: Case) -> Rows:
+    sizes = [options.images * factor for factor in FACTORS]
+    found = run("embed", folder=str(folder / "embed"), sizes=sizes, side=options.side, shard=options.shard)
+    rows: Rows = []
+    for size in sizes:
+        row = found[str(size)]
+        rows.append({"size": row["images"], **row, "images_per_second": row["images"] / row["seconds"]})
+    return rows
+
+
+def _retrieve(options: argparse.Namespace, folder: Path, run: Case) -> Rows:
+    rows: Rows = []
+    for factor in FACTORS:
+        size = options.gallery * factor
+        with tempfile.TemporaryDirectory(dir=folder) as stores:
+            case = {"folder": stores, "size": size, "queries": options.queries, "block": options.gallery_block}
+            run("store", **case)
+            rows.append({"size": size, **run("retrieve", **case, repeats=options.repeats)})
+    return rows
+
+
+def _plain(options: argparse.Namespace, folder: Path, run: Case) -> dict[str, Rows]:
+    found: dict[str, Rows] = {}
+    for factor in FACTORS:
+        size, queries = options.fabrics * factor, options.pool_queries * factor
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            steps = run("plain", folder=place, size=size, queries=queries, repeats=options.repeats)
+        for name, row in steps.items():
+            found.setdefault(name, []).append({"size": queries if name == "pool" else size, **row})
+    return found
+
+
+def _slope(rows: Rows, key: str) -> float:
+    return slope([row["size"] for row in rows], [row[key] for row in rows])
+
+
+def write(found: dict[str, Any], results: Path) -> None:
+    """Write growth.json and growth.svg."""
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_plot(found, results / "growth.svg")
+
+
+def main() -> None:
+    options = parse()
+    found = measure(options)
+    write(found, options.results)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

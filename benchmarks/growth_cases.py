@@ -1,0 +1,258 @@
+"""What `growth.py` measures at one size, each in a process of its own: one size's peak never hides another's.
+
+python benchmarks/growth_cases.py '{"case": "retrieve", ...}'     one line of JSON on the standard output
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from growth_memory import Peaks, peak_rss, restart_peak
+from PIL import Image
+from stores import WEIGHTS, run_of
+
+from ray_jobs.run import Run
+from retrieval_core import storage
+from retrieval_core.candidate_pool import write_pool
+from retrieval_core.catalogue import plan_bucket, plan_file, write_listing
+from retrieval_core.config import Config, load_config
+from retrieval_core.data_check import check_data
+from retrieval_core.datasets import iter_gallery
+from retrieval_core.metrics import arm_metrics
+from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, unite
+
+Found = dict[str, float]
+DISTINCT = 64
+"""Pictures that are drawn; the others are further names of them. A file system allows each some 65,000."""
+CATEGORIES = 50
+K = 100
+BLOCK = 512
+
+
+def pictures(folder: Path, count: int, side: int) -> list[str]:
+    """Names of ``count`` JPEGs in ``folder``, of noise in a few colours; decoding one costs what a print's costs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{row:08d}.jpg" for row in range(count)]
+    rng = np.random.default_rng(0)
+    for row, name in enumerate(names):
+        if (folder / name).exists():
+            continue
+        if row < DISTINCT:
+            coarse = rng.integers(0, 256, (side // 8 + 1, side // 8 + 1, 3), np.uint8)
+            Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(folder / name, quality=90)
+        else:
+            os.link(folder / names[row % DISTINCT], folder / name)
+    return names
+
+
+# ---- plain functions, without Ray
+
+
+def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Found]:
+    """Seconds (the fewest of the repeats) and peak megabytes of what runs in one process, by step.
+
+    ``check``, ``listing`` and ``evaluate`` of ``size`` fabrics, the latter with 1,000 queries; ``pool`` of ``queries``
+    queries with 100 candidates each.
+    """
+    config = _manifest(folder, size)
+    names = [f"q{row:06d}.jpg" for row in range(1000)]
+    rng = np.random.default_rng(1)
+    # From the middle of the alphabet, as many as the pool has of any gallery.
+    fabrics = np.array([f"fabrics/{row:08d}.jpg" for row in range(size)])
+    few = Queries(names, [(f"c{row % CATEGORIES:02d}",) for row in range(len(names))])
+    pool = str(folder / "candidates.parquet")
+    write_pool(
+        _parts(folder / "parts", len(names), fabrics, rng), names, pool, str(folder / "few.json"), with_boxes=False
+    )
+    parts = _parts(folder / "more", queries, fabrics, rng)
+    many = [f"q{row:08d}.jpg" for row in range(queries)]
+    files = str(folder / "pool.parquet"), str(folder / "pool.json")
+
+    def listing() -> int:
+        plan = folder / f"plan-{time.perf_counter_ns()}"  # a new one, or it would be compared with the last
+        _, buckets = write_listing(iter_gallery(config.data), str(plan), None)
+        for bucket in range(buckets):
+            table, *_ = plan_bucket(str(plan), str(plan), bucket, images_per_shard=1024, encoder="", keep_order=False)
+            storage.write_table(plan_file(str(folder), bucket), table)
+        storage.remove(str(plan))
+        return buckets
+
+    buckets = listing()
+
+    def evaluate() -> Any:
+        judged = unite(judge_bucket(plan_file(str(folder), bucket), few, {"own": pool}) for bucket in range(buckets))
+        return arm_metrics(outcomes_of(few, judged, "own", set()), [10, 50, 100], {}, 1000, 0)
+
+    return {
+        "check": timed(lambda: check_data(config.data, training=False), repeats),
+        "listing": timed(listing, repeats),
+        "evaluate": timed(evaluate, repeats),
+        "pool": timed(lambda: write_pool(parts, many, *files, with_boxes=False), repeats),
+    }
+
+
+def timed(step: Callable[[], Any], repeats: int) -> Found:
+    """The fewest seconds, and this process's peak resident memory over all repeats."""
+    restart_peak()
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": min(seconds), "peak_mb": peak_rss()}
+
+
+def _manifest(folder: Path, size: int) -> Config:
+    """A catalogue whose manifest names ``size`` pictures that are there, and a query."""
+    names = pictures(folder / "fabrics", size, 32)
+    rows = [f"fabrics/{name},c{row % CATEGORIES:02d};c{row * 7 % CATEGORIES:02d}" for row, name in enumerate(names)]
+    (folder / "gallery.csv").write_text("\n".join(["image_path,categories", *rows]) + "\n")
+    (folder / "queries.csv").write_text(f"query_path,category\nfabrics/{names[0]},c00\n")
+    keys = {"root": folder, "format": "manifest", "gallery": folder / "gallery.csv", "queries": folder / "queries.csv"}
+    return load_config(None, [f"data.{key}={value}" for key, value in keys.items()])
+
+
+def _parts(folder: Path, queries: int, fabrics: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Parts of a pool with random candidates, as merging leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for start in range(0, queries, BLOCK):
+        count, depth = min(BLOCK, queries - start), min(K, len(fabrics))
+        first = rng.integers(0, len(fabrics), count)
+        chosen = (first[:, None] + np.arange(depth) * (len(fabrics) // depth)) % len(fabrics)
+        table = {
+            "query": pa.array(np.repeat(np.arange(start, start + count, dtype=np.int32), depth)),
+            "similarity": np.sort(rng.random((count, depth), np.float32), axis=1)[:, ::-1].ravel(),
+            "image_path": pa.array(fabrics[chosen.ravel()], pa.large_string()),
+        }
+        files.append(str(folder / f"{start:08d}.parquet"))
+        storage.write_table(files[-1], pa.table(table))
+    return files
+
+
+# ---- on a local Ray
+
+
+def embed(folder: Path, sizes: list[int], side: int, shard: int) -> dict[str, Found]:
+    """Seconds of each size, by `ray_jobs.embed.embed`, all in one session of Ray.
+
+    Seconds run from the first committed shard to the last, by the times of the files, and count the images of all
+    shards but the first: neither Ray's start, nor the plan, nor the actor's model is in them. What was decoded ahead
+    while the model loaded is: two or three shards, whatever the size.
+    """
+    from ray_jobs import embed as job
+
+    found: dict[str, Found] = {}
+    for size in [shard * 2, *sizes]:  # the first one wakes the workers and the file system's cache
+        root = folder / f"n{size}"
+        pictures(root / "fabrics", size, side)
+        pictures(root / "queries", 1, side)
+        settings = {
+            "run.output_dir": folder / "out",
+            "run.name": f"n{size}",
+            "data.root": root,
+            "data.format": "folder",
+            "data.gallery": "fabrics",
+            "data.queries": "queries",
+            "model.weights": WEIGHTS,
+            "model.image_size": 112,
+            "embed.shard_size": shard,
+            "embed.batch_size": min(64, shard),  # a batch is padded, so a larger one would idle
+            "train.enabled": "false",
+        }
+        run = Run(load_config(None, [f"{key}={value}" for key, value in settings.items()]))
+        began = time.perf_counter()
+        job.embed(run)
+        whole = time.perf_counter() - began
+        times = sorted(path.stat().st_mtime for path in Path(run.store(run.main, "gallery")).glob("*.parquet"))
+        after_first = {"seconds": times[-1] - times[0], "images": size - shard, "seconds_with_start": whole}
+        if size in sizes:
+            found[str(size)] = after_first
+    return found
+
+
+def store(folder: Path, size: int, queries: int, block: int) -> list[Run]:
+    """Runs of ``size`` and of two blocks of random vectors, ready to retrieve; written by the first who asks."""
+    sizes = size, block * 2
+    return [run_of(folder, count, queries, 256, f"retrieve.gallery_block={block}") for count in sizes]
+
+
+def write_store(folder: Path, size: int, queries: int, block: int) -> None:
+    """In a process before `retrieve`'s own, which then holds nothing but what retrieval makes it hold."""
+    store(folder, size, queries, block)
+
+
+def retrieve(folder: Path, size: int, queries: int, block: int, repeats: int) -> Found:
+    """Seconds by step (the fewest of the repeats) and peak memory of `ray_jobs.retrieve.retrieve_arm` at one size.
+
+    A small retrieval before wakes the workers, so no start is in the seconds; the peaks are over everything.
+    """
+    from ray_jobs import retrieve as job
+
+    run, small = store(folder, size, queries, block)
+    began = time.perf_counter()
+    small.resources  # noqa: B018 - connects
+    connected = time.perf_counter() - began
+    job.retrieve_arm(small, small.main)
+    clock = _StepClock(job.run_tasks)
+    job.run_tasks = clock  # type: ignore[assignment]
+    restart_peak()
+    run.overwrite = True
+    steps: dict[str, list[float]] = defaultdict(list)
+    with Peaks() as peaks:
+        for _ in range(repeats):
+            clock.seconds.clear()
+            began = time.perf_counter()
+            job.retrieve_arm(run, run.main)
+            steps["whole"].append(time.perf_counter() - began)
+            for name, seconds in clock.seconds.items():
+                steps[name].append(seconds)
+    return {
+        **{f"seconds_{name.strip('_')}": min(seconds) for name, seconds in steps.items()},
+        # All but the pool: it grows with the queries, and is measured by itself.
+        "seconds": min(np.subtract(steps["whole"], steps["_write_task"]).tolist()),
+        "connect_seconds": connected,
+        **peaks.megabytes(),
+    }
+
+
+class _StepClock:
+    """`run_tasks` that adds up the seconds of each function."""
+
+    def __init__(self, run_tasks: Callable[..., Iterator[Any]]) -> None:
+        self.run_tasks = run_tasks
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def __call__(self, function: Callable[..., Any], calls: Iterable[Any], **options: Any) -> Iterator[Any]:
+        began = time.perf_counter()
+        results = list(self.run_tasks(function, calls, **options))
+        self.seconds[function.__name__] += time.perf_counter() - began
+        return iter(results)
+
+
+CASES: Mapping[str, Callable[..., Any]] = {
+    "plain": plain,
+    "embed": embed,
+    "store": write_store,
+    "retrieve": retrieve,
+}
+
+
+def main() -> None:
+    options = json.loads(sys.argv[1])
+    logging.disable(logging.WARNING)
+    print(json.dumps(CASES[options.pop("case")](Path(options.pop("folder")), **options)))
+
+
+if __name__ == "__main__":
+    main()
