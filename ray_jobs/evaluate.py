@@ -24,6 +24,7 @@ from retrieval_core.metrics import (
     per_query_rows,
     random_outcomes,
 )
+from retrieval_core.progress import Progress, track
 from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
 from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
 from retrieval_core.workspace import POOL_PARQUET
@@ -59,7 +60,8 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     queries = read_query_plan(plan_file(run.plan(run.main, "queries"), 0))
     pools = {arm: storage.join(run.folder(arm), POOL_PARQUET) for arm in arms}
     plans = (plan_file(run.plan(run.main, "gallery"), bucket) for bucket in range(gallery["buckets"]))
-    judgements = list(run_tasks(judge_bucket, ((plan, queries, pools) for plan in plans)))
+    judged = run_tasks(judge_bucket, ((plan, queries, pools) for plan in plans))
+    judgements = list(track(judged, Progress("evaluate", gallery["buckets"], "parts of the gallery")))
     rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
     outcomes = {arm: outcomes_of(queries, judgements, arm, rejected) for arm in arms}
     if RANDOM in config.evaluate.baselines:

@@ -105,6 +105,8 @@ class Progress:
         self._warm = False
         consoles = [handler for handler in log.handlers if isinstance(handler, Console) and handler.live]
         self._console = consoles[0] if consoles else None
+        if self._console is not None:
+            self._console.show(self.bar())
 
     def __enter__(self) -> Progress:
         return self

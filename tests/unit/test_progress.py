@@ -81,7 +81,8 @@ def test_a_terminal_has_one_line_that_is_renewed(clock: Clock) -> None:
             progress.advance()
         log.info("a word")
     assert screen.getvalue() == (
-        "rank [#####---------------] 1 of 4 blocks"
+        "rank [--------------------] 0 of 4 blocks"
+        "\r\033[Krank [#####---------------] 1 of 4 blocks"
         "\r\033[Krank [##########----------] 2 of 4 blocks, 1.0 blocks/s, 2 s left"
         "\r\033[Ka word\nrank [##########----------] 2 of 4 blocks, 1.0 blocks/s, 2 s left"
         "\r\033[K"
