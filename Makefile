@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 DEMO := ray_jobs/configs/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs site bench bench-quality clean
+.PHONY: help demo test test-slow browser lint docs site bench bench-full bench-quality clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/.installed-test ## run the default tests
 test-slow: $(VENV)/.installed-test ## run the tests that start a Ray cluster of several nodes, or need a GPU
 	$(PY) -m pytest -m "cluster or gpu" $(ARGS)
 
+browser: ## install Debian's Chromium, which the tests of the pages drive, where none is there
+	@tools/install-browser
+
 lint: $(VENV)/.installed-dev ## check style, formatting and types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -36,8 +39,11 @@ docs: $(VENV)/.installed ## write docs/configuration.md anew from the typed conf
 site: $(VENV)/.installed-docs ## build the documentation as a web site in site/; a link that leads nowhere fails
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
 
-bench: $(VENV)/.installed ## measure speed; results go to benchmarks/results/
-	$(PY) benchmarks/retrieve.py $(ARGS)
+bench: $(VENV)/.installed-bench ## measure speed, 20 minutes on two cores; results go to benchmarks/results/
+	env -u RAY_ADDRESS $(PY) benchmarks/speed.py $(ARGS)
+
+bench-full: $(VENV)/.installed-bench ## the same with more data: 90 minutes
+	env -u RAY_ADDRESS $(PY) benchmarks/speed.py --full $(ARGS)
 
 bench-quality: $(VENV)/.installed ## compare recipes; ARGS="--data DIR" for other data, ARGS=--quick for minutes
 	$(PY) benchmarks/quality.py $(ARGS)
@@ -64,6 +70,10 @@ $(VENV)/.installed-test: pyproject.toml | $(PY)
 
 $(VENV)/.installed-docs: pyproject.toml | $(PY)
 	$(PIP) install -e '.[docs]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-bench: pyproject.toml | $(PY)
+	$(PIP) install -e '.[bench]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(PY)

@@ -1,100 +1,141 @@
-"""Exact top-k (`block_topk`) against the matrix product it cannot do without, in one run on one machine.
+"""Exact top-k against the matrix product it cannot do without, in one run on one machine, in turns.
 
-Three ways to rank the same unit vectors, taken in turns so that a busy machine slows all of them alike:
-
-    matmul         torch's float32 product of queries and gallery alone: the arithmetic's own limit, no ranking
-    matmul + topk  the same and torch.topk over the whole score matrix: what one writes without the library
-    block_topk     ours: exact scores, ties by path, memory bounded whatever the gallery
+    matmul      the float32 product of queries and gallery, whole, by torch or numpy: the faster of the two in each turn
+    faiss       FAISS's exact index (IndexFlatIP), with as many threads
+    published   the published loop: for each query a Python loop over the gallery; a sample, carried to all queries
+    kernel      ours: `block_topk` on the same arrays
+    stage       ours with all that is around it: embedding store, Ray tasks, partial rankings, merge, both pool files
 
 Q queries, F fabrics, D dimensions. The vectors are random directions, so there are few near-ties at the k-th place;
-catalogues with many copies of one design make `block_topk` rescore more.
+catalogues with many copies of one design make the kernel rescore more. The stage runs in a Ray that is up, on a store
+of the same size; `cold_s` is the first time in that Ray, when its processes still start.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from machine import machine
+from stores import run_of, unit_vectors
+from timing import Seconds, in_turns, ratio
 
 from retrieval_core.similarity import block_topk
 
-RESULTS = Path(__file__).parent / "results"
+SAMPLE = 20_000  # fabrics of the published loop's sample
 
 
-def main() -> None:
-    options = parse()
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Take the turns.
+
+    Returns:
+        ``ratios``: medians over the turns of ours / theirs in seconds, and how many times as long the published loop
+        takes; ``raw``: every time, how far ours and FAISS's agree, and what the figures depend on.
+    """
     queries_QD, gallery_FD = (
         unit_vectors(options.queries, options.dim, 1),
         unit_vectors(options.gallery, options.dim, 2),
     )
-    gallery_FRD = gallery_FD[:, None]
-    ways: dict[str, Callable[[], Any]] = {
-        "matmul": lambda: queries_QD @ gallery_FD.T,
-        "matmul + topk": lambda: (queries_QD @ gallery_FD.T).topk(options.k),
-        "block_topk": lambda: block_topk(queries_QD, gallery_FRD, options.k),
+    seconds, agreement = kernels(queries_QD, gallery_FD, options)
+    published = published_seconds(queries_QD, gallery_FD[:SAMPLE]) * options.queries * options.gallery / SAMPLE
+    del gallery_FD
+    found = {
+        "retrieve_vs_matmul": ratio(seconds["kernel"], best(seconds, "torch", "numpy")),
+        "retrieve_vs_faiss": ratio(seconds["kernel"], seconds["faiss"]),
     }
-    agreement = share_in_common(block_topk(queries_QD, gallery_FRD, options.k).rows, ways["matmul + topk"]().indices)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.repeats):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - began)
-    write({**vars(options), **machine(), "in_common_with_float32": agreement, "seconds": seconds})
+    stage = {"stage": [], "cold_s": None} if options.no_stage else stage_seconds(options)
+    if stage["stage"]:
+        found["retrieve_stage_vs_kernel"] = ratio(stage["stage"], seconds["kernel"][: len(stage["stage"])])
+    ratios = {name: value["median"] for name, value in found.items()}
+    ratios["published_vs_retrieve"] = published / sorted(seconds["kernel"])[len(seconds["kernel"]) // 2]
+    shape = {"queries": options.queries, "gallery": options.gallery, "dim": options.dim, "k": options.k}
+    raw = {**machine(), **shape, "seconds": seconds, "published_s_extrapolated": published, **stage, "ratios": found}
+    return {"ratios": ratios, "raw": {**raw, "in_common_with_faiss": agreement}}
 
 
-def parse() -> argparse.Namespace:
+def kernels(queries: np.ndarray, gallery: np.ndarray, options: argparse.Namespace) -> tuple[Seconds, float]:
+    """Seconds of the ways in memory, and the share of candidates that ours and FAISS's have in common."""
+    import faiss
+
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    index = faiss.IndexFlatIP(options.dim)
+    index.add(gallery)
+    gallery_FRD, torch_FD = gallery[:, None], torch.from_numpy(gallery)
+    ways: dict[str, Callable[[], Any]] = {
+        "torch": lambda: torch.from_numpy(queries) @ torch_FD.T,
+        "numpy": lambda: queries @ gallery.T,
+        "faiss": lambda: index.search(queries, options.k)[1],
+        "kernel": lambda: block_topk(queries, gallery_FRD, options.k).rows,
+    }
+    pairs = zip(ways["kernel"]().tolist(), ways["faiss"]().tolist(), strict=True)
+    common = np.mean([len(set(mine) & set(others)) / options.k for mine, others in pairs])
+    return in_turns(ways, options.repeats, warm=False), float(common)
+
+
+def best(seconds: Seconds, *names: str) -> list[float]:
+    """The fastest of some ways in each turn."""
+    return [min(times) for times in zip(*(seconds[name] for name in names), strict=True)]
+
+
+def published_seconds(queries: np.ndarray, gallery: np.ndarray, sample: int = 2) -> float:
+    """Seconds a query of the published loop over this gallery: a cosine a pair in Python, then a sort."""
+    began = time.perf_counter()
+    for query in queries[:sample]:
+        scores = {}
+        for number, fabric in enumerate(gallery):
+            scores[number] = float(np.dot(query, fabric) / (np.linalg.norm(query) * np.linalg.norm(fabric)))
+        sorted(scores.items(), key=lambda pair: pair[1], reverse=True)[:100]
+    return (time.perf_counter() - began) / sample
+
+
+def stage_seconds(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of the whole stage in every turn, and of the first one in a new Ray."""
+    import ray
+
+    from ray_jobs.cluster import connect
+    from ray_jobs.retrieve import retrieve_arm
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = run_of(Path(folder), options.gallery, options.queries, options.dim, f"retrieve.top_k={options.k}")
+        run.overwrite = True
+        connect()
+        try:
+            seconds = [retrieve_arm(run, run.main)["seconds"] for _ in range(options.repeats + 1)]
+        finally:
+            ray.shutdown()
+    return {"stage": seconds[1:], "cold_s": seconds[0]}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options, each with a default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=1_000)
-    parser.add_argument("--gallery", type=int, default=100_000)
+    parser.add_argument("--gallery", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--k", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=7, help="turns; medians are reported")
-    return parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=5, help="turns; medians are reported")
+    parser.add_argument("--no-stage", action="store_true", help="the kernel only, without Ray")
+    parser.add_argument("--quick", action="store_true", help="the logic in seconds, on few vectors and without Ray")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.gallery, options.queries, options.repeats, options.no_stage = 20_000, 50, 2, True
+    return options
 
 
-def unit_vectors(count: int, dim: int, seed: int) -> torch.Tensor:
-    """(count, dim) float32, directions uniform on the sphere."""
-    vectors = torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(vectors, dim=1)
-
-
-def share_in_common(ours_QK: Any, others_QK: torch.Tensor) -> float:
-    """Mean share of the first k that both name: float32 rounding may exchange near-ties at the k-th place."""
-    pairs = zip(ours_QK.tolist(), others_QK.tolist(), strict=True)
-    return statistics.mean(len(set(ours) & set(others)) / len(ours) for ours, others in pairs)
-
-
-def write(result: dict[str, Any]) -> None:
-    """Write results/retrieve.json and .md, and print the latter."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "retrieve.json").write_text(json.dumps(result, indent=1) + "\n")
-    base = statistics.median(result["seconds"]["matmul"])
-    lines = [
-        f"{result['queries']:,} queries x {result['gallery']:,} vectors of {result['dim']} dimensions, "
-        f"k = {result['k']}, {result['threads']} threads, median of {result['repeats']} (fastest - slowest):",
-        "",
-        "| way | seconds | against matmul |",
-        "|---|---|---|",
-    ]
-    for name, times in result["seconds"].items():
-        middle = statistics.median(times)
-        lines.append(f"| {name} | {middle:.3f} ({min(times):.3f} - {max(times):.3f}) | {middle / base:.2f} |")
-    lines += [
-        "",
-        f"Candidates in common with the float32 ranking: {result['in_common_with_float32']:.4%}. Load average before: "
-        f"{result['load_average_before']:.1f}. {result['processor']}, torch {result['torch']}.",
-    ]
-    text = "\n".join(lines) + "\n"
-    (RESULTS / "retrieve.md").write_text(text)
-    print(text)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what was measured as JSON."""
+    found = measure(parse(arguments))
+    for name, value in found["ratios"].items():
+        print(f"{name}: {value:.3f}", file=sys.stderr)
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +31,12 @@ from retrieval_core.catalogue import read_shard_plan
 from retrieval_core.config import Config
 from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
-from retrieval_core.encoders import Encoder
 from retrieval_core.images import ImageRejected
 from retrieval_core.progress import Progress
 from retrieval_core.workspace import Role, RunError
+
+if TYPE_CHECKING:
+    from retrieval_core.encoders import Encoder
 
 log = logging.getLogger("fabric_retrieval")
 FOOTERS_PER_TASK = 64
@@ -161,23 +163,22 @@ class Sizing(NamedTuple):
 
 
 def pool_sizing(resources: Resources, num_actors: int | None, shards: int) -> Sizing:
-    """One actor a GPU, or one per two CPUs where there are none; never more than there are shards.
+    """One actor a GPU, or one a CPU where there are none; never more than there are shards.
 
-    Actors take at most half of the CPUs, so that decoding always has some; the two take different shares, or Ray Data
-    would fuse them into one process.
+    Actors of one thread wait for nobody: two threads of one actor would wait for each other whenever decoding takes a
+    core from either. Decoding always has some share of the CPUs, and another one than the actors, or Ray Data would
+    fuse the two into one process.
     """
     gpus = resources.gpus
-    wanted = num_actors or (gpus or max(1, int(resources.cpus) // 2))
-    actors = max(1, min(wanted, shards))
+    wanted = num_actors or gpus or max(1, int(resources.cpus))
+    actors = max(1, min(wanted, shards, gpus or shards))
+    threads = max(1, int(resources.cpus / wanted))
     if gpus:
-        actors = min(actors, gpus)
-    share = resources.cpus / 2 / actors
-    actor_cpus = min(1.0, share)
-    decode_cpus = min(1.0, resources.cpus - actors * actor_cpus)
-    if not gpus:
-        decode_cpus = min(decode_cpus, actor_cpus * 0.5)
-    threads = max(1, int(resources.cpus / (num_actors or wanted)))
-    return Sizing(actors, actor_cpus, 1 if gpus else 0, decode_cpus, threads)
+        actor_cpus = min(1.0, resources.cpus / 2 / actors)
+        return Sizing(actors, actor_cpus, 1, min(1.0, resources.cpus - actors * actor_cpus), threads)
+    actor_cpus = min(1.0, resources.cpus * 0.75 / actors)
+    decode_cpus = min(0.5, resources.cpus - actors * actor_cpus)
+    return Sizing(actors, actor_cpus, 0, decode_cpus / 2 if decode_cpus == actor_cpus else decode_cpus, threads)
 
 
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,18 @@ from ray_jobs.embed import rejects_of
 from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.arms import RANDOM
-from retrieval_core.catalogue import plan_file
-from retrieval_core.depth import RECALL_BY_DEPTH, depth_figures, recall_by_depth, write_recall_by_depth
+from retrieval_core.catalogue import bucket_shards, plan_file
+from retrieval_core.config import DataConfig
+from retrieval_core.datasets import MOTIF_BOXES, load_motif_boxes
+from retrieval_core.depth import (
+    PRECISION_BY_DEPTH,
+    RECALL_BY_DEPTH,
+    depth_figures,
+    precision_by_depth,
+    recall_by_depth,
+    write_by_depth,
+)
+from retrieval_core.embeddings import read_manifest
 from retrieval_core.metrics import (
     QueryOutcome,
     arm_metrics,
@@ -24,7 +35,9 @@ from retrieval_core.metrics import (
     per_query_rows,
     random_outcomes,
 )
+from retrieval_core.motif_size import recall_by_size, sizes_of
 from retrieval_core.progress import Progress, track
+from retrieval_core.records import from_root
 from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan
 from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
 from retrieval_core.workspace import POOL_PARQUET
@@ -34,7 +47,7 @@ HITS = "hits.parquet"
 
 
 def evaluate(run: Run) -> dict[str, Any] | None:
-    """Write metrics.json, per_query.csv, recall_by_depth.csv and the TREC files; None where the data has no labels."""
+    """Write metrics.json, per_query.csv, the curves by depth and the TREC files; None where the data has no labels."""
     if not run.labelled:
         log.info("evaluate: the data has no labels; there is a pool, and nothing to judge it by")
         return None
@@ -47,10 +60,12 @@ def evaluate(run: Run) -> dict[str, Any] | None:
     inputs = {
         "pools": {arm: run.done(f"retrieve{run.suffix(arm)}")["fingerprint"] for arm in arms},
         "labels": [gallery["labels"], queries["labels"]],
+        "motif_boxes": _boxes_stamp(config.data),
         "evaluate": config.evaluate.model_dump(),
         "seed": config.run.seed,
     }
-    names = ["metrics.json", "per_query.csv", RECALL_BY_DEPTH, *([RUN, QRELS] if config.evaluate.trec else [])]
+    names = ["metrics.json", "per_query.csv", RECALL_BY_DEPTH, PRECISION_BY_DEPTH]
+    names += [RUN, QRELS] if config.evaluate.trec else []
     outputs = [*map(workspace.path, names), workspace.work(HITS)]
     return workspace.stage("evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite)
 
@@ -59,8 +74,7 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     config, workspace = run.config, run.workspace
     queries = read_query_plan(plan_file(run.plan(run.main, "queries"), 0))
     pools = {arm: storage.join(run.folder(arm), POOL_PARQUET) for arm in arms}
-    plans = (plan_file(run.plan(run.main, "gallery"), bucket) for bucket in range(gallery["buckets"]))
-    judged = run_tasks(judge_bucket, ((plan, queries, pools) for plan in plans))
+    judged = run_tasks(_judge, _buckets(run, gallery["buckets"], queries, pools))
     judgements = list(track(judged, Progress("evaluate", gallery["buckets"], "parts of the gallery")))
     rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
     outcomes = {arm: outcomes_of(queries, judgements, arm, rejected) for arm in arms}
@@ -81,6 +95,10 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
             }
     for arm, figures in _write_depths(run, outcomes, gallery["counts"]["embedded"]).items():
         metrics[arm]["depth"] = figures
+    for arm in arms:
+        by_size = _by_motif_size(judgements, arm, ks)
+        if by_size:
+            metrics[arm]["motif_sizes"] = by_size
     storage.write_json(workspace.path("metrics.json"), metrics)
     _write_per_query(run, outcomes)
     _write_hits(run, queries, judgements)
@@ -100,11 +118,45 @@ def order_of_arms(arm: str) -> tuple[int, str]:
     return (known.index(arm) if arm in known else len(known), arm)
 
 
+def _boxes_stamp(data: DataConfig) -> str | None:
+    path = from_root(data.root, MOTIF_BOXES)
+    return storage.stamp(path) if data.root and storage.exists(path) else None
+
+
+def _buckets(run: Run, buckets: int, queries: Queries, pools: dict[str, str]) -> Iterator[tuple[Any, ...]]:
+    """Arguments of ``_judge``, bucket by bucket."""
+    store = run.store(run.main, "gallery")
+    shards = [entry["file"] for entry in read_manifest(store)["shards"]]
+    boxed = run.config.data if _boxes_stamp(run.config.data) else None
+    for bucket in range(buckets):
+        files = [storage.join(store, name) for name in bucket_shards(shards, bucket)]
+        yield plan_file(run.plan(run.main, "gallery"), bucket), files, queries, pools, boxed
+
+
+def _judge(
+    plan: str, shards: list[str], queries: Queries, pools: dict[str, str], boxed: DataConfig | None
+) -> Judgement:
+    sizes = {}
+    if boxed is not None:
+        paths = set(storage.read_table(plan, columns=["path"]).column("path").to_pylist())
+        sizes = sizes_of(load_motif_boxes(boxed, only=paths), shards)
+    return judge_bucket(plan, queries, pools, sizes)
+
+
+def _by_motif_size(judgements: list[Judgement], arm: str, ks: Sequence[int]) -> list[dict[str, Any]]:
+    relevant = np.sum([judgement.relevant_by_size for judgement in judgements], axis=0)
+    rows, ranks, sizes = (np.concatenate(part) for part in zip(*(j.hits[arm] for j in judgements), strict=True))
+    return recall_by_size(relevant, rows, ranks, sizes, ks)
+
+
 def _write_depths(run: Run, outcomes: dict[str, list[QueryOutcome]], gallery_size: int) -> dict[str, dict[str, Any]]:
-    """Write the whole curve of every arm; returns what metrics.json says about it. O(hits + top_k) for each arm."""
+    """Write the whole curves of every arm; returns what metrics.json says of recall. O(hits + top_k) for each arm."""
     depth = min(run.config.retrieve.top_k, gallery_size)
-    curves = {arm: recall_by_depth(outcomes[arm], depth) for arm in sorted(outcomes, key=order_of_arms)}
-    write_recall_by_depth(run.workspace.path(RECALL_BY_DEPTH), curves, depth)
+    arms = sorted(outcomes, key=order_of_arms)
+    curves = {arm: recall_by_depth(outcomes[arm], depth) for arm in arms}
+    write_by_depth(run.workspace.path(RECALL_BY_DEPTH), curves, depth)
+    precisions = {arm: precision_by_depth(outcomes[arm], depth) for arm in arms}
+    write_by_depth(run.workspace.path(PRECISION_BY_DEPTH), precisions, depth)
     return {arm: depth_figures(curve, depth, gallery_size) for arm, curve in curves.items()}
 
 

@@ -12,9 +12,11 @@ records what its result was computed from. Any stage can be run alone with the s
 
 from __future__ import annotations
 
+import importlib
 import logging
 import platform
 import subprocess
+import threading
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
@@ -43,6 +45,7 @@ STAGES: dict[str, Callable[[Run], Any]] = {
 def run_workflow(run: Run) -> None:
     """Do every stage that is not done, and put the pool where the re-ranking stage looks for the latest one."""
     with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
+        start(run)
         for stage in STAGES.values():
             stage(run)
             write_run_json(run)
@@ -52,8 +55,18 @@ def run_workflow(run: Run) -> None:
 def run_stage(run: Run, name: str) -> None:
     """Do one stage; those before it must have been done."""
     with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
+        start(run)
         STAGES[name](run)
         write_run_json(run)
+
+
+def start(run: Run) -> None:
+    """Connect to Ray, and load meanwhile what every stage asks for the weights: each takes seconds, mostly waiting."""
+    module = "transformers.models.dinov2.modeling_dinov2"
+    loading = threading.Thread(target=importlib.import_module, args=[module], daemon=True)
+    loading.start()
+    run.resources  # noqa: B018 - the first use connects
+    loading.join()
 
 
 def write_run_json(run: Run) -> None:

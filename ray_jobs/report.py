@@ -1,21 +1,33 @@
-"""The page people look at: gathers figures, candidates and thumbnails of a few queries. Needs no cluster."""
+"""The page people look at: figures, and queries with their candidates; tasks find what the pool lost of them."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from ray_jobs.evaluate import HITS
+from ray_jobs.missed import lost_fabrics
 from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.catalogue import plan_file
-from retrieval_core.depth import RECALL_BY_DEPTH, read_recall_by_depth
+from retrieval_core.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH, read_by_depth
+from retrieval_core.embeddings import read_manifest
 from retrieval_core.metrics import average_precision_at, recall_at
-from retrieval_core.report.page import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
+from retrieval_core.missed import Lost
+from retrieval_core.report import (
+    Candidate,
+    LostFabric,
+    QueryCard,
+    Reject,
+    RejectCount,
+    ReportData,
+    StageTime,
+    write_report,
+)
 from retrieval_core.workspace import POOL_PARQUET
 
 log = logging.getLogger("fabric_retrieval")
@@ -23,7 +35,7 @@ REJECTS_SHOWN = 50
 
 
 def report(run: Run) -> dict[str, Any]:
-    """Write report.html from what the run left. Memory O(queries shown + top_k), and the rejects' reasons."""
+    """Write report.html from what the run left. Memory O(queries shown * candidates + hits)."""
     workspace = run.workspace
     pool = run.done(f"retrieve{run.suffix(run.main)}")
     evaluated = workspace.record("evaluate") if run.labelled else None
@@ -43,7 +55,7 @@ def _report(run: Run, path: str) -> dict[str, Any]:
     config, workspace = run.config, run.workspace
     judged = run.labelled and storage.exists(workspace.path("metrics.json"))
     arms = storage.read_json(workspace.path("metrics.json")) if judged else {}
-    curves = read_recall_by_depth(workspace.path(RECALL_BY_DEPTH)) if judged else {}
+    curves, precisions = (_curves(run, name) if judged else {} for name in (RECALL_BY_DEPTH, PRECISION_BY_DEPTH))
     counts, rows = _rejects(run)
     data = ReportData(
         name=config.run.name,
@@ -51,28 +63,62 @@ def _report(run: Run, path: str) -> dict[str, Any]:
         arms=arms,
         ks=config.evaluate.ks,
         curves=curves,
+        precisions=precisions,
         stages=[_stage_time(record) for record in run.records() if record["stage"] != "report"],
         reject_counts=counts,
         reject_rows=rows,
         cards=_cards(run, judged=judged),
+        queries=_counts(run, "queries")["inputs"],
+        pool_depth=_pool_depth(run),
         own_arm=run.main if judged else None,
     )
-    write_report(path, data, config.images, config.report.thumbnail)
-    return {"queries": len(data.cards)}
+    size = write_report(path, data, config.images, config.report)
+    log.info("report: %d queries, %.1f MB", len(data.cards), size / 1e6)
+    return {"queries": len(data.cards), "bytes": size}
+
+
+def _curves(run: Run, name: str) -> dict[str, list[tuple[int, float]]]:
+    """One figure by depth, arm by arm; empty where an older version evaluated and did not write it."""
+    path = run.workspace.path(name)
+    return read_by_depth(path) if storage.exists(path) else {}
+
+
+def _counts(run: Run, role: str) -> dict[str, int]:
+    counts: dict[str, int] = run.done(f"embed.{role}{run.suffix(run.main)}")["counts"]
+    return counts
+
+
+def _pool_depth(run: Run) -> int:
+    return min(run.config.retrieve.top_k, _counts(run, "gallery")["embedded"])
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     config = run.config
-    gallery = run.done(f"embed.gallery{run.suffix(run.main)}")["counts"]
-    queries = run.done(f"embed.queries{run.suffix(run.main)}")["counts"]
-    return [
+    gallery, queries = _counts(run, "gallery"), _counts(run, "queries")
+    manifest = read_manifest(run.store(run.main, "gallery"))
+    vectors = manifest["regions"]
+    head = {"trained": "head trained", "stored": "head from the weights", "none": "no head"}[run.head]
+    trained = run.workspace.record("train") if run.trains else None
+    facts = [
         ("Catalogue", f"{gallery['embedded']:,} fabrics of {gallery['inputs']:,}"),
         ("Queries", f"{queries['embedded']:,} of {queries['inputs']:,}"),
         ("Data", config.data.root or config.data.gallery or ""),
+        (
+            "Layout",
+            config.data.format + (f", {config.data.gallery_split}" if config.data.format == "published" else ""),
+        ),
         ("Weights", config.model.checkpoint or config.model.weights),
+        ("Model", f"{'fine-tuned' if run.trains else 'as given'}, {head}"),
         ("Image side", f"{config.model.image_size} px"),
+        ("Vectors", f"{vectors} a fabric" if vectors > 1 else "one a fabric"),
         ("Candidates", f"{config.retrieve.top_k} a query"),
+        ("Seed", str(config.run.seed)),
     ]
+    if trained:
+        facts.insert(
+            6, ("Training", f"{config.train.epochs} epochs, {config.train.loss}, batch {config.train.batch_size}")
+        )
+    return [(label, value) for label, value in facts if value]
 
 
 def _stage_time(record: dict[str, Any]) -> StageTime:
@@ -92,37 +138,53 @@ def _rejects(run: Run) -> tuple[list[RejectCount], list[Reject]]:
     return [RejectCount(role, reason, count) for (role, reason), count in sorted(counts.items())], first
 
 
+class _Labels(NamedTuple):
+    """What is known of the queries shown, by their place in the list."""
+
+    hits: dict[int, list[int]]
+    relevant: list[int]
+    lost: dict[str, list[Lost]]
+
+
 def _cards(run: Run, *, judged: bool) -> list[QueryCard]:
     """Queries evenly spread over the list, the same ones in every run."""
     table = storage.read_table(plan_file(run.plan(run.main, "queries"), 0)).sort_by("position")
     chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), run.config.report.queries)).astype(int))
     rows = table.take(chosen).to_pylist() if run.config.report.queries else []
     found = _candidates(run, [row["path"] for row in rows])
-    hits: dict[int, list[int]] = defaultdict(list)
-    relevant: list[int] = []
-    if judged:
-        relevant = storage.read_table(run.workspace.work("relevant.parquet")).column("relevant").to_pylist()
-        shown = storage.read_table(run.workspace.work(HITS))
-        wanted = set(chosen.tolist())
-        for query, rank in zip(*(column.to_pylist() for column in shown.columns), strict=True):
-            if query in wanted:
-                hits[query].append(rank)
+    labels = _labels(run, dict(zip(chosen.tolist(), rows, strict=True)), found) if judged else None
     return [
-        _card(run, row, found.get(row["path"], []), hits[index], relevant[index] if judged else None)
+        _card(run, index, row, found.get(row["path"], []), labels)
         for index, row in zip(chosen.tolist(), rows, strict=True)
     ]
 
 
+def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dict[str, Any]]]) -> _Labels:
+    hits: dict[int, list[int]] = defaultdict(list)
+    relevant = storage.read_table(run.workspace.work("relevant.parquet")).column("relevant").to_pylist()
+    shown = storage.read_table(run.workspace.work(HITS))
+    for query, rank in zip(*(column.to_pylist() for column in shown.columns), strict=True):
+        if query in rows:
+            hits[query].append(rank)
+    # Only a query that has not found all of them is worth the reading of the gallery's vectors.
+    asked = {row["path"]: frozenset(row["categories"]) for at, row in rows.items() if relevant[at] > len(hits[at])}
+    last = {path: (found[path][-1]["similarity"], found[path][-1]["image_path"]) for path in asked if found.get(path)}
+    lost = lost_fabrics(run, asked, last, run.config.report.lost) if run.config.report.lost else {}
+    return _Labels(hits, relevant, lost)
+
+
 def _card(
-    run: Run, row: dict[str, Any], candidates: list[dict[str, Any]], hits: list[int], relevant: int | None
+    run: Run, index: int, row: dict[str, Any], candidates: list[dict[str, Any]], labels: _Labels | None
 ) -> QueryCard:
-    known = relevant is not None and bool(row["categories"])
+    known = labels is not None and bool(row["categories"])
+    hits = labels.hits[index] if labels else []
+    relevant = labels.relevant[index] if labels and known else None
     metrics = {}
-    if known and relevant:
+    if relevant:
         k = run.config.evaluate.ks[-1]
         metrics = {
             f"recall@{k}": recall_at(hits, relevant, k),
-            f"mAP@{k}": average_precision_at(hits, relevant, k),
+            f"AP@{k}": average_precision_at(hits, relevant, k),
         }
     cards = [
         Candidate(
@@ -133,19 +195,33 @@ def _card(
             entry["rank"] in hits if known else None,
             tuple(entry["box"]) if entry.get("box") else None,
         )
-        for entry in candidates[: run.config.report.candidates]
+        for entry in candidates
+        if entry["rank"] <= run.config.report.candidates
     ]
+    nearest = labels.lost.get(row["path"], []) if labels else []
     return QueryCard(
-        row["path"], row["location"], tuple(row["categories"]), relevant if known else None, metrics, cards
+        row["path"],
+        row["location"],
+        tuple(row["categories"]),
+        relevant,
+        metrics,
+        cards,
+        hits,
+        (relevant or 0) - len(hits) if candidates else 0,
+        [LostFabric(one.path, one.location, one.similarity, one.rank, one.box) for one in nearest],
     )
 
 
 def _candidates(run: Run, paths: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """The first candidates of each query, and its last one."""
     if not paths:
         return {}
     with storage.open_read(storage.join(run.folder(run.main), POOL_PARQUET)) as file:
-        depth = run.config.report.candidates
-        table = pq.read_table(file, filters=[("query_path", "in", paths), ("rank", "<=", depth)], partitioning=None)
+        wanted = [
+            [("query_path", "in", paths), ("rank", "<=", run.config.report.candidates)],
+            [("query_path", "in", paths), ("rank", "==", _pool_depth(run))],
+        ]
+        table = pq.read_table(file, filters=wanted, partitioning=None)
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         found[row["query_path"]].append(row)

@@ -10,7 +10,6 @@ from retrieval_core import storage
 from retrieval_core.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
 from retrieval_core.config import Config, ModelConfig
 from retrieval_core.datasets import has_labels, has_training_data
-from retrieval_core.weights import holds_head
 from retrieval_core.workspace import RunError, Workspace
 
 
@@ -33,12 +32,18 @@ class Run:
         return cluster.connect()
 
     @cached_property
+    def _holds_head(self) -> bool:
+        from retrieval_core.weights import holds_head  # torch, which tasks that list and decode do without
+
+        return holds_head(self.config.model)
+
+    @cached_property
     def trains(self) -> bool:
         """Whether this run fine-tunes: as configured, or else if there is training data and no fine-tuned head yet."""
         enabled = self.config.train.enabled
         if enabled is not None:
             return enabled
-        return has_training_data(self.config.data) and not holds_head(self.config.model)
+        return has_training_data(self.config.data) and not self._holds_head
 
     @cached_property
     def labelled(self) -> bool:
@@ -62,14 +67,14 @@ class Run:
     @cached_property
     def main(self) -> str:
         """Name of the run's own arm."""
-        return FINE_TUNED if self.trains or holds_head(self.config.model) else FROZEN
+        return FINE_TUNED if self.trains or self._holds_head else FROZEN
 
     @property
     def head(self) -> str:
         """The projection head of the run's own arm: trained, stored with the weights, or none."""
         if self.trains:
             return "trained"
-        return "stored" if holds_head(self.config.model) else "none"
+        return "stored" if self._holds_head else "none"
 
     def arm_names(self) -> list[str]:
         """The run's own arm, then the baselines that are embedded (the random one needs no embedding)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from retrieval_core.config import Config, ImagesConfig, ModelConfig
-from retrieval_core.encoders import Encoder, HistogramEncoder, ModelEncoder, pick_device
-from retrieval_core.weights import load_model, weights_fingerprint
 from retrieval_core.workspace import fingerprint
+
+if TYPE_CHECKING:
+    from retrieval_core.encoders import Encoder
 
 RANDOM = "random"
 HISTOGRAM = "histogram"
@@ -54,6 +55,10 @@ class Arm(NamedTuple):
 
     def build(self, batch_size: int, seed: int) -> Encoder:
         """Load the encoder onto this process's device."""
+        # Tasks that list and decode know arms too; torch would be most of their start.
+        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, pick_device
+        from retrieval_core.weights import load_model
+
         if self.model is None:
             return HistogramEncoder()
         model = load_model(self.model, seed, with_head=False)
@@ -62,6 +67,8 @@ class Arm(NamedTuple):
 
 def model_arm(name: str, model: ModelConfig, seed: int) -> Arm:
     """An arm of a network; reads the weights once for their fingerprint."""
+    from retrieval_core.weights import weights_fingerprint
+
     weights = weights_fingerprint(model)
     return Arm(name, model, model.image_size, f"{weights}:{seed}" if model.init == "random" else weights)
 

@@ -162,6 +162,11 @@ def plan_file(folder: str, bucket: int) -> str:
     return storage.join(folder, f"bucket-{bucket:05d}.parquet")
 
 
+def bucket_shards(files: Iterable[str], bucket: int) -> list[str]:
+    """Of a store's shards those of one bucket, known by the names that ``Shard`` gives them."""
+    return [name for name in files if name.startswith(f"{bucket:05d}-")]
+
+
 def assign_ids(paths: Sequence[str]) -> dict[str, str]:
     """Ids of the images: the base name up to the first dot, as published, unless two images would share it.
 

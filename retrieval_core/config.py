@@ -219,7 +219,7 @@ class EmbedConfig(Section):
     """Embedding on Ray Data."""
 
     batch_size: int = Field(64, ge=1, description="Views per forward pass.")
-    num_actors: int | None = Field(None, ge=1, description="Embedding actors; null is one per GPU, or per 2 CPUs.")
+    num_actors: int | None = Field(None, ge=1, description="Embedding actors; null is one per GPU, or else per CPU.")
     shard_size: int = Field(1024, ge=1, description="Views (embedding rows) per shard, the unit that is committed.")
     storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
     regions: list[int] = Field([1], min_length=1, description="Grids of a fabric: 1 is the whole, 4 is 4 x 4 tiles.")
@@ -269,9 +269,17 @@ class EvaluateConfig(Section):
 class ReportConfig(Section):
     """The page people look at."""
 
-    queries: int = Field(24, ge=0, description="Queries shown with their first candidates.")
+    queries: int = Field(
+        200, ge=0, description="Queries shown with their first candidates, evenly spread over the list if it has more."
+    )
     candidates: int = Field(12, ge=1, description="Candidates shown for each of them.")
-    thumbnail: int = Field(128, ge=16, le=1024, description="Side of a thumbnail in pixels.")
+    lost: int = Field(6, ge=0, description="Relevant fabrics outside the pool shown for each of them, nearest first.")
+    thumbnail: int = Field(
+        256, ge=16, le=1024, description="Longer side of a picture in pixels; smaller where max_megabytes asks for it."
+    )
+    max_megabytes: int = Field(
+        30, ge=1, le=1000, description="The page is at most so large (1 MB is 1,000,000 bytes); it says what that cost."
+    )
 
 
 class ServeConfig(Section):

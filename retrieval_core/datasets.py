@@ -9,7 +9,7 @@ The functions that return iterators open nothing before the first item is asked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Literal
 
 from retrieval_core import manifests, published_layout, storage
@@ -153,13 +153,20 @@ def has_training_data(data: DataConfig) -> bool:
     )
 
 
-def load_motif_boxes(data: DataConfig, report: Report = fail) -> dict[str, list[tuple[str, Box]]]:
+def load_motif_boxes(
+    data: DataConfig, report: Report = fail, only: Container[str] | None = None
+) -> dict[str, list[tuple[str, Box]]]:
     """Where motifs are printed: ``motif_boxes.csv`` in ``data.root``, if it is there.
 
     A box may reach over the edge of its image.
 
+    Args:
+        data: the data set.
+        report: told of a faulty row.
+        only: paths of the fabrics that are asked for; all of them if None.
+
     Returns:
-        (category, box) by the ``path`` of the fabric's record; empty without the file. Memory O(rows).
+        (category, box) by the ``path`` of the fabric's record; empty without the file. Memory O(rows kept).
 
     Raises:
         DataError: if a column is missing or a box is not four whole numbers with x0 < x1 and y0 < y1.
@@ -179,7 +186,9 @@ def load_motif_boxes(data: DataConfig, report: Report = fail) -> dict[str, list[
                 )
             )
             continue
-        boxes.setdefault(from_root(data.root, image), []).append((category, box))
+        fabric = from_root(data.root, image)
+        if only is None or fabric in only:
+            boxes.setdefault(fabric, []).append((category, box))
     return boxes
 
 

@@ -1,4 +1,4 @@
-"""How deep the pool must be: recall at every depth, and how many candidates most of the pool's recall takes.
+"""How deep the pool must be: recall and precision at every depth, and how many candidates most of the recall takes.
 
 The target is the **pool recall**: the mean recall over queries of the whole pool as it was written, recall@K. It is
 not the recall of an endless list: relevant fabrics beyond K are unknown to it, and a deeper pool may find them. So the
@@ -24,6 +24,7 @@ from retrieval_core import storage
 from retrieval_core.metrics import Floats, QueryOutcome, recall_curve
 
 RECALL_BY_DEPTH = "recall_by_depth.csv"
+PRECISION_BY_DEPTH = "precision_by_depth.csv"
 SHARES = (0.90, 0.95, 0.99)
 ROUNDING = 1e-9  # of the target: nine hits of 0.1 sum to a hair less than 0.9
 
@@ -46,6 +47,20 @@ def recall_by_depth(outcomes: Sequence[QueryOutcome], pool_depth: int) -> Floats
     """
     curve = recall_curve(outcomes, range(1, pool_depth + 1)) if pool_depth > 0 else []
     return np.array([recall for _, recall in curve], dtype=np.float64)
+
+
+def precision_by_depth(outcomes: Sequence[QueryOutcome], pool_depth: int) -> Floats:
+    """Mean precision at each depth 1..K: hits among the first k, divided by k even where a list is shorter.
+
+    Args and returns as ``recall_by_depth``. Memory and time O(H + K).
+    """
+    evaluated = [outcome for outcome in outcomes if outcome.relevant > 0]
+    if not evaluated or pool_depth < 1:
+        return np.empty(0, dtype=np.float64)
+    ranks_H = np.concatenate([outcome.hit_ranks for outcome in evaluated])
+    hits_K = np.bincount(ranks_H[ranks_H <= pool_depth], minlength=pool_depth + 1)[1:]
+    precision_K: Floats = np.cumsum(hits_K) / (np.arange(1, pool_depth + 1) * len(evaluated))
+    return precision_K
 
 
 def depth_figures(recall_K: Floats, pool_depth: int, gallery_size: int) -> dict[str, Any]:
@@ -80,8 +95,8 @@ def depth_figures(recall_K: Floats, pool_depth: int, gallery_size: int) -> dict[
     }
 
 
-def write_recall_by_depth(path: str, curves: Mapping[str, Floats], pool_depth: int) -> None:
-    """Write ``recall_by_depth.csv`` whole: ``depth`` and a column an arm, K rows; cells without data are empty.
+def write_by_depth(path: str, curves: Mapping[str, Floats], pool_depth: int) -> None:
+    """Write ``recall_by_depth.csv`` or its like whole: ``depth`` and a column an arm, K rows; without data empty cells.
 
     Args:
         path: a path or URL.
@@ -96,8 +111,8 @@ def write_recall_by_depth(path: str, curves: Mapping[str, Floats], pool_depth: i
     storage.write_bytes(path, text.getvalue().encode())
 
 
-def read_recall_by_depth(path: str) -> dict[str, list[tuple[int, float]]]:
-    """Arm -> points (k, recall) of ``recall_by_depth.csv``; no points for an arm without data. O(arms K)."""
+def read_by_depth(path: str) -> dict[str, list[tuple[int, float]]]:
+    """Arm -> points (k, figure) of what ``write_by_depth`` wrote; no points for an arm without data. O(arms K)."""
     header, *rows = csv.reader(io.StringIO(storage.read_bytes(path).decode(), newline=""))
     return {
         arm: [(int(row[0]), float(row[column])) for row in rows if row[column]]

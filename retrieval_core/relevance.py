@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from retrieval_core import storage
 from retrieval_core.metrics import QueryOutcome
+from retrieval_core.motif_size import CLASSES, Sizes, pair_class
 
 
 class Queries(NamedTuple):
@@ -32,8 +33,10 @@ class Judgement(NamedTuple):
 
     relevant: NDArray[np.int64]
     """(Q,) relevant fabrics of the bucket, per query."""
-    hits: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    """arm -> (query rows, ranks from 1) of the bucket's fabrics that are candidates and relevant."""
+    hits: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
+    """arm -> (query rows, ranks from 1, size classes) of the bucket's fabrics that are candidates and relevant."""
+    relevant_by_size: NDArray[np.int64]
+    """(S, Q) the relevant ones by the size of their motif (``motif_size``); they add up to ``relevant``."""
 
 
 def read_query_plan(path: str) -> Queries:
@@ -43,52 +46,60 @@ def read_query_plan(path: str) -> Queries:
     return Queries(table.column("path").to_pylist(), categories)
 
 
-def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str]) -> Judgement:
+def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str], sizes: Sizes | None = None) -> Judgement:
     """Count relevant fabrics and find the hits of one bucket.
 
     Args:
         plan: the bucket's plan file.
         queries: the list.
         pools: arm -> its candidate_pool.parquet, read a row group at a time.
+        sizes: classes of motif sizes of the bucket's fabrics, where they are known.
 
     Returns:
         Judgement. Memory O(bucket + queries + hits).
     """
+    sizes = sizes or {}
     table = storage.read_table(plan, columns=["path", "categories"])
     held = dict(
         zip(table.column("path").to_pylist(), map(frozenset, table.column("categories").to_pylist()), strict=True)
     )
     wanted = [frozenset(names) for names in queries.categories]
-    counts = _count(held.values(), wanted)
-    relevant = np.array([counts[names] for names in wanted], dtype=np.int64)
+    counts = _count(held, wanted, sizes)
+    by_size = np.array([counts[names] for names in wanted], dtype=np.int64).reshape(-1, CLASSES).T
     row_of = {path: row for row, path in enumerate(queries.paths)}
     labelled = pa.array([path for path, names in held.items() if names], pa.string())
     hits = {}
     for arm, pool in pools.items():
         rows: list[int] = []
         ranks: list[int] = []
+        classes: list[int] = []
         with storage.open_read(pool) as file:
             for batch in pq.ParquetFile(file).iter_batches(columns=["query_path", "image_path", "rank"]):
                 inside = batch.filter(pc.is_in(batch.column("image_path").cast(pa.string()), labelled))
                 for query, image, rank in zip(*(column.to_pylist() for column in inside.columns), strict=True):
-                    if wanted[row_of[query]] & held[image]:
+                    shared = wanted[row_of[query]] & held[image]
+                    if shared:
                         rows.append(row_of[query])
                         ranks.append(rank)
-        hits[arm] = (np.array(rows, dtype=np.int64), np.array(ranks, dtype=np.int64))
-    return Judgement(relevant, hits)
+                        classes.append(pair_class(sizes.get(image, {}), shared))
+        hits[arm] = (np.array(rows, np.int64), np.array(ranks, np.int64), np.array(classes, np.int64))
+    return Judgement(by_size.sum(axis=0), hits, by_size)
 
 
-def _count(held: object, wanted: Sequence[frozenset[str]]) -> dict[frozenset[str], int]:
-    """Fabrics that share a category with each distinct set of wanted categories."""
+def _count(
+    held: Mapping[str, frozenset[str]], wanted: Sequence[frozenset[str]], sizes: Sizes
+) -> dict[frozenset[str], list[int]]:
+    """Fabrics of each size class that share a category with each distinct set of wanted categories."""
     sets = set(wanted)
     by_category: dict[str, list[frozenset[str]]] = defaultdict(list)
     for names in sets:
         for name in names:
             by_category[name].append(names)
-    counts = dict.fromkeys(sets, 0)
-    for categories in held:  # type: ignore[attr-defined]
+    counts = {names: [0] * CLASSES for names in sets}
+    for path, categories in held.items():
+        known = sizes.get(path, {})
         for names in {names for category in categories for names in by_category.get(category, ())}:
-            counts[names] += 1
+            counts[names][pair_class(known, names & categories)] += 1
     return counts
 
 

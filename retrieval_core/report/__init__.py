@@ -1,13 +1,23 @@
 """The page people look at: one self-contained HTML file per run."""
 
-from retrieval_core.report.page import (
+from retrieval_core.report.data import (
     Candidate,
+    LostFabric,
     QueryCard,
     Reject,
     RejectCount,
     ReportData,
     StageTime,
-    write_report,
 )
+from retrieval_core.report.page import write_report
 
-__all__ = ["Candidate", "QueryCard", "Reject", "RejectCount", "ReportData", "StageTime", "write_report"]
+__all__ = [
+    "Candidate",
+    "LostFabric",
+    "QueryCard",
+    "Reject",
+    "RejectCount",
+    "ReportData",
+    "StageTime",
+    "write_report",
+]

@@ -1,14 +1,16 @@
-"""Geometry of the recall chart; the template draws it."""
+"""Geometry of the charts; the template draws them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 WIDTH, HEIGHT = 640.0, 360.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 24.0, 14.0, 58.0
 POINTS = 200  # of a line: about one every three units, finer than the eye sees
+
+Points = Sequence[tuple[float, float]]
 
 
 class Tick(NamedTuple):
@@ -19,18 +21,19 @@ class Tick(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One arm's curve: SVG path data, its last point, and the recall there."""
+    """One arm's curve: SVG path data, its last point in the chart's units, and its values there."""
 
     arm: str
     path: str
     end_x: float
     end_y: float
-    depth: int
+    depth: float
     recall: float
+    dots: Sequence[tuple[float, float]] = ()
 
 
 class Chart(NamedTuple):
-    """Recall against k: both axes linear and from 0, units of the ``WIDTH`` x ``HEIGHT`` view box."""
+    """Lines over two linear axes from 0, in units of the ``WIDTH`` x ``HEIGHT`` view box."""
 
     x_ticks: list[Tick]
     y_ticks: list[Tick]
@@ -44,7 +47,7 @@ class Chart(NamedTuple):
 
 
 def recall_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Chart | None:
-    """Lay out one line per arm, in the order given; None when there is nothing to draw.
+    """Lay out recall against k, one line per arm, in the order given; None when there is nothing to draw.
 
     Of a curve with more than ``POINTS`` points that many are drawn, evenly spread, with the first and the last.
 
@@ -55,25 +58,83 @@ def recall_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Chart | N
     if not drawn:
         return None
     deepest = max(points[-1][0] for points in drawn.values())
-    highest = max(recall for points in drawn.values() for _, recall in points)
-    x_step = max(1.0, _nice_step(deepest / 5))
+    step = max(1.0, _nice_step(deepest / 5))
+    ticks = [(place * step, f"{place * step:,.0f}") for place in range(math.floor(deepest / step + 1e-9) + 1)]
+    return _chart(drawn, deepest, ticks)
+
+
+def precision_recall_chart(
+    recalls: Mapping[str, Sequence[tuple[int, float]]], precisions: Mapping[str, Sequence[tuple[int, float]]]
+) -> Chart | None:
+    """Lay out mean precision against mean recall, a point a depth; None when there is nothing to draw.
+
+    Args:
+        recalls: arm -> points (k, recall).
+        precisions: arm -> points (k, precision) at the same k; an arm that is in one of the two only is not drawn.
+    """
+    drawn = {}
+    for arm, points in recalls.items():
+        pairs = [
+            (recall, precision) for (_, recall), (_, precision) in zip(points, precisions.get(arm, ()), strict=False)
+        ]
+        if pairs:
+            drawn[arm] = _thinned(pairs)
+    if not drawn:
+        return None
+    furthest = max(0.01, *(points[-1][0] for points in drawn.values()))
+    step = _nice_step(furthest / 5)
+    decimals = 2 if step < 0.1 else 1
+    count = math.floor(furthest / step + 1e-9) + 1
+    return _chart(drawn, furthest, [(place * step, f"{place * step:.{decimals}f}") for place in range(count)])
+
+
+def size_chart(sizes: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Chart | None:
+    """Lay out one figure by the size of the motif, with a dot for each class; None when there is nothing to draw.
+
+    Args:
+        sizes: arm -> entries of ``motif_size.recall_by_size``, the same classes for every arm.
+        key: name of the figure, such as ``recall@100``.
+    """
+    drawn = {
+        arm: [(place + 0.5, entry[key]) for place, entry in enumerate(entries)]
+        for arm, entries in sizes.items()
+        if entries
+    }
+    if not drawn:
+        return None
+    classes = next(entries for entries in sizes.values() if entries)
+    chart = _chart(drawn, len(classes), [(place + 0.5, size_label(entry)) for place, entry in enumerate(classes)])
+    lines = [line._replace(dots=_positions(line.path)) for line in chart.lines]
+    return chart._replace(lines=lines)
+
+
+def size_label(entry: Mapping[str, Any]) -> str:
+    """A class of motif sizes in words, as shares of the fabric's area: ``2 to 5 %``."""
+    low, high = (None if edge is None else f"{100 * edge:g}" for edge in (entry["from"], entry["to"]))
+    if high is None:
+        return f"over {low} %"
+    return f"under {high} %" if low == "0" else f"{low} to {high} %"
+
+
+def _chart(drawn: Mapping[str, Points], x_top: float, x_ticks: Sequence[tuple[float, str]]) -> Chart:
+    highest = max(value for points in drawn.values() for _, value in points)
     y_step = max(0.01, _nice_step(highest / 5))
     y_top = min(1.0, math.ceil(max(highest, y_step) / y_step - 1e-9) * y_step)
 
-    def x(k: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * k / deepest, 2)
+    def x(value: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * value / x_top, 2)
 
-    def y(recall: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * recall / y_top, 2)
+    def y(value: float) -> float:
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / y_top, 2)
 
     decimals = 2 if y_step < 0.1 else 1
     return Chart(
-        [Tick(x(i * x_step), f"{i * x_step:,.0f}") for i in range(math.floor(deepest / x_step + 1e-9) + 1)],
+        [Tick(x(at), label) for at, label in x_ticks],
         [Tick(y(i * y_step), f"{i * y_step:.{decimals}f}") for i in range(math.floor(y_top / y_step + 1e-9) + 1)],
         [
             Line(
                 arm,
-                "M" + "L".join(f"{x(k)} {y(recall)}" for k, recall in points),
+                "M" + "L".join(f"{x(at)} {y(value)}" for at, value in points),
                 x(points[-1][0]),
                 y(points[-1][1]),
                 *points[-1],
@@ -83,7 +144,13 @@ def recall_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Chart | N
     )
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+def _positions(path: str) -> list[tuple[float, float]]:
+    """The points of a path made of M and L, in the chart's units."""
+    pairs = (point.split() for point in path[1:].split("L"))
+    return [(float(x), float(y)) for x, y in pairs]
+
+
+def _thinned(points: Points) -> Points:
     if len(points) <= POINTS:
         return points
     return [points[round(i * (len(points) - 1) / (POINTS - 1))] for i in range(POINTS)]

@@ -1,22 +1,30 @@
-"""One self-contained HTML page: figures, charts and contact sheets, without a script or a request to any network."""
+"""One self-contained HTML page: figures, charts and contact sheets, without a request to any network.
+
+Figures and charts are plain HTML. Queries and pictures lie in the page as data, and the page's own script draws a few
+at a time, so that thousands of them open as fast as five. Its Content-Security-Policy admits that script and that
+style, known by their digests, and pictures that are in the page: nothing else runs, and nothing is loaded.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from retrieval_core import storage
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config import ImagesConfig, ReportConfig
 from retrieval_core.depth import SHARES, share_key
 from retrieval_core.metrics import METRICS, metric_key
-from retrieval_core.report.chart import recall_chart
-from retrieval_core.report.thumbnails import Thumbnails
+from retrieval_core.report.cards import CardSheet
+from retrieval_core.report.chart import precision_recall_chart, recall_chart, size_chart, size_label
+from retrieval_core.report.data import ReportData
+from retrieval_core.report.thumbnails import BLOCK, NO_ROOM, Album
 
 ARM_LABELS = {
     "random": "Random ranking",
@@ -35,150 +43,119 @@ METRIC_LABELS = {
 DECIMALS = 3
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
+_PICTURES, _SIZE, _LOSS = "<!-- pictures -->", "<!-- size -->", "<!-- loss -->"
+_ENTRY = 64  # bytes kept free for what the page knows of a picture besides the picture
 
 
-class Candidate(NamedTuple):
-    """One retrieved fabric.
-
-    Attributes:
-        image_path: as in the pool.
-        location: absolute path or URL to open.
-        similarity: cosine.
-        rank: from 1.
-        hit: whether it contains the motif; None when nobody knows.
-        box: region that matched, (x0, y0, x1, y1) in pixels after orientation; None for the whole image.
-    """
-
-    image_path: str
-    location: str
-    similarity: float
-    rank: int
-    hit: bool | None = None
-    box: tuple[int, int, int, int] | None = None
-
-
-class StageTime(NamedTuple):
-    """How long a stage took; ``detail`` is free text such as ``412 images/s``."""
-
-    stage: str
-    seconds: float
-    detail: str = ""
-
-
-class RejectCount(NamedTuple):
-    """How many images of a role were rejected for one reason."""
-
-    role: str
-    reason: str
-    images: int
-
-
-class Reject(NamedTuple):
-    """One rejected image, as in ``rejects.parquet``."""
-
-    path: str
-    role: str
-    stage: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class QueryCard:
-    """A query and the candidates shown for it.
-
-    Attributes:
-        query_path: as the query list spells it.
-        location: absolute path or URL to open.
-        categories: () when unlabelled.
-        relevant: relevant fabrics in the gallery; None when unlabelled.
-        metrics: figures to show, by their names, such as ``{"recall@100": 0.5}``.
-        candidates: best first; empty when the query image was rejected.
-    """
-
-    query_path: str
-    location: str
-    categories: tuple[str, ...] = ()
-    relevant: int | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    candidates: Sequence[Candidate] = ()
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """All that the page shows. Sections without content are left out.
-
-    Attributes:
-        name: of the run.
-        facts: (label, value) pairs for the head of the page.
-        arms: arm -> figures as ``metrics.arm_metrics`` gives them; an arm may also hold ``versus``:
-            other arm -> ``metrics.paired_difference``, and ``depth``: ``depth.depth_figures``, of pools equally deep.
-        ks: depths to tabulate, in this order; the largest one makes the headline.
-        curves: arm -> (k, recall) points, k ascending.
-        stages: in the order they ran.
-        reject_counts: all rejected images, counted.
-        reject_rows: the first of them.
-        cards: queries to show.
-        own_arm: the arm that made the candidates shown; by default ``fine_tuned``, else the last one.
-    """
-
-    name: str
-    facts: Sequence[tuple[str, str]] = ()
-    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    ks: Sequence[int] = ()
-    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    stages: Sequence[StageTime] = ()
-    reject_counts: Sequence[RejectCount] = ()
-    reject_rows: Sequence[Reject] = ()
-    cards: Sequence[QueryCard] = ()
-    own_arm: str | None = None
-
-
-def write_report(path: str, data: ReportData, images: ImagesConfig, thumbnail: int) -> None:
+def write_report(path: str, data: ReportData, images: ImagesConfig, keys: ReportConfig) -> int:
     """Write the page; it appears whole or not at all.
 
-    The page is written piece by piece, each picture read when its place comes: memory O(one image + locations shown).
+    The page is at most ``keys.max_megabytes`` large. Half of it is for texts: of more queries than that holds an evenly
+    spread part is shown. The rest is for pictures, which are made smaller where they are many, and left out from the
+    last candidates on where even that is not enough; the page says so. Memory O(texts), and one picture a thread.
     An image that cannot be read becomes a labelled empty box.
 
     Args:
         path: local path or URL of the HTML file.
         data: what to show; every text in it is escaped.
         images: how a file becomes pixels.
-        thumbnail: longer side of the pictures in pixels.
+        keys: the ``report`` section; ``thumbnail`` and ``max_megabytes`` are used.
+
+    Returns:
+        Bytes written.
 
     Raises:
-        ValueError: if ``own_arm`` is not among the arms.
+        ValueError: if ``own_arm`` is not among the arms, or the summary alone is larger than the page may be.
     """
-    template = _environment().from_string(_resource("template.html"))
-    stream = template.stream(**_context(data), place=Thumbnails(images, thumbnail).place)
+    limit = keys.max_megabytes * 1_000_000
+    sheet = CardSheet(data.cards, limit // 2)
+    before, after = _summary(data, sheet, keys.max_megabytes)
+    locations = sheet.locations()
+    room = limit - sum(len(part) for part in (before, after)) - _ENTRY * (len(locations) + 12)
+    if room < 0:
+        raise ValueError(f"report.max_megabytes = {keys.max_megabytes}: the page without pictures is larger; raise it")
+    album = Album(images, keys.thumbnail, room)
     with storage.atomic_write(path) as file:
-        # A file name may hold bytes that are no text; the page then shows a question mark.
-        stream.dump(file, encoding="utf-8", errors="replace")
+        written = file.write(before)
+        for block in album.blocks(locations):
+            written += file.write(_data_element("pictures", json.dumps(block, separators=(",", ":"))))
+        written += file.write(_data_element("places", sheet.table(album.entries)))
+        after = after.replace(_SIZE.encode(), f"{(written + len(after)) / 1e6:.1f}".encode())
+        after = after.replace(_LOSS.encode(), _loss(album, keys.thumbnail).encode())
+        written += file.write(after)
+    return written
 
 
-def _context(data: ReportData) -> dict[str, Any]:
+def _loss(album: Album, side: int) -> str:
+    """What it cost to keep the page small, as a sentence."""
+    missing = sum(entry.problem == NO_ROOM for entry in album.entries.values())
+    smaller = f"pictures are {album.side} instead of {side} pixels wide" if album.side < side else ""
+    without = f"{missing:,} of {len(album.entries):,} are left out" if missing else ""
+    words = ", and ".join(filter(None, [smaller, without]))
+    return f"To stay below that, {words}. " if words else ""
+
+
+def _data_element(kind: str, text: str) -> bytes:
+    """Data for the script; the room that the album was given counts the text and ``_ENTRY`` covers the element."""
+    return f'<script type="application/json" class="{kind}">{text}</script>\n'.encode("ascii")
+
+
+def _summary(data: ReportData, sheet: CardSheet, megabytes: int) -> tuple[bytes, bytes]:
+    """The page up to the pictures, and from there on."""
+    text = _environment().from_string(_resource("template.html")).render(_context(data, sheet, megabytes))
+    # A file name may hold bytes that are no text; the page then shows a question mark. No name holds the mark, as
+    # every "<" in one is escaped.
+    before, after = text.encode("utf-8", errors="replace").split(_PICTURES.encode())
+    return before, after
+
+
+def _context(data: ReportData, sheet: CardSheet, megabytes: int) -> dict[str, Any]:
     arms = {arm: data.arms[arm] for arm in _in_order(data.arms)}
     own_arm = data.own_arm or ("fine_tuned" if "fine_tuned" in arms else next(reversed(arms), None))
     if arms and own_arm not in arms:
         raise ValueError(f"own_arm = {own_arm}: not among the arms {', '.join(arms)}")
+    css, script = _resource("style.css"), _resource("queries.js")
+    deepest = max(data.ks, default=None)
+    sizes = {arm: figures["motif_sizes"] for arm, figures in arms.items() if figures.get("motif_sizes")}
+    curves = {arm: data.curves[arm] for arm in _in_order(data.curves)}
     return {
         "data": data,
-        "css": Markup(_resource("style.css")),  # ours, and CSS must not be escaped
+        "css": Markup(css),  # ours, and neither may be escaped
+        "script": Markup(script),
+        "digests": {"style": _digest(f"\n{css}\n"), "script": _digest(f"\n{script}\n")},
+        "pictures": Markup(_PICTURES),
+        "size": Markup(_SIZE),
+        "loss": Markup(_LOSS),
+        "cards": Markup(sheet.json),
+        "shown": len(sheet.cards),
+        "listed": len(data.cards) if data.queries is None else data.queries,
+        "categories": sorted({name for card in sheet.cards for name in card.categories}),
+        "megabytes": megabytes,
         "arms": arms,
         "own_arm": own_arm,
-        "deepest": max(data.ks, default=None),
+        "deepest": deepest,
         "headline": _headline(data.ks),
         "metric_labels": METRIC_LABELS,
         "best": _best(arms, data.ks),
         "left_out": next((figures["left_out"] for figures in arms.values() if figures.get("left_out")), {}),
         "depths": {arm: figures["depth"] for arm, figures in arms.items() if _has_depth(figures)},
         "shares": {share_key(share): f"{100 * share:.0f} %" for share in SHARES},
-        "chart": recall_chart({arm: data.curves[arm] for arm in _in_order(data.curves)}),
+        "chart": recall_chart(curves),
+        "precision_chart": precision_recall_chart(curves, data.precisions),
+        "sizes": sizes,
+        "size_chart": size_chart(sizes, metric_key("recall", deepest)) if deepest else None,
         "total_seconds": sum(stage.seconds for stage in data.stages),
         "rejected": sum(entry.images for entry in data.reject_counts),
-        "any_box": any(candidate.box for card in data.cards for candidate in card.candidates),
-        "any_label": any(candidate.hit is not None for card in data.cards for candidate in card.candidates),
+        "block": BLOCK,
+        "any_metric": any(card.metrics for card in sheet.cards),
+        "any_box": any(candidate.box for card in sheet.cards for candidate in card.candidates),
+        "any_label": any(candidate.hit is not None for card in sheet.cards for candidate in card.candidates),
     }
+
+
+def _digest(text: str) -> str:
+    """How a Content-Security-Policy names an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _has_depth(figures: Mapping[str, Any]) -> bool:
@@ -219,7 +196,7 @@ def _environment() -> Environment:
         duration=_duration,
         arm_label=lambda arm: ARM_LABELS.get(arm, arm.replace("_", " ")),
         arm_style=_style,
-        base_name=lambda path: PurePosixPath(path).name or path,
+        size_label=size_label,
         count=lambda number: NONE if number is None else f"{number:,}",
     )
     environment.globals["key"] = metric_key

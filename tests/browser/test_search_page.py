@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,15 +17,10 @@ from retrieval_core.arms import model_arm
 from retrieval_core.search_index import open_index
 from retrieval_core.serving.app import build_app
 from retrieval_core.simulation.dataset import plan_dataset, write_range
+from tests.browser.conftest import Watched
 from tests.unit.serving.small_store import config, embed
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
-]
+pytestmark = pytest.mark.browser
 EVIL = "<img src=x onerror=alert(1)><script>alert(2).png"
 DROP = """([data, name]) => {
   const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -78,29 +72,16 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalogue]:
     served.stop()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # A sandbox needs rights that containers do not give; only our own page is opened.
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def page(browser: Any, catalogue: Catalogue) -> Iterator[Any]:
     """A page that must end without a complaint in its console and without a request to another host."""
-    opened, complaints, hosts = browser.new_page(), [], set()
-    opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    opened.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    opened = browser.new_page()
+    watched = Watched(opened)
     opened.goto(catalogue.address)
     yield opened
     opened.close()
-    assert complaints == []
+    assert watched.complaints == []
+    hosts = {urlsplit(address).netloc for address in watched.addresses}
     assert hosts - {""} == {urlsplit(catalogue.address).netloc}  # blob: addresses have no host
 
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from retrieval_core.depth import (
     SHARES,
     depth_figures,
-    read_recall_by_depth,
+    precision_by_depth,
+    read_by_depth,
     recall_by_depth,
     share_key,
-    write_recall_by_depth,
+    write_by_depth,
 )
 from retrieval_core.metrics import QueryOutcome, arm_metrics
 
@@ -48,6 +49,21 @@ def outcomes(queries: list[Query]) -> list[QueryOutcome]:
 def naive_recall(queries: list[QueryOutcome], k: int) -> float:
     shares = [sum(rank <= k for rank in query.hit_ranks) / query.relevant for query in queries if query.relevant]
     return sum(shares) / len(shares)
+
+
+@given(QUERIES, DEPTHS)
+def test_precision_at_each_depth_is_that_of_the_metrics(queries: list[Query], depth: int) -> None:
+    rows = outcomes(queries)
+    found = precision_by_depth(rows, depth)
+    figures = arm_metrics(rows, range(1, depth + 1), {}, 0, 0)
+    if figures["queries"]:
+        assert found.tolist() == pytest.approx([figures[f"precision@{k}"] for k in range(1, depth + 1)])
+    else:
+        assert len(found) == 0
+
+
+def test_no_depth_no_precision() -> None:
+    assert len(precision_by_depth(outcomes([({1}, 0, True)]), 0)) == 0
 
 
 def naive_depth(curve: list[float], share: float) -> int | None:
@@ -173,13 +189,13 @@ def test_figures_are_plain_json(queries: list[Query], depth: int) -> None:
 def test_file_has_a_row_a_depth_and_reads_back_to_the_bit(tmp_path: Path) -> None:
     path = tmp_path / "out" / "recall_by_depth.csv"
     third = np.array([1 / 3, 1 / 3, 2 / 3])
-    write_recall_by_depth(str(path), {"random": np.zeros(3), "odd, name": third, "silent": np.empty(0)}, 3)
+    write_by_depth(str(path), {"random": np.zeros(3), "odd, name": third, "silent": np.empty(0)}, 3)
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["depth", "random", "odd, name", "silent"]
     assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
     assert [row[3] for row in rows[1:]] == ["", "", ""]
-    assert read_recall_by_depth(str(path)) == {
+    assert read_by_depth(str(path)) == {
         "random": [(1, 0.0), (2, 0.0), (3, 0.0)],
         "odd, name": list(enumerate(third.tolist(), start=1)),
         "silent": [],
@@ -189,7 +205,7 @@ def test_file_has_a_row_a_depth_and_reads_back_to_the_bit(tmp_path: Path) -> Non
 
 def test_file_without_a_depth_or_an_arm_has_a_header(tmp_path: Path) -> None:
     path = str(tmp_path / "recall_by_depth.csv")
-    write_recall_by_depth(path, {"a": np.empty(0)}, 0)
-    assert read_recall_by_depth(path) == {"a": []}
-    write_recall_by_depth(path, {}, 2)
-    assert read_recall_by_depth(path) == {}
+    write_by_depth(path, {"a": np.empty(0)}, 0)
+    assert read_by_depth(path) == {"a": []}
+    write_by_depth(path, {}, 2)
+    assert read_by_depth(path) == {}

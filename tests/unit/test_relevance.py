@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval_core import storage
 from retrieval_core.catalogue import PLAN_SCHEMA
+from retrieval_core.motif_size import CLASSES, UNKNOWN
 from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, read_query_plan
 
 LABELS = st.frozensets(st.sampled_from(["flower", "bear", "paisley, red", "é"]), max_size=3)
@@ -131,3 +132,24 @@ def test_the_query_list_comes_back_in_its_order(tmp_path):
     table = storage.read_table(file)
     storage.write_table(file, table.take(pa.array([2, 0, 1])))  # a plan is in shard order
     assert read_query_plan(file) == Queries(["z.png", "a.png", "m.png"], [("a", "b"), (), ("c",)])
+
+
+def test_pairs_are_told_apart_by_the_size_of_their_motif(tmp_path):
+    queries = Queries(["bear.png", "both.png", "none.png"], [("bear",), ("bear", "rose"), ()])
+    fabrics = [("a.png", ["bear"]), ("b.png", ["bear", "rose"]), ("c.png", ["rose"]), ("d.png", [])]
+    sizes = {"a.png": {"bear": 1}, "b.png": {"bear": 2, "rose": 5, "moon": 4}}
+    ranked = {"bear.png": ["b.png", "c.png", "a.png"], "both.png": ["c.png", "b.png"]}
+    plan = write_plan(tmp_path / "plan.parquet", fabrics)
+    pool = write_pool(tmp_path / "pool.parquet", ranked)
+    found = judge_bucket(plan, queries, {"arm": pool}, sizes)
+    expected = np.zeros((CLASSES, 3), int)
+    expected[[1, 2], 0] = 1  # a's bear and b's
+    expected[[1, 5, UNKNOWN], 1] = 1  # a's bear, b's rose, and c's rose, of which nothing is known
+    assert found.relevant_by_size.tolist() == expected.tolist()
+    assert found.relevant.tolist() == [2, 3, 0]
+    assert sorted(zip(*(part.tolist() for part in found.hits["arm"]), strict=True)) == [
+        (0, 1, 2),
+        (0, 3, 1),
+        (1, 1, UNKNOWN),
+        (1, 2, 5),
+    ]

@@ -49,3 +49,34 @@ def test_a_long_curve_is_drawn_with_few_points_and_both_ends() -> None:
 
 def test_no_curves_no_chart() -> None:
     assert chart_module.recall_chart({}) is chart_module.recall_chart({"a": []}) is None
+    assert chart_module.precision_recall_chart({"a": [(1, 0.5)]}, {"b": [(1, 0.5)], "a": []}) is None
+    assert chart_module.size_chart({}, "recall@1") is chart_module.size_chart({"a": []}, "recall@1") is None
+
+
+def test_precision_stands_over_recall() -> None:
+    recalls = {"a": [(1, 0.2), (2, 0.4)], "without": [(1, 0.1)]}
+    chart = chart_module.precision_recall_chart(recalls, {"a": [(1, 1.0), (2, 0.5)]})
+    assert chart is not None
+    (line,) = chart.lines
+    middle = ((chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2)
+    assert line.path == f"M{middle[0]} {chart.top}L{chart.right} {middle[1]}"
+    assert (line.depth, line.recall) == (0.4, 0.5)
+    assert [tick.label for tick in chart.x_ticks] == ["0.0", "0.1", "0.2", "0.3", "0.4"]
+
+
+def test_an_arm_that_finds_nothing_is_drawn_all_the_same() -> None:
+    chart = chart_module.precision_recall_chart({"a": [(1, 0.0)]}, {"a": [(1, 0.0)]})
+    assert chart is not None
+    assert chart.lines[0].path == f"M{chart.left} {chart.bottom}"
+
+
+def test_sizes_stand_in_the_middle_of_their_class() -> None:
+    rows = [{"from": 0.0, "to": 0.01, "recall@4": 0.5}, {"from": 0.01, "to": 0.02, "recall@4": 0.0}]
+    rows.append({"from": 0.1, "to": None, "recall@4": 1.0})
+    chart = chart_module.size_chart({"a": rows}, "recall@4")
+    assert chart is not None
+    width = (chart.right - chart.left) / 3
+    at = [round(chart.left + (place + 0.5) * width, 2) for place in range(3)]
+    assert chart.lines[0].dots == [(at[0], (chart.top + chart.bottom) / 2), (at[1], chart.bottom), (at[2], chart.top)]
+    assert [tick.label for tick in chart.x_ticks] == ["under 1 %", "1 to 2 %", "over 10 %"]
+    assert [tick.at for tick in chart.x_ticks] == at

@@ -1,0 +1,230 @@
+"""The embedding job, decoding and Ray included, against a bare forward pass of the same network.
+
+    forward    the network on batches of pixels that are in memory: what the arithmetic alone takes
+    published  as the published code does: open a picture, prepare it, one forward pass, the next picture
+    ours       the embedding stage on Ray Data: decode in tasks, encode in actors, commit shard by shard
+
+Rates of ours are of the steady state: from the commit at which every actor has committed a shard to the last commit.
+What lies before is start-up, and is given in seconds: of the stage in a Ray that runs, and of the whole command from a
+cold start (`first_image_s`). All ways use all threads and no other arithmetic than float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+from machine import machine
+from PIL import Image
+from timing import ratio
+from training_cases import BASE, MINIATURE, shaped
+
+from ray_jobs.embed import embed
+from ray_jobs.run import Run
+from retrieval_core.config import SimulateConfig, load_config
+from retrieval_core.encoders import pick_device
+from retrieval_core.images import load_views
+from retrieval_core.model import FabricEmbedder, normalise
+from retrieval_core.simulation.dataset import simulate
+from retrieval_core.weights import load_model, save_model
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "Weight_Path" / "dinov2-motif-tiny"
+FIRST_IMAGE_LIMIT_S = 300
+
+
+class Case(NamedTuple):
+    """A network and how much of what it is shown in a turn."""
+
+    name: str
+    weights: str
+    size: int
+    batch: int
+    shard: int
+    shards: int
+    one_by_one: int
+    """Pictures of the published loop."""
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Take the turns.
+
+    Returns:
+        ``ratios``: medians over the turns of ours / theirs in images a second; ``raw``: every rate, start-up times and
+        what the figures depend on.
+    """
+    ratios: dict[str, float] = {}
+    raw: dict[str, Any] = {**machine(), "repeats": options.repeats}
+    with tempfile.TemporaryDirectory() as scratch, own_ray():
+        for case in cases(options, Path(scratch)):
+            pictures = draw(Path(scratch), case)
+            rates = compare(case, pictures, Path(scratch), options.repeats)
+            found = {other: ratio(rates["ours"], rates[other]) for other in ("forward", "published")}
+            ratios |= {f"embed_{case.name}_vs_{other}": value["median"] for other, value in found.items()}
+            raw[case.name] = {"images_per_second": rates, "ratios": found}
+        if options.cold:
+            raw["first_image_s"] = first_image_seconds(Path(scratch), case, pictures)
+    return {"ratios": ratios, "raw": raw}
+
+
+def cases(options: argparse.Namespace, scratch: Path) -> list[Case]:
+    """DINOv2 base and the small network, both at 224 px; with --quick one of no use."""
+    shape, name = (MINIATURE, "tiny") if options.quick else (BASE, "base")
+    weights = scratch / "weights"
+    save_model(shaped(shape), str(weights))
+    if options.quick:
+        return [Case(name, str(weights), 28, 4, 4, 4, 4)]
+    return [
+        Case("base", str(weights), 224, 8, 8, options.base_shards, 8),
+        Case("tiny", str(TINY), 224, 16, 16, options.tiny_shards, 32),
+    ]
+
+
+def draw(scratch: Path, case: Case) -> list[Path]:
+    """Simulated fabrics of 600 px, as many as a turn of ours embeds; one picture may have several names."""
+    root = scratch / "drawn"
+    few = {f"{split}_{what}": 1 for split in ("train", "val") for what in ("motifs", "fabrics")}
+    simulate(SimulateConfig(test_motifs=8, test_fabrics=64, fabric_size=600, **few), 0, str(root))
+    drawn = sorted(root.glob("*/test/img/images/*.png"))
+    folder = scratch / f"gallery-{case.name}"
+    folder.mkdir()
+    pictures = []
+    for number in range(case.shard * case.shards):
+        pictures.append(folder / f"{number:06d}.png")
+        os.link(drawn[number % len(drawn)], pictures[-1])
+    return pictures
+
+
+def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> dict[str, list[float]]:
+    """Images a second of all ways, and seconds of start-up, in every turn."""
+    config = load_config(None, settings(case, scratch, "any"))
+    model = load_model(config.model, 0, with_head=False).to(pick_device()).eval()
+    loaded = [load_views(str(path), case.size, config.images)[0] for path in pictures[: case.batch]]
+    pixels = normalise(torch.from_numpy(np.stack(loaded).reshape(-1, case.size, case.size, 3)).to(pick_device()))
+    forward(model, pixels)
+    rates: dict[str, list[float]] = {"ours": [], "forward": [], "published": [], "ours_start_s": []}
+    for turn in range(repeats):
+        rate, start = ours(case, scratch, f"{case.name}-{turn}")
+        rates["ours"].append(rate)
+        rates["ours_start_s"].append(start)
+        batches, few = max(2, case.one_by_one * 2 // case.batch), pictures[: case.one_by_one]
+        rates["forward"].append(batches * case.batch / seconds(partial(forward, model, pixels, batches)))
+        rates["published"].append(len(few) / seconds(partial(published, model, few, case.size)))
+    return rates
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """What an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+@torch.inference_mode()
+def forward(model: FabricEmbedder, pixels: torch.Tensor, batches: int = 1) -> None:
+    """Bare forward passes of one batch; waits for the device."""
+    for _ in range(batches):
+        model(pixels)
+    if pixels.is_cuda:
+        torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def published(model: FabricEmbedder, pictures: Sequence[Path], size: int) -> np.ndarray:
+    """One picture, one forward pass, the result to the host, the next picture."""
+    device, rows = pick_device(), []
+    for path in pictures:
+        picture = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(picture))[None].to(device)
+        rows.append(model(normalise(pixels)).cpu().numpy()[0])
+    return np.stack(rows)
+
+
+def ours(case: Case, scratch: Path, name: str) -> tuple[float, float]:
+    """Steady images a second of the embedding stage, and the seconds before its first commit."""
+    run = Run(load_config(None, settings(case, scratch, name)))
+    began = time.time()
+    embed(run)
+    record = run.workspace.record("embed.gallery")
+    assert record is not None and record["counts"]["embedded"] == case.shard * case.shards, record
+    times = commits(Path(run.store(run.main, "gallery")))
+    actors = record["actors"]
+    steady = (len(times) - actors) * case.shard / (times[-1] - times[actors - 1])
+    return steady, times[0] - began
+
+
+def settings(case: Case, scratch: Path, name: str) -> list[str]:
+    """The job: a folder of pictures, one query, no labels."""
+    return [
+        *(f"run.output_dir={scratch / 'out'}", f"run.name={name}", "train.enabled=false", "data.format=folder"),
+        *(f"data.root={scratch}", f"data.gallery=gallery-{case.name}", f"data.queries=gallery-{case.name}/000000.png"),
+        *(f"model.weights={case.weights}", f"model.image_size={case.size}", "model.precision=auto"),
+        *(f"embed.batch_size={case.batch}", f"embed.shard_size={case.shard}"),
+    ]
+
+
+def commits(store: Path) -> list[float]:
+    """When each shard appeared."""
+    return sorted(file.stat().st_mtime for file in store.glob("*.parquet"))
+
+
+def first_image_seconds(scratch: Path, case: Case, pictures: list[Path]) -> float:
+    """From the command to the first committed shard, everything cold: interpreter, imports, Ray, listing, weights."""
+    overrides = [word for setting in settings(case, scratch, "cold") for word in ("--set", setting)]
+    store = scratch / "out" / "cold" / "embeddings" / "gallery"
+    began = time.time()
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "ray_jobs", "embed", *overrides]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as job:
+        if job.wait(FIRST_IMAGE_LIMIT_S):
+            raise RuntimeError(f"{command[:4]} ended with {job.returncode}")
+    return commits(store)[0] - began
+
+
+@contextmanager
+def own_ray() -> Iterator[None]:
+    """A Ray of this machine for all turns, with one task done so that it has processes."""
+    from ray_jobs.cluster import connect, run_tasks
+
+    connect()
+    list(run_tasks(torch.cuda.is_available, [()]))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options, each with a default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="turns; medians are reported")
+    parser.add_argument("--base-shards", type=int, default=8, help="shards of 8 pictures a turn of DINOv2 base")
+    parser.add_argument("--tiny-shards", type=int, default=32, help="shards of 16 pictures a turn of the small network")
+    parser.add_argument("--no-cold", dest="cold", action="store_false", help="leave out the cold start")
+    parser.add_argument("--quick", action="store_true", help="the logic in seconds, on a network of no use")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what was measured as JSON."""
+    found = measure(parse(arguments))
+    for name, value in found["ratios"].items():
+        print(f"{name}: {value:.3f}", file=sys.stderr)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The speed suite: every part in a process of its own, one after the other; results as JSON and as a table.
+
+    embedding   the job against a bare forward pass and the published loop
+    retrieval   the kernel against the matrix product and FAISS, the stage against the kernel
+    training    the step against a plain torch loop, with and without kept activations
+    growth      seconds and memory against the size of the data
+
+`summary.json` has a flat object `ratios` and the raw figures; `speed.md` the same as a table. A part that fails leaves
+its message there and makes the suite fail at its end, not before the other parts have run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+HERE = Path(__file__).resolve().parent
+PARTS = ("retrieval", "embedding", "training", "growth")
+FULL = {
+    "retrieval": ["--gallery", "4000000", "--queries", "10000", "--repeats", "2"],
+    "embedding": ["--repeats", "5", "--base-shards", "16", "--tiny-shards", "64"],
+    "training": ["--repeats", "15"],
+    "growth": ["--scale", "4"],
+}
+"""What `--full` adds to each part."""
+TARGETS = {
+    "embed_base_vs_forward": (">=", 0.95),
+    "embed_tiny_vs_forward": (">=", 0.85),
+    "embed_base_vs_published": (">=", 1.0),
+    "embed_tiny_vs_published": (">=", 1.15),
+    "retrieve_vs_matmul": ("<=", 1.25),
+    "retrieve_vs_faiss": ("<=", 1.05),
+    "retrieve_stage_vs_kernel": ("<=", 1.5),
+    "published_vs_retrieve": (">=", 500.0),
+    "train_vs_plain": (">=", 0.95),
+    "train_cached_vs_plain": (">=", 0.85),
+    "slope_embed": ("<=", 1.05),
+    "slope_retrieve": ("<=", 1.05),
+    "slope_driver_memory": ("<=", 0.05),
+    "slope_worker_memory": ("<=", 0.05),
+}
+"""What the project wants of the ratios."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts, write what they found, and say which targets were missed."""
+    options = parse(arguments)
+    options.results.mkdir(parents=True, exist_ok=True)
+    about, began = machine(), time.perf_counter()
+    found: dict[str, Any] = {}
+    for part in options.only:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        found[part] = run_part(part, options)
+    ratios = {name: value for part in found.values() for name, value in part.get("ratios", {}).items()}
+    summary = {
+        "ratios": ratios,
+        "minutes": (time.perf_counter() - began) / 60,
+        "machine": about,
+        "parts": {part: value.get("raw", value) for part, value in found.items()},
+    }
+    (options.results / "summary.json").write_text(json.dumps(summary, indent=1))
+    text = table(ratios, summary)
+    (options.results / "speed.md").write_text(text)
+    print(text)
+    failed = [part for part, value in found.items() if "error" in value]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; summary.json has the messages")
+
+
+def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What a part prints, or its error."""
+    words = ["--quick"] if options.quick else FULL[part] if options.full else []
+    command = [sys.executable, str(HERE / f"{part}.py"), *words]
+    done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        return {"error": f"{' '.join(command[1:])} ended with {done.returncode}"}
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return found
+
+
+def table(ratios: dict[str, float], summary: dict[str, Any]) -> str:
+    """The ratios as Markdown, each beside what is wanted of it."""
+    about = summary["machine"]
+    lines = [
+        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, load before "
+        f"{about['load_average_before']:.1f}; {summary['minutes']:.0f} minutes.",
+        "",
+        "| ratio | measured | wanted | |",
+        "|---|---|---|---|",
+    ]
+    for name, value in sorted(ratios.items()):
+        sign, limit = TARGETS.get(name, ("", None))
+        met = "" if limit is None else "met" if (value >= limit if sign == ">=" else value <= limit) else "missed"
+        lines.append(f"| `{name}` | {value:.3g} | {f'{sign} {limit:g}' if limit is not None else ''} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options, each with a default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
+    parser.add_argument("--full", action="store_true", help="more of everything: at most 90 minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="the logic in a minute, on sizes of no use")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="where summary.json and speed.md go")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

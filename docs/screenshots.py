@@ -1,0 +1,158 @@
+"""Takes the pictures of docs/images from a finished run: wide, narrow and dark, of the report and of the search page.
+
+    python docs/screenshots.py --config ray_jobs/configs/demo.yaml
+
+It needs the packages of the extra `test` and Chromium (`make browser`). Options after `--set` are those of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from retrieval_core.candidate_pool import read_pool
+from retrieval_core.config import Config, load_config
+from retrieval_core.datasets import load_motif_boxes
+
+TARGET = Path(__file__).with_name("images")
+LARGEST = 300_000  # bytes of a picture
+TYPICAL = 0.7  # recall of the query that is shown: with hits, misses and lost fabrics
+WIDE, NARROW = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="ray_jobs/configs/demo.yaml")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="a.b=c")
+    parser.add_argument("--browser", default="/usr/bin/chromium")
+    options = parser.parse_args()
+    config = load_config(options.config, options.overrides)
+    with sync_playwright() as playwright, served(options.config, options.overrides) as address:
+        browser = playwright.chromium.launch(executable_path=options.browser, args=["--no-sandbox"])
+        shoot_report(browser, config)
+        shoot_search_page(browser, address, config)
+        browser.close()
+
+
+def folder(config: Config) -> Path:
+    return Path(config.run.output_dir) / config.run.name
+
+
+@contextmanager
+def served(config: str, overrides: list[str]) -> Iterator[str]:
+    """The search page on a free port; yields its address."""
+    words = [word for text in [*overrides, "serve.port=0"] for word in ("--set", text)]
+    command = [sys.executable, "-m", "ray_jobs", "serve", "--config", config, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = re.search(r"http://\S+", server.stdout.readline())
+        if found is None:
+            raise SystemExit("the search page did not start; its lines above say why")
+        yield found[0]
+        server.terminate()
+
+
+def shoot_report(browser: Any, config: Config) -> None:
+    """A query that found some and lost some; in the dark one of its hits, enlarged."""
+    query = min(answers(config), key=lambda row: abs(recall(row, config) - TYPICAL))["query_path"]
+    address = (folder(config) / "report.html").resolve().as_uri()
+    for name, size, scheme in (
+        ("report", WIDE, "light"),
+        ("report-narrow", NARROW, "light"),
+        ("report-dark", WIDE, "dark"),
+    ):
+        page = browser.new_page(viewport=size, color_scheme=scheme)
+        page.goto(address)
+        page.locator("#filter").fill(query)
+        page.evaluate("() => document.activeElement.blur()")
+        if name == "report-dark":
+            page.locator(".candidate.hit .open").first.click()
+        # Without the words above it: what is looked at first are the pictures.
+        page.locator("#toolbar").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
+        save(page, name)
+
+
+def answers(config: Config) -> list[dict[str, str]]:
+    """Rows of per_query.csv that have figures, of the run's own arm: the last one there."""
+    with (folder(config) / "per_query.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["arm"] == rows[-1]["arm"] and row["first_hit"]]
+
+
+def recall(row: dict[str, str], config: Config) -> float:
+    return float(row[f"recall@{config.evaluate.ks[-1]}"])
+
+
+def shoot_search_page(browser: Any, address: str, config: Config) -> None:
+    motif, fabric, box = example(config)
+    for name, size, scheme in (
+        ("search-page", WIDE, "light"),
+        ("search-page-narrow", NARROW, "light"),
+        ("search-page-dark", WIDE, "dark"),
+    ):
+        page = browser.new_page(viewport=size, color_scheme=scheme)
+        page.goto(address)
+        part = name == "search-page"
+        page.locator("#file").set_input_files(fabric if part else motif)
+        page.wait_for_selector("#sheet .candidate")
+        if part:
+            for corner, value in zip(("x1", "y1", "x0", "y0"), (box[2], box[3], box[0], box[1]), strict=True):
+                page.locator(f"#{corner}").fill(str(value))
+                page.locator(f"#{corner}").press("Tab")
+            page.get_by_text("part of the picture, in").wait_for()
+            page.evaluate("() => document.activeElement.blur()")  # no ring around the last number
+        if name == "search-page-narrow":
+            page.locator(".amount").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
+        page.wait_for_load_state("networkidle")
+        save(page, name)
+
+
+def example(config: Config) -> tuple[str, str, tuple[int, int, int, int]]:
+    """The query that was answered best, a fabric that it found, and the largest of its motifs that is whole there."""
+    best = max(answers(config), key=lambda row: float(row[f"AP@{config.evaluate.ks[-1]}"]))
+    pool = read_pool(str(folder(config) / "candidate_pool.parquet"))
+    found = next(one for one in pool if one.query_path == best["query_path"])
+    boxes = load_motif_boxes(config.data, only=set(found.image_paths))
+    for fabric in found.image_paths:
+        with Image.open(fabric) as image:
+            width, height = image.size
+        whole = [
+            box
+            for category, box in boxes.get(fabric, [])
+            if category in best["categories"].split(";")
+            and 0 < box[0] < box[2] < width
+            and 0 < box[1] < box[3] < height
+        ]
+        if whole:
+            box = max(whole, key=lambda one: (one[2] - one[0]) * (one[3] - one[1]))
+            return str(Path(config.data.root) / best["query_path"]), fabric, box
+    raise SystemExit("no candidate of the best query shows its motif whole; try another run")
+
+
+def save(page: Any, name: str) -> None:
+    """Save what the window shows as a PNG with a palette, in as many colours as stay below ``LARGEST``."""
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    target = TARGET / f"{name}.png"
+    for colours in (256, 128, 64):
+        picture.quantize(colours, method=Image.Quantize.MEDIANCUT).save(target, optimize=True)
+        if target.stat().st_size < LARGEST:
+            break
+    else:
+        raise SystemExit(f"{target}: {target.stat().st_size} bytes; make the window smaller")
+    print(f"{target}: {target.stat().st_size / 1000:.0f} kB in {colours} colours")
+    page.close()
+
+
+if __name__ == "__main__":
+    main()
