@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,17 @@ def _generated(path: str, config: Any) -> File:
     if path.endswith((".md", *PICTURES)):
         return File.generated(config, place(path), abs_src_path=str(ROOT / path))
     text, fence = (ROOT / path).read_text(encoding="utf-8"), "`" * 4
+    if path.endswith(".ipynb"):
+        return File.generated(config, place(path), content=_notebook(text, fence))
     language = LANGUAGES.get(Path(path).suffix, "text")
     page = f"# {path}\n\n{fence}{language}\n{text}{fence}\n"
     return File.generated(config, place(path), content=page)
+
+
+def _notebook(text: str, fence: str) -> str:
+    """A notebook as a page: its words, and its code in blocks."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"{fence}python\n{source}\n{fence}")
+    return "\n\n".join(parts) + "\n"

@@ -1,92 +1,22 @@
-"""The command line: parse, build, run. Also the console script `fabric-retrieval`."""
+"""Parse, build, run. Also the console script `fabric-retrieval`."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
 
+from ray_jobs.command_line import build_parser, complain, completion
+from ray_jobs.interrupt import STOPPED, how_to_go_on, stops_on_ctrl_c
+from ray_jobs.run_log import in_file, on_screen
 from retrieval_core.config import Config, ConfigError, load_config
 from retrieval_core.credentials import hide_credentials
+from retrieval_core.progress import Console
 
-EXAMPLES = """examples:
-  fabric-retrieval simulate --set data.root=Output/my-fabrics            draw a small catalogue to try things on
-  fabric-retrieval check    --config ray_jobs/configs/demo.yaml          look for problems before computing
-  fabric-retrieval run      --config ray_jobs/configs/demo.yaml          the whole workflow; done stages are skipped
-  fabric-retrieval run      --config ray_jobs/configs/fabrics17k.yaml --set data.root=/data/fabrics --set run.name=trial
-  fabric-retrieval search   --config ray_jobs/configs/demo.yaml motif.png --top 20
-  fabric-retrieval serve    --config ray_jobs/configs/demo.yaml          the same in a browser: http://127.0.0.1:8000/
-"""
-
-COMMANDS = {
-    "run": "the whole workflow; finished stages are skipped, interrupted ones go on",
-    "train": "fine-tune the model",
-    "embed": "embed the gallery and the queries",
-    "retrieve": "rank the gallery for every query and write the candidate pool",
-    "evaluate": "compute the metrics of the pool and of the baselines",
-    "report": "write the page with the figures and pictures",
-    "check": "validate configuration, data set and weights; computes nothing",
-    "search": "rank an existing embedding store for new query images",
-    "serve": "start the search page on this machine: drop a motif, see the fabrics",
-    "simulate": "draw a simulated printed-fabric data set in the published layout",
-    "pretrain": "teach a network of DINOv2's shape to tell simulated motifs apart, as a start of one's own",
-}
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints name the nearest valid word."""
-
-    def error(self, message: str) -> NoReturn:
-        # An unknown option of a command is reported by the parser of the commands, which has none of them.
-        known = [*COMMANDS, *_options(self)]
-        wrong = re.search(r"(?:unrecognized arguments: |invalid choice: ')([^\s']+)", message)
-        close = difflib.get_close_matches(wrong[1], known, n=1, cutoff=0.4) if wrong else []
-        hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"fabric-retrieval: {hide_credentials(message)}{hint} (see fabric-retrieval --help)", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Options of a parser and of its commands."""
-    for action in parser._actions:
-        yield from action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _options(command)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = Parser(
-        prog="fabric-retrieval",
-        description="Find the printed fabrics of a catalogue that hold a motif: fine-tune DINOv2, embed, rank.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
-        command.add_argument("--config", metavar="FILE", help="YAML file; defaults are used for what it leaves out")
-        command.add_argument(
-            "--set", metavar="a.b=c", action="append", default=[], dest="overrides", help="override a key; repeatable"
-        )
-        command.add_argument("--debug", action="store_true", help="show tracebacks and library messages")
-        if name not in {"check", "search", "serve", "simulate"}:
-            command.add_argument("--overwrite", action="store_true", help="redo what is finished")
-        if name not in {"check", "search", "serve", "simulate", "pretrain"}:
-            command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-        if name in {"run", "embed"}:
-            command.add_argument("--only-rejected", action="store_true", help="try rejected images again")
-        if name == "search":
-            command.add_argument("images", nargs="+", metavar="IMAGE", help="query images")
-            command.add_argument("--top", type=int, default=20, metavar="K", help="fabrics to show (default 20)")
-    return parser
+GO_ON = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrain", "simulate"}
+"""Commands that take up what an earlier one has committed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,32 +24,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done; 1 the run failed, with one line that says what and what to do; 2 the command line or the configuration
-        is wrong.
+        is wrong; 130 it was stopped by Ctrl-C.
     """
     options = build_parser().parse_args(arguments)
-    _set_up_logging(debug=options.debug)
-    try:
-        config = load_config(options.config, options.overrides)
-        refuse_relative_paths(config)
-        return _dispatch(options, config)
-    except ConfigError as error:
-        return _fail(error, 2, debug=options.debug)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from what is committed", file=sys.stderr)
-        return 130
-    except Exception as error:  # the one place where a user's mistake turns into a line
-        return _fail(error, 1, debug=options.debug)
+    if options.command == "completion":
+        print(completion(options.shell))
+        return 0
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with on_screen(debug=options.debug) as console:
+        try:
+            config = load_config(options.config, options.overrides)
+            refuse_relative_paths(config)
+            return _dispatch(options, config, console)
+        except ConfigError as error:
+            return _fail(error, 2, options)
+        except KeyboardInterrupt:
+            going_on = f"; what is committed stays, and this goes on: {how_to_go_on(words)}"
+            complain(f"stopped{going_on if options.command in GO_ON else ''}")
+            return STOPPED
+        except Exception as error:  # the one place where a user's mistake turns into a line
+            return _fail(error, 1, options)
 
 
-def _dispatch(options: argparse.Namespace, config: Config) -> int:
-    if options.command == "simulate":
-        from ray_jobs.simulate import simulate
-
-        return simulate(config)
+def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> int:
     if options.command == "check":
         from ray_jobs.check import check
 
         return check(config)
+    if options.command == "simulate":
+        from ray_jobs.simulate import simulate
+
+        with stops_on_ctrl_c(console):
+            return simulate(config)
     from ray_jobs.run import Run
 
     run = Run(
@@ -136,20 +72,20 @@ def _dispatch(options: argparse.Namespace, config: Config) -> int:
 
         return serve(run)
     if getattr(options, "dry_run", False):
-        from ray_jobs.check import print_plan
+        from ray_jobs.plan import print_plan
 
         return print_plan(run, options.command)
     from ray_jobs.pipeline import run_stage, run_workflow, write_run_json
+    from ray_jobs.pretrain import pretrain
 
-    if options.command == "pretrain":
-        from ray_jobs.pretrain import pretrain
-
-        pretrain(run)
-        write_run_json(run)
-    elif options.command == "run":
-        run_workflow(run)
-    else:
-        run_stage(run, options.command)
+    with stops_on_ctrl_c(console), in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
+        if options.command == "pretrain":
+            pretrain(run)
+            write_run_json(run)
+        elif options.command == "run":
+            run_workflow(run)
+        else:
+            run_stage(run, options.command)
     return 0
 
 
@@ -181,24 +117,14 @@ def refuse_relative_paths(config: Config) -> None:
         )
 
 
-def _set_up_logging(*, debug: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log = logging.getLogger("fabric_retrieval")
-    log.handlers[:] = [handler]
-    log.propagate = False
-    log.setLevel(logging.INFO)
-    logging.getLogger().setLevel(logging.INFO if debug else logging.ERROR)
-
-
-def _fail(error: BaseException, code: int, *, debug: bool) -> int:
-    if debug:
+def _fail(error: BaseException, code: int, options: argparse.Namespace) -> int:
+    if options.debug:
         logging.getLogger("fabric_retrieval").exception("failed", exc_info=error)
     lines = [line for line in _message(error).splitlines() if line.strip()] or [type(error).__name__]
     for line in lines if code == 2 else lines[:1]:
-        print(f"fabric-retrieval: {hide_credentials(line)}", file=sys.stderr)
-    if code == 1 and not debug and not isinstance(error, ValueError | RuntimeError | OSError):
-        print("fabric-retrieval: --debug shows where it happened", file=sys.stderr)
+        complain(hide_credentials(line))
+    if code == 1 and not options.debug and not isinstance(error, ValueError | RuntimeError | OSError):
+        complain(f"{getattr(options, 'log', '--debug')} shows where it happened")
     return code
 
 

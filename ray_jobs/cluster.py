@@ -67,6 +67,16 @@ def connect() -> Resources:
 
 
 @contextmanager
+def interrupt_ends_ray() -> Iterator[None]:
+    """On Ctrl-C end all workers before the folder is given free: none of them may still write then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
+
+
+@contextmanager
 def _on_loopback() -> Iterator[None]:
     """Make a Ray of this machine alone listen on 127.0.0.1 only: who reaches a port of Ray runs code.
 

@@ -32,13 +32,13 @@ from retrieval_core.config import Config
 from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
 from retrieval_core.images import ImageRejected
+from retrieval_core.progress import Progress
 from retrieval_core.workspace import Role, RunError
 
 if TYPE_CHECKING:
     from retrieval_core.encoders import Encoder
 
 log = logging.getLogger("fabric_retrieval")
-PROGRESS_SECONDS = 10.0
 FOOTERS_PER_TASK = 64
 ROLES: tuple[Role, Role] = ("gallery", "queries")
 REJECTS = "rejects.parquet"
@@ -129,17 +129,17 @@ class Graph:
         if not total:
             return {}
         name = f"embed {store.role} ({store.arm.name})"
-        began = last = time.perf_counter()
+        began = time.perf_counter()
         before = self.finished.total()
-        while self.finished[store.folder] < total:
-            row = next(self._rows)
-            self.finished[row["folder"]] += row["images"]
-            if time.perf_counter() - last > PROGRESS_SECONDS:
-                last = time.perf_counter()
-                rate = (self.finished.total() - before) / (last - began)
-                log.info("%s: %d of %d images, %.1f images/s", name, self.finished[store.folder], total, rate)
+        with Progress(name, total, "images", self.finished[store.folder]) as progress:
+            while self.finished[store.folder] < total:
+                row = next(self._rows)
+                self.finished[row["folder"]] += row["images"]
+                if row["folder"] == store.folder:
+                    progress.advance(row["images"])
         images, seconds = self.finished.total() - before, time.perf_counter() - began
-        facts: dict[str, Any] = {"actors": self.sizing.actors}
+        facts: dict[str, Any] = {"actors": self.sizing.actors, "views": store.views.each, "side": store.views.size}
+        facts["encoded"] = images
         if images:  # or all was finished while the store before it was waited for
             facts["images_per_second"] = round(images / seconds, 2)
             log.info("%s: %d images in %.1f s, %.1f images/s", name, images, seconds, images / seconds)

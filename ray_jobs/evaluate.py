@@ -35,6 +35,7 @@ from retrieval_core.metrics import (
     random_outcomes,
 )
 from retrieval_core.motif_size import recall_by_size, sizes_of
+from retrieval_core.progress import Progress, track
 from retrieval_core.records import from_root
 from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
 from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
@@ -72,7 +73,8 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     config, workspace = run.config, run.workspace
     queries = read_query_plan(plan_file(run.plan(run.main, "queries"), 0))
     pools = {arm: storage.join(run.folder(arm), POOL_PARQUET) for arm in arms}
-    judged = unite(run_tasks(_judge, _buckets(run, gallery["buckets"], queries, pools)))
+    judging = run_tasks(_judge, _buckets(run, gallery["buckets"], queries, pools))
+    judged = unite(track(judging, Progress("evaluate", gallery["buckets"], "parts of the gallery")))
     rejected = {reject.path for reject in rejects_of(run.store(run.main, "queries"))}
     outcomes = {arm: outcomes_of(queries, judged, arm, rejected) for arm in arms}
     if RANDOM in config.evaluate.baselines:

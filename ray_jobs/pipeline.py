@@ -21,6 +21,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from ray_jobs.cluster import interrupt_ends_ray
 from ray_jobs.embed import embed
 from ray_jobs.evaluate import evaluate
 from ray_jobs.report import report
@@ -43,7 +44,7 @@ STAGES: dict[str, Callable[[Run], Any]] = {
 
 def run_workflow(run: Run) -> None:
     """Do every stage that is not done, and put the pool where the re-ranking stage looks for the latest one."""
-    with Lease(run.workspace.work("lease.json")):
+    with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
         start(run)
         for stage in STAGES.values():
             stage(run)
@@ -53,7 +54,7 @@ def run_workflow(run: Run) -> None:
 
 def run_stage(run: Run, name: str) -> None:
     """Do one stage; those before it must have been done."""
-    with Lease(run.workspace.work("lease.json")):
+    with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
         start(run)
         STAGES[name](run)
         write_run_json(run)

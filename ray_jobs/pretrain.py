@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ray_jobs.cluster import interrupt_ends_ray
 from ray_jobs.run import Run
 from ray_jobs.simulate import simulate
 from ray_jobs.train import train
@@ -31,7 +32,7 @@ def pretrain(run: Run) -> dict[str, Any]:
             f"model.init = {config.model.init!r}, train.enabled = {config.train.enabled}: pretraining starts from "
             "random weights; use ray_jobs/configs/pretrain.yaml, or model.init=random and train.enabled=true"
         )
-    with Lease(run.workspace.work("lease.json")):
+    with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
         simulate(config)
         trained = train(run)
         assert trained is not None

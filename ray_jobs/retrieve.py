@@ -22,6 +22,7 @@ from retrieval_core import storage
 from retrieval_core.candidate_pool import write_pool
 from retrieval_core.catalogue import plan_file
 from retrieval_core.embeddings import read_manifest, read_vectors
+from retrieval_core.progress import Progress
 from retrieval_core.similarity import PARTIAL_SCHEMA, block_topk, merge_partials, topk_table
 from retrieval_core.workspace import POOL_JSON, POOL_PARQUET, fingerprint
 
@@ -78,11 +79,13 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
     order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
     parts = []
-    for query in queries:
-        files = [storage.join(work, f"{query.mark}-{order}-{block.mark}-{keys.top_k}.parquet") for block in gallery]
-        calls = ((query, block, regions, keys.top_k, file) for block, file in zip(gallery, files, strict=True))
-        _drain(run_tasks(_rank_block, calls))
-        parts.append(_merge_tree(files, keys.top_k))
+    with Progress(f"retrieve ({arm})", len(queries) * len(gallery), "blocks") as progress:
+        for query in queries:
+            files = [storage.join(work, f"{query.mark}-{order}-{block.mark}-{keys.top_k}.parquet") for block in gallery]
+            calls = ((query, block, regions, keys.top_k, file) for block, file in zip(gallery, files, strict=True))
+            for _ in run_tasks(_rank_block, calls):
+                progress.advance()
+            parts.append(_merge_tree(files, keys.top_k))
     counts = next(run_tasks(_write_task, [(parts, plan, outputs[0], outputs[1], regions > 1)]))
     storage.remove(work)
     return {**counts, "query_blocks": len(queries), "gallery_blocks": len(gallery)}
@@ -118,11 +121,6 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
         yield QueryBlock([files[number[shard]] for shard in needed], start, stop, plan)
 
 
-def _drain(results: Iterator[Any]) -> None:
-    for _ in results:
-        pass
-
-
 def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, file: str) -> None:
     """Rank one gallery block for one query block; a partial that is there is kept."""
     if storage.exists(file):
@@ -153,7 +151,8 @@ def _merge_tree(files: Sequence[str], k: int) -> str:
     while len(files) > 1:
         groups = [list(files[start : start + FAN_IN]) for start in range(0, len(files), FAN_IN)]
         merged = [f"{group[0].removesuffix('.parquet')}-m{level}.parquet" for group in groups]
-        _drain(run_tasks(_merge_group, ((group, k, target) for group, target in zip(groups, merged, strict=True))))
+        for _ in run_tasks(_merge_group, ((group, k, target) for group, target in zip(groups, merged, strict=True))):
+            pass
         files, level = merged, level + 1
     return files[0]
 

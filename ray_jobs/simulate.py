@@ -7,6 +7,7 @@ import time
 
 from ray_jobs.cluster import connect, run_tasks
 from retrieval_core.config import Config, ConfigError
+from retrieval_core.progress import Progress
 from retrieval_core.simulation.dataset import is_complete, plan_dataset, write_lists, write_range
 
 log = logging.getLogger("fabric_retrieval")
@@ -29,7 +30,11 @@ def simulate(config: Config) -> int:
     total = plan.items
     starts = range(0, total, ITEMS_PER_TASK)
     calls = ((plan, folder, start, min(total, start + ITEMS_PER_TASK)) for start in starts)
-    boxes = [row for rows in run_tasks(write_range, calls) for row in rows]
+    boxes = []
+    with Progress("simulate", total, "images") as progress:
+        for rows in run_tasks(write_range, calls):
+            boxes += rows
+            progress.advance(min(ITEMS_PER_TASK, total - progress.done))
     write_lists(plan, folder, boxes)
     log.info("simulate: %d images in %.1f s in %s", total, time.perf_counter() - began, folder)
     return 0

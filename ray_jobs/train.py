@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from retrieval_core.datasets import Box, Labelled, labelled_split
 from retrieval_core.encoders import ModelEncoder
 from retrieval_core.locating import locate_motifs
 from retrieval_core.model import FabricEmbedder
+from retrieval_core.progress import Progress, say
 from retrieval_core.training import Hooks, Trainer, Worker, fit
 from retrieval_core.training_data import TrainingData, needs_locating
 from retrieval_core.validation import Validator
@@ -101,7 +103,7 @@ def _train(run: Run, mark: str) -> dict[str, Any]:
     }
     # Workers may sit on GPU nodes while this process does not, so a worker is asked which backend fits.
     cuda = bool(gpus) and next(run_tasks(torch.cuda.is_available, [()], num_gpus=1))
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = InterruptibleTrainer(
         train_worker,
         train_loop_config=settings,
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if cuda else "gloo"),
@@ -119,6 +121,13 @@ def _train(run: Run, mark: str) -> dict[str, Any]:
     if "error" in outcome:
         raise RunError(outcome["error"])
     return {"workers": workers, **outcome}
+
+
+class InterruptibleTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
+    """Ray's trainer without its own idea of Ctrl-C, which may end this process with code 0 and outlives training."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +172,8 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         trainer.load_state(state)
         _say(rank, f"going on from step {trainer.progress.step} of {data.schedule.total}")
     hooks = _hooks(config, settings["mark"], rank, count, device)
-    fit(trainer, hooks)
+    with Progress("train", data.schedule.total, "steps", trainer.progress.step) as progress:
+        fit(trainer, replace(hooks, step_done=lambda _: progress.advance()) if rank == 0 else hooks)
     _gather_rejects(trainer, count)
     if rank == 0:
         _leave_model(config, trainer)
@@ -283,4 +293,4 @@ def _finite(row: dict[str, float]) -> dict[str, float]:
 
 def _say(rank: int, text: str) -> None:
     if rank == 0:
-        print(f"train: {text}", flush=True)
+        say(f"train: {text}")

@@ -197,6 +197,8 @@ class Hooks:
     """Validation metrics of the model; the key ``score`` selects the best."""
     epoch_done: Callable[[Trainer, dict[str, float], bool], None]
     """A row of the log is complete; the flag says that the model is the best so far."""
+    step_done: Callable[[Trainer], None] = lambda trainer: None
+    """An optimiser step is done."""
 
 
 def fit(trainer: Trainer, hooks: Hooks) -> None:
@@ -212,6 +214,7 @@ def fit(trainer: Trainer, hooks: Hooks) -> None:
     for batch in trainer.data.batches(progress.step, trainer.worker.rank):
         trainer.step(batch)
         images += batch.images * trainer.worker.count
+        hooks.step_done(trainer)
         if progress.step % schedule.per_epoch == 0 or progress.step == schedule.total:
             _close_epoch(trainer, hooks, batch.epoch + 1, images / (time.perf_counter() - began))
             began, images = time.perf_counter(), 0

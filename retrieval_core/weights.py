@@ -136,6 +136,24 @@ def holds_head(config: ModelConfig) -> bool:
     return found.head_settings is not None
 
 
+def embedding_width(config: ModelConfig, *, with_head: bool) -> int:
+    """Width of the embeddings of the model that ``load_model`` would make; found as ``holds_head`` finds its answer."""
+    settings, promised = _read_settings(config)
+    if config.init != "random":
+        stored = promised or _find(config, settings, promised, values=False).head_settings
+        if stored is not None:
+            return stored.out_features
+    return config.embedding_dim if with_head else pooled_width(settings.hidden_size, config.pooling)
+
+
+def weights_bytes(config: ModelConfig) -> int | None:
+    """Size of the model as it is written, float32; None where only loading the weights would tell."""
+    if config.init == "random":
+        return None
+    tensors = [tensor for path in _tensor_files(config) for tensor in read_tensors(path, values=False).values()]
+    return sum(4 * tensor.numel() for tensor in tensors) or None
+
+
 def weights_fingerprint(config: ModelConfig) -> str:
     """sha256 (hex) over the content of config.json and of every file of tensors that ``load_model`` would read.
 

@@ -35,12 +35,12 @@ def test_kept_activations_change_no_model(
 
     expected = model(cached=False)
     if not workers:
-        assert "activation cache" not in capfd.readouterr().out
+        assert "activation cache" not in capfd.readouterr().err
     found = model(cached=True)
     assert found.keys() == expected.keys()
     # Not each by itself: AdamW moves a key's bias, whose gradient is nothing but rounding, as far as any other.
     whole = [torch.cat([tensors[name].flatten() for name in sorted(tensors)]) for tensors in (found, expected)]
     assert float((whole[0] - whole[1]).norm() / whole[1].norm()) < 1e-4
     if not workers:
-        lines = [line for line in capfd.readouterr().out.splitlines() if "activation cache: " in line]
+        lines = [line for line in capfd.readouterr().err.splitlines() if "activation cache: " in line]
         assert len(lines) == 4 and " views, " in lines[-1] and "GB of at most 50.00" in lines[-1]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ray_jobs.__main__ import main
+from ray_jobs.command_line import COMMANDS, FIRST_STEPS, build_parser
+from retrieval_core.config import load_config
 from tests.jobs.small_data import as_options, fabric_path, query_paths, settings, write_catalogue
 
 
@@ -142,3 +151,121 @@ def test_check_finds_all_that_stops_a_run(terminal: Terminal, weights: Path, tmp
     assert (code, err) == (1, "")
     for word in ("no-weights", "test.txt", "Train_split.json"):
         assert any(word in line for line in errors), word
+
+
+def test_dry_run_counts_and_measures(terminal: Terminal, weights: Path, tmp_path: Path) -> None:
+    root = write_catalogue(tmp_path / "data", training=4)
+    keys: dict[str, Any] = {"train__enabled": True, "train__epochs": 3, "train__batch_size": 2, "retrieve__top_k": 7}
+    _, out, _ = terminal("run", "--dry-run", *as_options(settings(root, weights, tmp_path / "out", **keys)))
+    assert "12 fabrics, 5 queries" in out
+    assert "at most 6 steps of 2 queries" in out
+    assert "unknown until the first step" in out
+    assert "17 images to do" in out
+    assert "unknown until the first shard" in out
+    assert f"disk: {17 * (16 * 4 + 16) / 1000:.1f} kB" in out
+    assert "top 7 of 12 vectors for 5 queries in 1 blocks" in out
+    assert "are free" in out
+
+
+def test_dry_run_tells_time_by_the_last_run(
+    terminal: Terminal, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out_dir = write_catalogue(tmp_path / "data"), tmp_path / "out"
+    folder = out_dir / "trial" / "work" / "stages"
+    folder.mkdir(parents=True)
+    for role, images in (("gallery", 380), ("queries", 20)):
+        record = {"fingerprint": "x", "encoded": images, "seconds": images / 4, "views": 1, "side": 28}
+        (folder / f"embed.{role}.json").write_text(json.dumps(record))
+    options = as_options(settings(root, weights, out_dir))
+    _, out, _ = terminal("embed", "--dry-run", "--overwrite", *options)
+    assert "about 4 s (4.0 images/s as in the last run here)" in out
+    _, out, _ = terminal("embed", "--dry-run", "--overwrite", *options, "--set", "model.image_size=56")
+    assert "unknown until the first shard" in out
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
+def test_help_teaches(terminal: Terminal, name: str) -> None:
+    """Examples come first, parse, and name keys that there are; defaults are shown."""
+    code, out, _ = terminal(name, "--help")
+    assert code == 0
+    about = COMMANDS[name]
+    assert out.index("examples:") < out.index("options:")
+    for words in about.examples:
+        options = build_parser().parse_args([name, *shlex.split(words)])
+        load_config(None, options.overrides)
+    assert [key for key in about.keys if f"  {key}" not in out] == []
+    assert out.count("(default: ") >= len(about.keys) + 2
+
+
+def test_help_of_the_program_starts_with_examples(terminal: Terminal) -> None:
+    code, out, _ = terminal("--help")
+    assert code == 0
+    assert out.splitlines()[2] == "examples:"
+    for words, _ in FIRST_STEPS:
+        build_parser().parse_args(shlex.split(words))
+
+
+def test_no_colours_where_nobody_looks(terminal: Terminal) -> None:
+    _, _, err = terminal("run", "--set", "embd.x=1")
+    assert "\033" not in err
+
+
+COMPLETE = """
+source /dev/stdin <<< "$SCRIPT"
+complete -p fabric-retrieval > /dev/null
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_fabric_retrieval fabric-retrieval "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}" 2> /dev/null
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("retr", ["retrieve"]),
+        ("run --over", ["--overwrite"]),
+        ("embed --set embed.batch", ["embed.batch_size="]),
+        (
+            "embed --config a.yaml --set retrieve.",
+            ["retrieve.top_k=", "retrieve.query_block=", "retrieve.gallery_block="],
+        ),
+    ],
+)
+def test_completion_in_bash(terminal: Terminal, typed: str, completed: list[str]) -> None:
+    code, script, _ = terminal("completion", "bash")
+    assert code == 0
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", "fabric-retrieval", *typed.split()],
+        env={**os.environ, "SCRIPT": script},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == completed
+
+
+def test_completion_for_zsh_knows_commands_and_keys(terminal: Terminal) -> None:
+    code, script, _ = terminal("completion", "zsh")
+    assert code == 0
+    assert script.startswith("#compdef fabric-retrieval")
+    assert "embed.batch_size=" in script
+    assert "--only-rejected" in script
+
+
+def test_warnings_of_libraries_go_to_the_log_of_the_run(
+    terminal: Terminal, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(*_: Any) -> None:
+        warnings.warn("a library's", UserWarning, stacklevel=1)
+        logging.getLogger("some.library").warning("another's")
+        raise KeyError("lost")
+
+    monkeypatch.setattr("ray_jobs.pipeline.run_stage", stage)
+    root = write_catalogue(tmp_path / "data")
+    code, _, err = terminal("embed", *as_options(settings(root, weights, tmp_path / "out")))
+    (file,) = (tmp_path / "out" / "trial" / "work" / "logs").iterdir()
+    assert code == 1
+    assert err == f"fabric-retrieval: KeyError: 'lost'\nfabric-retrieval: {file} shows where it happened\n"
+    kept = file.read_text()
+    assert all(text in kept for text in ("a library's", "another's", "Traceback", "KeyError: 'lost'"))

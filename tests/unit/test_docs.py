@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from ray_jobs.__main__ import build_parser
+from ray_jobs.command_line import build_parser
 from retrieval_core.config import Config, load_config, valid_keys
 from tests.doc_blocks import ROOT, pages
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from ray_jobs.__main__ import build_parser
+from ray_jobs.command_line import build_parser
 from retrieval_core.config import load_config
 
 ROOT = Path(__file__).parents[2]

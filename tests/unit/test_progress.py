@@ -1,0 +1,142 @@
+"""Progress in a terminal and in a log; where colours are off."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from retrieval_core.progress import Console, Progress, coloured, duration, log, say, size, track
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def terminal_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    handlers, level = log.handlers[:], log.level
+    log.handlers[:] = []
+    log.setLevel(logging.INFO)
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)
+
+
+def logged(stream: io.StringIO) -> Console:
+    console = Console(stream)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [console]
+    return console
+
+
+def test_the_rate_leaves_out_what_the_first_one_waited_for(clock: Clock) -> None:
+    progress = Progress("embed", 10, "images", clock=clock)
+    assert progress.line() == "embed: 0 of 10 images"
+    clock.now += 60
+    progress.advance(2)
+    assert progress.rate is None
+    clock.now += 2
+    progress.advance(4)
+    assert progress.line() == "embed: 6 of 10 images, 2.0 images/s, 2 s left"
+    clock.now += 18
+    assert progress.line() == "embed: 6 of 10 images, 5.0 s each, 20 s left"
+
+
+def test_what_was_done_before_is_no_part_of_the_rate(clock: Clock) -> None:
+    progress = Progress("train", 100, "steps", done=50, clock=clock)
+    for _ in range(2):
+        clock.now += 1
+        progress.advance()
+    assert progress.line() == "train: 52 of 100 steps, 1.0 steps/s, 48 s left"
+
+
+def test_a_terminal_has_one_line_that_is_renewed(clock: Clock) -> None:
+    screen = Screen()
+    logged(screen)
+    with Progress("rank", 4, "blocks", clock=clock) as progress:
+        for _ in range(2):
+            clock.now += 1
+            progress.advance()
+        log.info("a word")
+    assert screen.getvalue() == (
+        "rank [--------------------] 0 of 4 blocks"
+        "\r\033[Krank [#####---------------] 1 of 4 blocks"
+        "\r\033[Krank [##########----------] 2 of 4 blocks, 1.0 blocks/s, 2 s left"
+        "\r\033[Ka word\nrank [##########----------] 2 of 4 blocks, 1.0 blocks/s, 2 s left"
+        "\r\033[K"
+    )
+
+
+def test_a_live_line_is_no_wider_than_the_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    screen = Screen()
+    logged(screen).show("x" * 50)
+    assert screen.getvalue() == "x" * 19
+
+
+def test_a_log_has_few_plain_lines(clock: Clock) -> None:
+    stream = io.StringIO()
+    logged(stream)
+    for _ in track(range(20_000), Progress("embed", 20_000, "images", clock=clock)):
+        clock.now += 1
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "embed: 10 of 20,000 images, 1.0 images/s, 5 h 33 min left"
+    assert 20 < len(lines) < 90
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("NO_COLOR", "1")])
+def test_colours_can_be_off(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    assert coloured("no", "red", Screen()) == "\033[31mno\033[0m"
+    monkeypatch.setenv(name, value)
+    assert coloured("no", "red", Screen()) == "no"
+
+
+def test_a_file_has_no_colours_and_no_live_line() -> None:
+    stream = io.StringIO()
+    logged(stream)
+    log.error("lost")
+    assert stream.getvalue() == "lost\n"
+    assert not Console(stream).live
+
+
+def test_without_a_log_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    say("epoch 1")
+    assert capsys.readouterr().out == "epoch 1\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (14_700, "4 h 5 min"), (183_600, "2 d 3 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(12, "12 bytes"), (1500, "1.5 kB"), (2_300_000, "2.3 MB"), (51e9, "51 GB"), (2e12, "2.0 TB")]
+)
+def test_sizes(count: float, text: str) -> None:
+    assert size(count) == text
