@@ -255,7 +255,7 @@ def test_everything_by_keyboard(page: Any) -> None:
     assert page.locator("#compare-title").text_content().startswith("Rank 2 ")
     page.keyboard.press("Escape")
     assert not page.locator("#compare").is_visible()
-    assert page.evaluate(first).startswith("Rank 2,")
+    page.wait_for_function("() => document.activeElement.ariaLabel?.startsWith('Rank 2,')")
     page.keyboard.press("End")
     page.keyboard.press("Tab")  # one stop a sheet: on to the next query
     assert page.evaluate(first).startswith("Rank 1,")

@@ -33,7 +33,8 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("stage", ["training", pytest.param("training-worker", marks=pytest.mark.cluster), "embedding"])
+@pytest.mark.cluster  # each case starts a Ray of its own
+@pytest.mark.parametrize("stage", ["training", "training-worker", "embedding"])
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(stage: str, weights: Path, tmp_path: Path) -> None:
     keys, reached = STAGES[stage]
     root = write_catalogue(tmp_path / "data", fabrics=400, training=6)
