@@ -71,8 +71,9 @@ def select(queries: Tensor, gallery: Tensor, width: int, reach: Tensor) -> Ranki
 
 def _product(vectors_VD: Tensor, queries_QD: Tensor, out_VQ: Tensor) -> None:
     """All dot products. Vectors before queries, so that each row of the gallery is read once, in order."""
-    if out_VQ.device.type == "cpu":
-        # numpy's OpenBLAS: as fast as torch's MKL on Intel's processors, and faster on others.
+    if out_VQ.device.type == "cpu" and torch.get_num_threads() == 1:
+        # On AMD's processors numpy's OpenBLAS is faster than torch's MKL. With several threads it is not: the two have
+        # pools of their own, and the waiting threads of one take the cores of the other.
         np.matmul(vectors_VD.numpy(), queries_QD.numpy().T, out=out_VQ.numpy())
     else:
         torch.mm(vectors_VD, queries_QD.T, out=out_VQ)
