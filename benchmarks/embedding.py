@@ -112,7 +112,7 @@ def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> di
     """Images a second of all ways, and seconds of start-up, in every turn."""
     config = load_config(None, settings(case, scratch, "any"))
     model = load_model(config.model, 0, with_head=False).to(pick_device()).eval()
-    loaded = [load_views(str(path), case.size, config.images)[0] for path in pictures[: case.batch]]
+    loaded = [load_views(str(path), config.images, case.size)[0] for path in pictures[: case.batch]]
     pixels = normalise(torch.from_numpy(np.stack(loaded).reshape(-1, case.size, case.size, 3)).to(pick_device()))
     forward(model, pixels)
     rates: dict[str, list[float]] = {"ours": [], "forward": [], "published": [], "ours_start_s": []}
