@@ -12,7 +12,6 @@ cold start (`first_image_s`). All ways use all threads and no other arithmetic t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -29,7 +28,7 @@ import ray
 import torch
 from machine import machine
 from PIL import Image
-from timing import ratio
+from timing import ratio, show
 from training_cases import BASE, MINIATURE, shaped
 
 from ray_jobs.embed import embed
@@ -220,10 +219,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what was measured as JSON."""
-    found = measure(parse(arguments))
-    for name, value in found["ratios"].items():
-        print(f"{name}: {value:.3f}", file=sys.stderr)
-    print(json.dumps(found, indent=1))
+    show(measure(parse(arguments)))
 
 
 if __name__ == "__main__":

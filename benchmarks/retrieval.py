@@ -14,8 +14,6 @@ of the same size; `cold_s` is the first time in that Ray, when its processes sti
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +24,7 @@ import numpy as np
 import torch
 from machine import machine
 from stores import run_of, unit_vectors
-from timing import Seconds, in_turns, ratio
+from timing import Seconds, in_turns, ratio, show
 
 from retrieval_core.similarity import block_topk
 
@@ -132,10 +130,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what was measured as JSON."""
-    found = measure(parse(arguments))
-    for name, value in found["ratios"].items():
-        print(f"{name}: {value:.3f}", file=sys.stderr)
-    print(json.dumps(found, indent=1))
+    show(measure(parse(arguments)))
 
 
 if __name__ == "__main__":

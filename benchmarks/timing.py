@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,10 +35,11 @@ def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 def slope(sizes: list[float], values: list[float]) -> float:
     """Slope of a line through log(values) against log(sizes), by least squares: 1 is linear growth, 0 is none."""
-    return statistics.linear_regression(list(map(_log, sizes)), list(map(_log, values))).slope
+    return statistics.linear_regression(list(map(math.log, sizes)), list(map(math.log, values))).slope
 
 
-def _log(value: float) -> float:
-    import math
-
-    return math.log(value)
+def show(found: Mapping[str, Any]) -> None:
+    """A part's ratios for people, and all of it as JSON for the suite."""
+    for name, value in found["ratios"].items():
+        print(f"{name}: {value:.3f}", file=sys.stderr)
+    print(json.dumps(found, indent=1))

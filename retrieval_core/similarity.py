@@ -68,7 +68,7 @@ def block_topk(
 
     Returns:
         (Q, min(k, F)), the same on every device. Memory beside the input: O(FRD) if it is float16 or goes to another
-        device, O(F R + Q min(k, F)), and for the pass under way a constant (about 200 MB) plus O(256 k R).
+        device, O(F R + Q min(k, F)), and for the pass under way a constant (about 200 MB) plus O(1024 k R).
 
     Raises:
         ValueError: for ``k < 1``, wrong shapes or types, or a vector that is not finite.
