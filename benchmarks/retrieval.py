@@ -3,7 +3,8 @@
     matmul      the float32 product of queries and gallery, whole, by torch or numpy: the faster of the two in each turn
     faiss       FAISS's exact index (IndexFlatIP), with as many threads
     published   the published loop: for each query a Python loop over the gallery; a sample, carried to all queries
-    kernel      ours: `block_topk` on the same arrays
+    kernel      ours: `block_topk` on the same arrays; FAISS, where it is installed, selects what it scores exactly
+    own         the same without FAISS
     stage       ours with all that is around it: embedding store, Ray tasks, partial rankings, merge, both pool files
 
 Q queries, F fabrics, D dimensions. The vectors are random directions, so there are few near-ties at the k-th place;
@@ -19,13 +20,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from growth_memory import Peaks
 from machine import machine
 from stores import run_of, unit_vectors
 from timing import Seconds, in_turns, ratio, show
 
+from retrieval_core import selection
 from retrieval_core.similarity import block_topk
 
 SAMPLE = 20_000  # fabrics of the published loop's sample
@@ -48,6 +52,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found = {
         "retrieve_vs_matmul": ratio(seconds["kernel"], best(seconds, "torch", "numpy")),
         "retrieve_vs_faiss": ratio(seconds["kernel"], seconds["faiss"]),
+        "retrieve_own_vs_faiss": ratio(seconds["own"], seconds["faiss"]),
     }
     stage = {"stage": [], "cold_s": None} if options.no_stage else stage_seconds(options)
     if stage["stage"]:
@@ -72,10 +77,17 @@ def kernels(queries: np.ndarray, gallery: np.ndarray, options: argparse.Namespac
         "numpy": lambda: queries @ gallery.T,
         "faiss": lambda: index.search(queries, options.k)[1],
         "kernel": lambda: block_topk(queries, gallery_FRD, options.k).rows,
+        "own": lambda: without_faiss(lambda: block_topk(queries, gallery_FRD, options.k).rows),
     }
     pairs = zip(ways["kernel"]().tolist(), ways["faiss"]().tolist(), strict=True)
     common = np.mean([len(set(mine) & set(others)) / options.k for mine, others in pairs])
     return in_turns(ways, options.repeats, warm=False), float(common)
+
+
+def without_faiss(way: Callable[[], Any]) -> Any:
+    """As on a machine where FAISS is not installed."""
+    with patch.object(selection, "_faiss", lambda: None):
+        return way()
 
 
 def best(seconds: Seconds, *names: str) -> list[float]:
@@ -95,7 +107,7 @@ def published_seconds(queries: np.ndarray, gallery: np.ndarray, sample: int = 2)
 
 
 def stage_seconds(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of the whole stage in every turn, and of the first one in a new Ray."""
+    """Seconds of the whole stage in every turn, of the first one in a new Ray, and peak megabytes of the processes."""
     import ray
 
     from ray_jobs.cluster import connect
@@ -106,10 +118,11 @@ def stage_seconds(options: argparse.Namespace) -> dict[str, Any]:
         run.overwrite = True
         connect()
         try:
-            seconds = [retrieve_arm(run, run.main)["seconds"] for _ in range(options.repeats + 1)]
+            with Peaks() as peaks:
+                seconds = [retrieve_arm(run, run.main)["seconds"] for _ in range(options.repeats + 1)]
         finally:
             ray.shutdown()
-    return {"stage": seconds[1:], "cold_s": seconds[0]}
+    return {"stage": seconds[1:], "cold_s": seconds[0], **peaks.megabytes()}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -246,7 +246,7 @@ class RetrieveConfig(Section):
 
     top_k: int = Field(100, ge=1, description="Candidates per query; more than the gallery gives the whole gallery.")
     query_block: int = Field(4096, ge=1, description="Queries a task holds.")
-    gallery_block: int = Field(131_072, ge=1, description="Gallery vectors a task holds.")
+    gallery_block: int = Field(262_144, ge=1, description="Gallery vectors a task holds: 268 MB of 256 dimensions.")
 
 
 class EvaluateConfig(Section):

@@ -19,7 +19,8 @@ from torch import Tensor
 
 Arithmetic = Literal["float32", "tf32", "bfloat16"]
 
-_PAIRS = 4096  # pairs multiplied at a time: much of a cache, and few enough steps for threads that share their cores
+_PRODUCTS = {"cpu": 1 << 17, "cuda": 1 << 23}
+"""How many products are held at a time: 1 MB of float64, which a core's own cache holds; a GPU wants few calls."""
 _FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53  # unit roundoffs
 _SMALLEST_NORMAL = 2.0**-126
 
@@ -35,14 +36,15 @@ def exact_scores(queries_QD: Tensor, query_rows: Tensor, vectors_VD: Tensor, vec
             rows scores C candidates a query.
 
     Returns:
-        float32, of the broadcast shape. Time O(PD) for P pairs; memory O(P + (Q + 4096) D).
+        float32, of the broadcast shape. Time O(PD) for P pairs; memory O(P + QD) and a constant.
     """
     shape = np.broadcast_shapes(query_rows.shape, vector_rows.shape)
     query_P, vector_P = query_rows.expand(shape).reshape(-1), vector_rows.expand(shape).reshape(-1)
     scores_P = torch.empty(len(query_P), dtype=torch.float32, device=queries_QD.device)
     queries, error_Q = queries_QD.to(torch.float64), _order_error(queries_QD.shape[1]) * norm_bound(queries_QD)
-    for start in range(0, len(query_P), _PAIRS):
-        pairs = slice(start, start + _PAIRS)
+    step = max(_PRODUCTS.get(queries_QD.device.type, _PRODUCTS["cuda"]) // queries_QD.shape[1], 1)
+    for start in range(0, len(query_P), step):
+        pairs = slice(start, start + step)
         vectors_PD = vectors_VD.index_select(0, vector_P[pairs])
         products_PD = queries.index_select(0, query_P[pairs]).mul_(vectors_PD)
         error_P = error_Q[query_P[pairs]] * norm_bound(vectors_PD)

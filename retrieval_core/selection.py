@@ -6,13 +6,17 @@ Most of the time is the product's. Its scores are looked at once, while they are
 of scores is compared with the query's ``width``-th best so far, and only groups that beat it are looked into. In a
 gallery in no particular order a query's fabrics beat it ``width ln(F / T)`` times.
 
+Where FAISS is installed, a gallery of one view a fabric on a CPU is selected from by FAISS's exact search instead: it
+loses nothing against its matrix product, this loses a tenth to a fifth.
+
 Shapes: Q queries, F fabrics, R regions, D dimensions, T fabrics of a tile, M fabrics kept a query, N groups of G
 fabrics, P fabrics found in a tile, C places of a query.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +61,8 @@ def select(queries: Tensor, gallery: Tensor, width: int, reach: Tensor) -> Ranki
         part of that, and O(Q width).
     """
     fabrics, regions = gallery.shape[:2]
+    if regions == 1 and queries.device.type == "cpu" and _faiss() is not None:
+        return _select_by_faiss(queries, gallery, width)
     tile_bytes = TILE_BYTES * (_CUDA_TILES if queries.device.type == "cuda" else 1)
     tile = max(tile_bytes // (4 * regions * len(queries)) // _GROUP, 1) * _GROUP
     buffer = torch.empty(regions * len(queries) * min(tile, fabrics), device=queries.device)
@@ -67,6 +73,23 @@ def select(queries: Tensor, gallery: Tensor, width: int, reach: Tensor) -> Ranki
         _product(block.flatten(0, 1), queries, scores_TRQ.flatten(0, 1))
         kept.add(scores_TRQ, start)
     return kept.best()
+
+
+@cache
+def _faiss() -> Any:
+    """The library where it is installed: `pip install "fabric-retrieval[faiss]"`."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    return faiss
+
+
+def _select_by_faiss(queries: Tensor, gallery: Tensor, width: int) -> Ranking:
+    faiss = _faiss()
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    scores, rows = faiss.knn(queries.numpy(), gallery.squeeze(1).numpy(), width, metric=faiss.METRIC_INNER_PRODUCT)
+    return Ranking(torch.from_numpy(scores), torch.from_numpy(rows), torch.zeros(rows.shape, dtype=torch.int16))
 
 
 def _product(vectors_VD: Tensor, queries_QD: Tensor, out_VQ: Tensor) -> None:
@@ -124,7 +147,8 @@ class _Kept:
         whole = scores_TRQ[: groups * _GROUP].view(groups, _GROUP, regions, queries)
         query_H, group_H = (whole.amax((1, 2)) > self.threshold).T.nonzero(as_tuple=True)
         scores_HGR = whole[group_H, :, :, query_H]
-        hit_P, member_P = (scores_HGR.amax(2) > self.threshold[query_H, None]).nonzero(as_tuple=True)
+        best_HG = scores_HGR.amax(2) if regions > 1 else scores_HGR.squeeze(2)  # over one it costs as much as over many
+        hit_P, member_P = (best_HG > self.threshold[query_H, None]).nonzero(as_tuple=True)
         query_P, row_P, scores_PR = query_H[hit_P], group_H[hit_P] * _GROUP + member_P, scores_HGR[hit_P, member_P]
         if groups * _GROUP == tile:
             return query_P, row_P, scores_PR

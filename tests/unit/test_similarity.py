@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -69,12 +70,19 @@ def random_unit(seed: int, *shape: int) -> np.ndarray:
     return unit(np.random.default_rng(seed).standard_normal(shape))
 
 
+@pytest.fixture(autouse=True)
+def without_faiss() -> Iterator[None]:
+    """Our own selection, though FAISS is installed beside the tests; those of FAISS ask for it."""
+    with patch.object(selection, "_faiss", lambda: None):
+        yield
+
+
 @contextmanager
-def small_machine(select: bool, tile_bytes: int) -> Iterator[None]:
-    """Few scores at a time; with ``select`` the float32 selection runs on the smallest galleries."""
+def small_machine(select: str, tile_bytes: int) -> Iterator[None]:
+    """Few scores at a time; with ``select`` the float32 selection, own or FAISS's, runs on the smallest galleries."""
     with (
         patch.multiple(similarity, _DENSE=0 if select else 32, _MARGIN=1, _PASS_QUERIES=3, TILE_BYTES=tile_bytes),
-        patch.object(selection, "TILE_BYTES", tile_bytes),
+        patch.multiple(selection, TILE_BYTES=tile_bytes, _faiss=lambda: faiss if select == "faiss" else None),
     ):
         yield
 
@@ -115,7 +123,7 @@ def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[str], int]:
     searches(),
     st.sampled_from([1, 7, 1000]),
     st.sampled_from([1, 7, 1000]),
-    st.booleans(),
+    st.sampled_from(["", "own", "faiss"]),
     st.sampled_from([1, 2000, 1 << 20]),
     st.randoms(use_true_random=False),
 )
@@ -150,6 +158,14 @@ def test_several_tiles_and_passes_of_ordinary_vectors(regions: int, dtype: type)
     tile_bytes = 4 * regions * 256 * 400
     with patch.object(selection, "TILE_BYTES", tile_bytes), patch.object(similarity, "TILE_BYTES", tile_bytes):
         assert_same(block_topk(queries, gallery, 10), fast_naive_rows(queries, gallery, 10))
+
+
+def test_faiss_selects_the_same() -> None:
+    queries, gallery = random_unit(0, 300, 16), random_unit(1, 9000, 1, 16)
+    own = block_topk(queries, gallery, 10)
+    with patch.object(selection, "_faiss", lambda: faiss), patch.object(faiss, "knn", wraps=faiss.knn) as knn:
+        assert_same(block_topk(queries, gallery, 10), own)
+    assert knn.call_count == 1
 
 
 def near_ties(fabrics: int) -> tuple[np.ndarray, np.ndarray]:
