@@ -172,8 +172,8 @@ class Progress:
         except Exception as error:  # the cluster may be what is stuck; the run is never ended from here
             seen = f"the cluster does not answer ({type(error).__name__})"
         return (
-            f"{self.what}: nothing moved for {duration(seconds)}, {self.done:,} of {self.total:,} {self.unit} done, seen "
-            f"from {socket.gethostname()}; {seen} (run.stuck_minutes says when this is told; the run goes on)"
+            f"{self.what}: nothing moved for {duration(seconds)}, {self.done:,} of {self.total:,} {self.unit} done, "
+            f"seen from {socket.gethostname()}; {seen} (run.stuck_minutes says when this is told; the run goes on)"
         )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from tests.bad_input import TINY, BadInput, hole, options, put
 from tests.jobs.small_data import write_png
@@ -24,6 +25,14 @@ def bad_settings() -> Iterator[BadInput]:
     """Configurations, words and weights; names are unique."""
     for group in (_configurations, _words, _weight_folders, _headers, _pickles):
         yield from group()
+
+
+def sound_weights() -> dict[str, bytes]:
+    """A small sound file of each form of weights, by a name that tells the form."""
+    tensors = {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2)}
+    buffer = io.BytesIO()
+    torch.save({"feature_extractor_state_dict": tensors, "epoch": 3}, buffer)
+    return {"sound.safetensors": save(tensors), "sound.pth": buffer.getvalue()}
 
 
 # ---- configuration

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ray_jobs.__main__ import main
-from retrieval_core.config import ImagesConfig, load_config
-from retrieval_core.images import ImageRejected, read_image
+from retrieval_core.config import ConfigError, ImagesConfig, load_config
+from retrieval_core.images import REASONS, ImageRejected, read_image
+from retrieval_core.weight_files import read_tensors
 from retrieval_core.weights import WeightsError, load_model
 from tests.bad_input import BadInput, bad_inputs
-from tests.bad_settings import MARKER, bad_settings
+from tests.bad_settings import MARKER, bad_settings, sound_weights
+from tests.odd_images import encode, smooth_noise
 
 CORPUS = [*bad_inputs(), *bad_settings()]
+SOUND = sound_weights()
+JPEG = encode(smooth_noise(20, 24), "JPEG")
+JSON = st.recursive(
+    st.none() | st.integers() | st.floats() | st.sampled_from(["F32", "BF16", "a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", "a"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 PATIENCE_SECONDS = 60
 LEAST_LARGE = 300_000_000
 """Bytes of memory beyond which a file of a gigabyte was not read in parts."""
@@ -94,6 +110,61 @@ def test_bad_input_has_its_outcome(
     assert not Path(MARKER).exists()
     if row.large:
         assert memory("VmHWM") - start < LEAST_LARGE
+
+
+@given(at=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=9), name=st.sampled_from(sorted(SOUND)))
+@settings(max_examples=150, deadline=None)
+def test_a_changed_file_of_weights_is_read_or_refused(tmp_path_factory, at: int, value: bytes, name: str) -> None:
+    content = bytearray(SOUND[name])
+    start = at % len(content)
+    content[start : start + len(value)] = value
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    for values in (False, True):
+        try:
+            read_tensors(str(path), values=values)
+        except WeightsError as error:
+            assert name in str(error)
+            assert "\n" not in str(error)
+
+
+@given(text=st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode()), excess=st.integers(-9, 9))
+@settings(max_examples=150, deadline=None)
+def test_any_header_of_safetensors_is_read_or_refused(tmp_path_factory, text: bytes, excess: int) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    path.write_bytes(struct.pack("<Q", max(0, len(text) + excess)) + text + bytes(8))
+    try:
+        read_tensors(str(path), values=False)
+    except WeightsError as error:
+        assert "any.safetensors" in str(error)
+
+
+@given(at=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_a_changed_jpeg_is_an_image_or_a_reject(tmp_path_factory, at: int, value: bytes) -> None:
+    content = bytearray(JPEG)
+    start = at % len(content)
+    content[start : start + len(value)] = value
+    path = tmp_path_factory.getbasetemp() / "changed.jpg"
+    path.write_bytes(content)
+    try:
+        pixels = read_image(str(path), ImagesConfig(max_pixels=10**6))
+    except ImageRejected as rejected:
+        assert rejected.reason in REASONS
+    else:
+        assert pixels.size <= 3 * 10**6
+
+
+@given(text=st.lists(st.sampled_from(["run:", " ", "\n", "{", "}", "[", "&a", "*a", "!!python/name:os.system", "<<", "ks:",
+                                      "evaluate:", "- ", "'", '"', "1", "é", "\t", "|", "?"])).map("".join))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_any_configuration_file_is_taken_or_refused(tmp_path_factory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text)
+    try:
+        load_config(path)
+    except ConfigError as error:
+        assert str(error)
 
 
 def test_the_corpus_covers_what_it_should() -> None:
