@@ -260,7 +260,6 @@ def test_warnings_of_libraries_go_to_the_log_of_the_run(
     def stage(*_: Any) -> None:
         warnings.warn("a library's", UserWarning, stacklevel=1)
         logging.getLogger("some.library").warning("another's")
-        logging.getLogger("fabric_retrieval").info("ours")
         raise KeyError("lost")
 
     monkeypatch.setattr("ray_jobs.pipeline.run_stage", stage)
@@ -270,5 +269,5 @@ def test_warnings_of_libraries_go_to_the_log_of_the_run(
     assert code == 1
     assert err == f"fabric-retrieval: KeyError: 'lost'\nfabric-retrieval: {file} shows where it happened\n"
     kept = file.read_text()
-    assert f"run=trial stage=- node={socket.gethostname()} fabric_retrieval: ours" in kept
+    assert f"WARNING run=trial stage=- node={socket.gethostname()} some.library: another's\n" in kept
     assert all(text in kept for text in ("a library's", "another's", "Traceback", "KeyError: 'lost'"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,13 +19,17 @@ FABRICS, QUERIES = 12, 5
 SAMPLE = re.compile(r"^ray_fabric_retrieval_(\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 
 
-def figures(address: str) -> dict[tuple[str, str, str, str], float]:
-    """(name, run, stage, arm) -> value."""
+def page(address: str) -> str:
+    """What the exporter answers; nothing while it is not there."""
     try:
         with urlopen(address, timeout=5) as answer:
-            text = answer.read().decode()
+            return str(answer.read().decode())
     except OSError:
-        return {}
+        return ""
+
+
+def figures(text: str) -> dict[tuple[str, str, str, str], float]:
+    """(name, run, stage, arm) -> value."""
     found = {}
     for name, labels, value in SAMPLE.findall(text):
         tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
@@ -40,10 +45,12 @@ def test_counts_are_those_of_the_inputs(weights: Path, tmp_path: Path) -> None:
         head = Head(processes)
         options = settings(root, weights, tmp_path / "out", retrieve__gallery_block=4)
         seen: dict[tuple[str, str, str, str], float] = {}
-        run = head.submitted(["python", "-m", "ray_jobs", "run", *as_options(options)])
+        wait_until(lambda: page(head.metrics) != "", processes.started[0])
+        words = [sys.executable, "-m", "ray_jobs", "run", *as_options(options)]
+        run = processes.start(words, RAY_ADDRESS=head.state)
 
         def ended() -> bool:
-            seen.update(figures(head.metrics))
+            seen.update(figures(page(head.metrics)))
             return run.poll() is not None
 
         wait_until(ended, processes.started[0])
