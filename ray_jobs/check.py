@@ -8,7 +8,7 @@ from ray_jobs.run import Run
 from retrieval_core.config import Config
 from retrieval_core.data_check import check_data
 from retrieval_core.datasets import DataError
-from retrieval_core.progress import coloured
+from retrieval_core.progress import coloured, printable
 from retrieval_core.weights import missing_weights
 
 
@@ -16,20 +16,24 @@ def check(config: Config) -> int:
     """Print every problem of data, weights and output; 0 if a run can succeed, 1 if it cannot."""
     run = Run(config)
     wrong = 0
-    weights = missing_weights(config.model)
+    try:
+        weights = missing_weights(config.model)
+    except OSError as error:  # a store that cannot be asked
+        weights = f"model.weights = {config.model.weights}: {error.strerror or error}"
     if weights is not None:
-        print(f"{coloured('error  ', 'red', sys.stdout)} weights: {weights}")
+        print(f"{coloured('error  ', 'red', sys.stdout)} weights: {printable(weights)}")
         wrong += 1
     try:
         trains = run.trains if weights is None else config.train.enabled is True
     except (DataError, OSError) as error:
-        print(f"{coloured('error  ', 'red', sys.stdout)} data: {error}")
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"{coloured('error  ', 'red', sys.stdout)} data: {printable(reason)}")
         trains = False
         wrong += 1
     problems, counts = check_data(config.data, training=trains)
     shown = {"error": coloured("error  ", "red", sys.stdout), "warning": coloured("warning", "yellow", sys.stdout)}
     for problem in problems:
-        examples = f", for example {'; '.join(problem.examples)}" if problem.examples else ""
+        examples = f", for example {printable('; '.join(problem.examples))}" if problem.examples else ""
         print(f"{shown[problem.severity]} {problem.kind}: {problem.count:,}{examples}. {problem.remedy}")
         wrong += problem.severity == "error"
     for name, count in counts.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import ray
 
+from retrieval_core import memory, storage
+from retrieval_core.config import Config
+from retrieval_core.progress import Watch, duration
+
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
+NODES_ANSWER_SECONDS = 10.0
 ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # One footer actor instead of 32: a shard is read by one task anyway, and each actor costs a process.
@@ -58,12 +65,20 @@ def connect() -> Resources:
                     runtime_env={"worker_process_setup_hook": "ray_jobs.cluster.quieten_worker"},
                 )
             _keep_token_private()
+            _warn_of_memory()
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     return resources()
+
+
+def _warn_of_memory() -> None:
+    total = ray.cluster_resources()
+    found = memory.measure()
+    for line in memory.problems(found, int(total.get("object_store_memory", 0)), int(total.get("CPU", 1))):
+        logging.getLogger("fabric_retrieval").warning("%s", line)
 
 
 @contextmanager
@@ -105,6 +120,35 @@ def _keep_token_private() -> None:
 def quieten_worker() -> None:
     """Silence the one logger that repeats every few seconds that there is no dashboard to ask."""
     logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
+
+
+def watch(config: Config, folder: str) -> Watch:
+    """Says when nothing moves, with the nodes and what was written last into a folder (O(its files))."""
+
+    def look() -> str:
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.extend([_nodes(), _newest(folder)]), daemon=True)
+        asking.start()
+        asking.join(NODES_ANSWER_SECONDS)
+        seen = "; ".join(answers) or "the head of the cluster does not answer"
+        return f"{seen}; `ray status` shows what waits for resources, and a read may hang: try the storage by hand"
+
+    return Watch(config.run.stuck_minutes, look)
+
+
+def _nodes() -> str:
+    nodes = ray.nodes()
+    gone = [node["NodeManagerHostname"] for node in nodes if not node["Alive"]]
+    return f"{len(nodes) - len(gone)} of {len(nodes)} nodes alive" + (f", gone: {', '.join(gone[:5])}" if gone else "")
+
+
+def _newest(folder: str) -> str:
+    local = storage.local_path(folder)
+    files = list(Path(local).glob("[!.]*")) if local is not None else []
+    if not files:
+        return f"nothing to see in {folder}"
+    newest = max(files, key=lambda file: file.stat().st_mtime)
+    return f"newest file {newest}, {duration(time.time() - newest.stat().st_mtime)} old"
 
 
 def resources() -> Resources:

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from ray_jobs.cluster import Resources, run_tasks
+from ray_jobs import metrics
+from ray_jobs.cluster import Resources, run_tasks, watch
 from ray_jobs.run import Run
 from ray_jobs.shard_plan import Store, plan_store
 from retrieval_core import storage
@@ -121,7 +122,13 @@ class Graph:
             )
         )
         for row in graph.iter_rows():
-            yield {**row, "folder": stores[row["store"]].folder}
+            store = stores[row["store"]]
+            metrics.EMBEDDED.add(row["images"] - row["rejected"], self._tags(store))
+            metrics.REJECTED.add(row["rejected"], self._tags(store))
+            yield {**row, "folder": store.folder}
+
+    def _tags(self, store: Store) -> metrics.Tags:
+        return metrics.Tags(self.run.config.run.name, f"embed.{store.role}", store.arm.name)
 
     def complete(self, store: Store) -> dict[str, Any]:
         """Let the graph run until the store's shards are committed; shards of the next ones may be by then, too."""
@@ -131,12 +138,14 @@ class Graph:
         name = f"embed {store.role} ({store.arm.name})"
         began = time.perf_counter()
         before = self.finished.total()
-        with Progress(name, total, "images", self.finished[store.folder]) as progress:
+        watched = watch(self.run.config, store.folder)
+        with Progress(name, total, "images", self.finished[store.folder], watch=watched) as progress:
             while self.finished[store.folder] < total:
                 row = next(self._rows)
                 self.finished[row["folder"]] += row["images"]
                 if row["folder"] == store.folder:
                     progress.advance(row["images"])
+                    metrics.IMAGES_PER_SECOND.set(progress.rate or 0.0, self._tags(store))
         images, seconds = self.finished.total() - before, time.perf_counter() - began
         facts: dict[str, Any] = {"actors": self.sizing.actors, "views": store.views.each, "side": store.views.size}
         facts["encoded"] = images
@@ -248,7 +257,7 @@ class ShardEncoder:
         self._encoder: Encoder | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode and commit one shard; returns its store, its name and its number of images."""
+        """Encode and commit one shard; returns its store, its name and its numbers of images and rejects."""
         row = batch.slice(0, 1)
         store = self.stores[row.column("store")[0].as_py()]
         side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
@@ -266,6 +275,7 @@ class ShardEncoder:
                 "file": [file],
                 "store": row.column("store"),
                 "images": pa.array([len(images) + len(rejects)], pa.int64()),
+                "rejected": pa.array([len(rejects)], pa.int64()),
             }
         )
 

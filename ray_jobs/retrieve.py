@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from ray_jobs.cluster import run_tasks
+from ray_jobs import metrics
+from ray_jobs.cluster import run_tasks, watch
 from ray_jobs.run import Run
 from retrieval_core import storage
 from retrieval_core.candidate_pool import write_pool
@@ -79,12 +80,14 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
     order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
     parts = []
-    with Progress(f"retrieve ({arm})", len(queries) * len(gallery), "blocks") as progress:
+    blocks, tags = len(queries) * len(gallery), metrics.Tags(run.config.run.name, "retrieve", arm)
+    with Progress(f"retrieve ({arm})", blocks, "blocks", watch=watch(run.config, work)) as progress:
         for query in queries:
             files = [storage.join(work, f"{query.mark}-{order}-{block.mark}-{keys.top_k}.parquet") for block in gallery]
             calls = ((query, block, regions, keys.top_k, file) for block, file in zip(gallery, files, strict=True))
             for _ in run_tasks(_rank_block, calls):
                 progress.advance()
+                metrics.RANKED.add(1, tags)
             parts.append(_merge_tree(files, keys.top_k))
     counts = next(run_tasks(_write_task, [(parts, plan, outputs[0], outputs[1], regions > 1)]))
     storage.remove(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ from retrieval_core.progress import Console
 from retrieval_core.workspace import Workspace
 
 log = logging.getLogger("fabric_retrieval")
-RECORD = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+RECORD = "%(asctime)s %(levelname)-7s run=%(run)s stage=%(stage)s node=%(node)s %(name)s: %(message)s"
 
 
 @contextmanager
@@ -44,6 +45,19 @@ def on_screen(*, debug: bool) -> Iterator[Console]:
         root.setLevel(before[3])
 
 
+class _Where(logging.Filter):
+    """Adds to each record which run, which stage of it, and on which node."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__()
+        self.workspace, self.node = workspace, socket.gethostname()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.run, record.node = self.workspace.config.run.name, self.node
+        record.stage = self.workspace.current_stage or "-"
+        return True
+
+
 @contextmanager
 def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool) -> Iterator[str]:
     """Keep a log of the command in the run's folder; yields where.
@@ -61,6 +75,7 @@ def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool
         file = stack.enter_context(Path(local).open("a", encoding="utf-8", errors="replace"))
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter(RECORD))
+        handler.addFilter(_Where(workspace))
         root = logging.getLogger()
         for logger in (log, root):
             logger.addHandler(handler)

@@ -20,10 +20,11 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from ray_jobs import cluster
+from ray_jobs import cluster, metrics
 from ray_jobs.cluster import run_tasks
 from ray_jobs.run import Run
 from retrieval_core import storage
+from retrieval_core.arms import FINE_TUNED
 from retrieval_core.checkpoints import newest_checkpoint, save_checkpoint
 from retrieval_core.config import Config
 from retrieval_core.datasets import Box, Labelled, labelled_split
@@ -172,7 +173,8 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         trainer.load_state(state)
         _say(rank, f"going on from step {trainer.progress.step} of {data.schedule.total}")
     hooks = _hooks(config, settings["mark"], rank, count, device)
-    with Progress("train", data.schedule.total, "steps", trainer.progress.step) as progress:
+    watched = cluster.watch(config, folder)
+    with Progress("train", data.schedule.total, "steps", trainer.progress.step, watch=watched) as progress:
         fit(trainer, replace(hooks, step_done=lambda _: progress.advance()) if rank == 0 else hooks)
     _gather_rejects(trainer, count)
     if rank == 0:
@@ -234,6 +236,8 @@ def _hooks(config: Config, mark: str, rank: int, count: int, device: torch.devic
             if best:
                 save_model(trainer.model, storage.join(folder, "best"))
             _write_log(workspace, trainer.progress.history)
+            if math.isfinite(rate := row["images_per_second"]):
+                metrics.TRAIN_RATE.set(rate, metrics.Tags(config.run.name, "train", FINE_TUNED))
             if board is not None:
                 for name, value in _finite(row).items():
                     board.add_scalar(f"train/{name}", value, int(row["step"]))

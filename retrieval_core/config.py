@@ -7,7 +7,6 @@ which names the key, the value and the nearest valid key; the command line turns
 from __future__ import annotations
 
 import difflib
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -26,13 +25,14 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from retrieval_core.credentials import hide_credentials, holds_credentials
+from retrieval_core.config_yaml import UNREADABLE_YAML, read_text, shown
+from retrieval_core.credentials import holds_credentials
 
 Split = Literal["train", "validation", "test"]
 
-# PyYAML raises ValueError for what looks like a date or number and is none (2026-99-99, 0x_).
-_UNREADABLE_YAML = (yaml.YAMLError, ValueError, RecursionError)
 _NUMBERS = (int, int | None, float, float | None)
+_MOST_PROBLEMS = 50
+_LONGEST_KEY = 200
 
 
 class ConfigError(ValueError):
@@ -70,6 +70,9 @@ class RunConfig(Section):
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Folder of the run in output_dir.")
     output_dir: str = Field("Output", min_length=1, description="Folder or URL under which every run writes.")
     seed: int = Field(0, ge=0, lt=2**32, description="Every random draw of a run follows from this number.")
+    stuck_minutes: float = Field(
+        10.0, ge=0, description="A stage in which nothing moves for so long says so, and where to look; 0 for never."
+    )
 
 
 class DataConfig(Section):
@@ -385,21 +388,24 @@ def parse_config(values: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        found = error.errors()
+        problems = [_explain(problem) for problem in found[:_MOST_PROBLEMS]]
+        if len(found) > _MOST_PROBLEMS:
+            problems.append(f"and {len(found) - _MOST_PROBLEMS:,} more like these")
         raise ConfigError("\n".join(problems)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         nearby = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         hint = f"; there are: {nearby}" if nearby else ""
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"--config {path}: {reason}{hint}") from None
     try:
-        values = yaml.safe_load(io.StringIO(text))
-    except _UNREADABLE_YAML as error:
+        values = yaml.safe_load(text)
+    except UNREADABLE_YAML as error:
         raise ConfigError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         return {}
@@ -407,7 +413,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: must hold sections (run:, data:, ...), got a {type(values).__name__}")
     for key, part in values.items():
         if key in Config.model_fields and part is not None and not isinstance(part, dict):
-            raise ConfigError(f"--config {path}: section {key} must hold keys, got {part!r}")
+            raise ConfigError(f"--config {path}: section {key} must hold keys, got {shown(part)}")
     return values
 
 
@@ -425,7 +431,7 @@ def _apply_override(values: dict[str, Any], text: str) -> None:
 def _read_value(raw: str, *, is_text: bool) -> Any:
     try:
         value = yaml.safe_load(raw)
-    except _UNREADABLE_YAML:
+    except UNREADABLE_YAML:
         return raw
     if value is None:
         return None
@@ -449,19 +455,15 @@ def _field(key: str) -> FieldInfo:
 
 
 def _explain(problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"])
+    location = ".".join(str(part) for part in problem["loc"])[:_LONGEST_KEY]
     if problem["type"] == "invalid_key":  # `7: 3` in YAML
         return f"unknown key {location}; {_nearest(location)}"
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {location} (value {_shown(problem['input'])}); {_nearest(location)}"
+        return f"unknown key {location} (value {shown(problem['input'])}); {_nearest(location)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if message.startswith("train."):  # about several keys, which it names
         return message
-    return f"{location} = {_shown(problem['input'])}: {message[0].lower() + message[1:]}"
-
-
-def _shown(value: Any) -> str:
-    return hide_credentials(repr(value))
+    return f"{location} = {shown(problem['input'])}: {message[0].lower() + message[1:]}"
 
 
 def _nearest(key: str, keys: Iterable[str] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Secrets in URLs: refused where they are given, and never repeated.
+"""Secrets in URLs: refused where they are given, and never repeated. And what is said where there are none at all.
 
 A URL of the configuration ends up in logs, in ``run.json`` and in every path of the pool. So ``s3://key:secret@bucket``
 is refused; stores find credentials in the environment, a profile or the machine's role.
@@ -6,11 +6,57 @@ is refused; stores find credentials in the environment, a profile or the machine
 
 from __future__ import annotations
 
+import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # What stands before a password may be empty. A number and a slash after the colon are a port; a user without a
 # password (abfs://container@account) is no secret; a pasted secret may hold slashes.
 _PASSWORD = re.compile(r"(?<=://)[^/\s:@]*:(?!\d+/)\S*@")
+
+
+# Of botocore and google-auth, which are loaded only where their stores are used.
+_NONE_FOUND = frozenset(
+    {
+        "CredentialRetrievalError",
+        "DefaultCredentialsError",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+        "SSOTokenLoadError",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
+_REMEDIES = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where they are short-lived), or "
+    "AWS_PROFILE for one of ~/.aws/credentials, or give the machine a role; on every node",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a key file, run `gcloud auth application-default login`, or give the "
+    "machine a service account; on every node",
+}
+
+
+class CredentialsError(PermissionError):
+    """A store cannot be asked because nothing says who asks; ``strerror`` names what to set."""
+
+
+@contextmanager
+def credentials_needed(path: str) -> Iterator[None]:
+    """Wraps calls of a store: each library has its own error for missing credentials, few of them an OSError.
+
+    Raises:
+        CredentialsError: instead of these.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ not in _NONE_FOUND:
+            raise
+        scheme = path.partition("://")[0]
+        remedy = _REMEDIES.get(scheme, "give them to the store's own settings")
+        why = " ".join(str(error).split()).rstrip(".")
+        raise CredentialsError(errno.EACCES, f"no credentials for {scheme}:// ({why}); {remedy}", path) from None
 
 
 def holds_credentials(text: str) -> bool:

@@ -7,8 +7,6 @@ JPEG decoder conceals damage inside a stream that still has its end marker, and 
 from __future__ import annotations
 
 import io
-import os
-import stat
 import struct
 import threading
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from typing import Literal, get_args
 from PIL import Image, ImageFile
 
 from retrieval_core import storage
+from retrieval_core.credentials import CredentialsError
 
 Reason = Literal["missing", "unreadable", "empty", "not_an_image", "truncated", "too_large", "corrupt"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -54,6 +53,7 @@ def read_content(location: str, max_pixels: int) -> bytes:
 
     Raises:
         ImageRejected: missing, unreadable; too_large beyond 16 bytes a pixel and 64 MiB.
+        CredentialsError: if the store wants some.
     """
     # A compressed copy in memory tells a failing disk from a failing decoder, and spares libtiff from mapping a file
     # that may shrink meanwhile. 16 bytes a pixel is the widest raw pixel; the rest is for metadata and other frames.
@@ -62,15 +62,16 @@ def read_content(location: str, max_pixels: int) -> bytes:
     try:
         local = storage.local_path(location)
         if local is not None:
-            kind = os.stat(local).st_mode  # noqa: PTH116
-            if not stat.S_ISREG(kind):  # before opening: a FIFO without a writer would block for ever
-                what = "a folder" if stat.S_ISDIR(kind) else "a FIFO, socket or device"
-                raise ImageRejected("unreadable", f"is {what}, not a regular file")
+            kind = storage.odd_kind(local)
+            if kind is not None:  # before opening: a FIFO without a writer would block for ever
+                raise ImageRejected("unreadable", f"is {kind}, not a regular file")
         with storage.open_read(location) as file:
             while block := file.read(_READ_BLOCK):
                 blocks.append(block)
                 if (len(blocks) - 1) * _READ_BLOCK > limit:
                     raise ImageRejected("too_large", f"file of more than {limit} bytes for max_pixels {max_pixels}")
+    except CredentialsError:  # no fault of this image: the run cannot go on
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise ImageRejected("missing", "no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or an unknown kind of URL

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import fsspec
 
 from retrieval_core import storage
+from retrieval_core.credentials import credentials_needed
 from retrieval_core.records import DataError, Report, fail, has_image_suffix
 
 Identity = tuple[int, int]
@@ -55,6 +56,7 @@ class _LocalTree:
 
 class _RemoteTree:
     def __init__(self, root: str) -> None:
+        self.root = root
         # Without its cache of listings, or the file system would hold the names of the whole tree.
         self.fs, key = fsspec.url_to_fs(root, use_listings_cache=False)
         self.key = str(key).rstrip("/")
@@ -63,7 +65,9 @@ class _RemoteTree:
         folder = f"{self.key}/{relative}" if relative else self.key
         found: list[_Entry] = []
         entry: dict[str, Any]
-        for entry in self.fs.ls(folder, detail=True):
+        with credentials_needed(self.root):
+            listing = self.fs.ls(folder, detail=True)
+        for entry in listing:
             key = str(entry["name"]).rstrip("/")
             name = key.rpartition("/")[2]
             if key.strip("/") != folder.strip("/") and name and not name.startswith("."):
@@ -93,9 +97,11 @@ def is_folder(path: str) -> bool:
         return os.path.isdir(local)  # noqa: PTH112
     try:
         fs, key = fsspec.url_to_fs(path, use_listings_cache=False)
-        return bool(fs.isdir(key))
+        with credentials_needed(path):
+            return bool(fs.isdir(key))
     except (ImportError, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be looked at: {error}", "missing-file") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be looked at: {reason}", "missing-file") from None
 
 
 def walk_images(folder: str, *, ignored: Callable[[str], None] | None = None, report: Report = fail) -> Iterator[str]:

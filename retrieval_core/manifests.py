@@ -22,6 +22,8 @@ from retrieval_core.records import DataError, Report, fail
 
 BATCH_ROWS = 8192
 _BUFFER = 1 << 20
+LONGEST_LINE = 16 << 20
+"""Bytes. A line of TestAll_index.csv has a cell for each category; nothing else comes near."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what a file name, JSON or Parquet cannot hold
 
 
@@ -41,22 +43,26 @@ FABRICS = Layout("image_path", "categories", ";")
 def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers, with their line ends and without a byte order mark.
 
-    Memory O(longest line).
+    Memory O(longest line), at most ``LONGEST_LINE``.
 
     Raises:
-        DataError: if the file is missing or unreadable. A line that is not UTF-8 is reported and skipped.
+        DataError: if the file is missing or unreadable, or a line is longer. A line that is not UTF-8 is reported and
+            skipped.
     """
     with _open(path) as file:
-        lines = iter(io.BufferedReader(cast(io.RawIOBase, file), _BUFFER))
+        lines = io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)
         number = 0
         while True:
             try:
-                raw = next(lines, None)
+                raw = lines.readline(LONGEST_LINE + 1)
             except OSError as error:
                 raise _unreadable(path, error) from None
-            if raw is None:
+            if not raw:
                 return
             number += 1
+            if len(raw) > LONGEST_LINE:
+                problem = f"line {number} is longer than {LONGEST_LINE:,} bytes"
+                raise DataError(f"{path}: {problem}; this is no table of text, or its line ends are lost")
             try:
                 text = raw.removeprefix(b"\xef\xbb\xbf").decode() if number == 1 else raw.decode()
             except UnicodeDecodeError:

@@ -28,6 +28,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 ARCHITECTURES = ("dinov2", "dinov2_with_registers")
 """The values of ``model_type`` in config.json that this module can build."""
 
+MOST_LAYERS = 1000
+"""What is taken for a network; the largest DINOv2 has 40."""
+
 IMAGE_SIZES = range(14, 2049)
 """What ``model.image_size`` may be before the patch size is known."""
 
@@ -258,6 +261,9 @@ def backbone_settings(values: dict[str, Any]) -> Any:
 
     assert values["model_type"] in ARCHITECTURES, values["model_type"]
     family: Any = Dinov2Config if values["model_type"] == "dinov2" else Dinov2WithRegistersConfig
+    layers = values.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > MOST_LAYERS:  # lists of names and empty modules: minutes
+        raise ValueError(f"num_hidden_layers = {layers}: must be at most {MOST_LAYERS}")
     # The stored type of the tensors is not the type we compute in; the attention implementation is set below.
     kept = {key: value for key, value in values.items() if key not in ("dtype", "torch_dtype", "projection_head")}
     try:

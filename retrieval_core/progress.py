@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TextIO, TypeVar
+from typing import NamedTuple, TextIO, TypeVar
 
 log = logging.getLogger("fabric_retrieval")
 
@@ -18,6 +20,7 @@ FIRST_LINE_SECONDS = 10.0
 LATER_LINES = 0.1
 """In a log the next line waits for this share of the time so far: a day of work is a few dozen lines."""
 LONGEST_SILENCE_SECONDS = 600.0
+LONGEST_BETWEEN_LOOKS = 15.0
 BAR = 20
 COLOURS = {"red": "31", "yellow": "33", "bold": "1"}
 
@@ -35,6 +38,11 @@ def coloured(text: str, colour: str, stream: TextIO) -> str:
     if os.environ.get("NO_COLOR") or not is_terminal(stream):
         return text
     return f"\033[{COLOURS[colour]}m{text}\033[0m"
+
+
+def printable(text: str) -> str:
+    """The text with what would move a cursor or start a line escaped: names of files may hold anything."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Console(logging.Handler):
@@ -75,19 +83,53 @@ class Console(logging.Handler):
         self.stream.flush()
 
 
-def say(text: str) -> None:
+def say(text: str, level: int = logging.INFO) -> None:
     """A line of the log; printed in a process that has none, such as a worker or a notebook."""
     if log.handlers:
-        log.info("%s", text)
+        log.log(level, "%s", text)
     else:
         print(text, flush=True)
+
+
+class Watch(NamedTuple):
+    """Has a line written when nothing moves."""
+
+    minutes: float
+    """Until the first line; the next one comes after twice as many, and so on. 0 for none."""
+    look: Callable[[], str]
+    """Asked then what there is to see, and where to look on; may take its time, or raise."""
+
+
+class Silence:
+    """For how long nothing has moved, told after ``limit`` seconds and then each time it has doubled."""
+
+    def __init__(self, limit: float, clock: Callable[[], float]) -> None:
+        self._limit, self._clock = limit, clock
+        self._done, self._moved, self._next = -1, clock(), limit
+
+    def seconds(self, done: int) -> float | None:
+        """Seconds without a change of ``done`` if that is to be told now."""
+        now = self._clock()
+        if done != self._done:
+            self._done, self._moved, self._next = done, now, self._limit
+            return None
+        if now - self._moved < self._next:
+            return None
+        self._next *= 2
+        return now - self._moved
 
 
 class Progress:
     """How much of something is done, how fast, and how long the rest will take."""
 
     def __init__(
-        self, what: str, total: int, unit: str, done: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        total: int,
+        unit: str,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        watch: Watch | None = None,
     ) -> None:
         """Start the clock.
 
@@ -97,7 +139,9 @@ class Progress:
             unit: what they are, in the plural.
             done: how many were done before; they do not count for the rate.
             clock: seconds.
+            watch: says so when nothing moves, from ``with`` on until ``close``; None for nobody.
         """
+        self._watch, self._closed = watch, threading.Event()
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._clock = clock
         self._began = self._drawn = self._said = clock()
@@ -109,7 +153,28 @@ class Progress:
             self._console.show(self.bar())
 
     def __enter__(self) -> Progress:
+        if self._watch is not None and self._watch.minutes > 0:
+            threading.Thread(target=self._keep_watch, args=[self._watch], name="watch", daemon=True).start()
         return self
+
+    def _keep_watch(self, watch: Watch) -> None:
+        limit = 60 * watch.minutes
+        silence = Silence(limit, self._clock)
+        while not self._closed.wait(min(limit / 10, LONGEST_BETWEEN_LOOKS)):
+            seconds = silence.seconds(self.done)
+            if seconds is not None:
+                say(self.stuck_line(seconds, watch.look), logging.WARNING)
+
+    def stuck_line(self, seconds: float, look: Callable[[], str]) -> str:
+        """What is said after so many seconds in which nothing moved."""
+        try:
+            seen = look()
+        except Exception as error:  # the cluster may be what is stuck; the run is never ended from here
+            seen = f"the cluster does not answer ({type(error).__name__})"
+        return (
+            f"{self.what}: nothing moved for {duration(seconds)}, {self.done:,} of {self.total:,} {self.unit} done, "
+            f"seen from {socket.gethostname()}; {seen} (run.stuck_minutes says when this is told; the run goes on)"
+        )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
@@ -130,7 +195,8 @@ class Progress:
             say(self.line())
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Take the live line away, and stop watching."""
+        self._closed.set()
         if self._console is not None:
             self._console.show("")
 

@@ -49,6 +49,8 @@ SPLIT_FILES: Mapping[Split, str] = {
 QUERY_CLASSES = "Test_element.csv"
 FABRIC_INDEX = "TestAll_index.csv"
 QUERY_FOLDER = "element img"
+LARGEST_SPLIT_FILE = 256 << 20
+"""Bytes of a JSON file, which is read whole and takes several times as much memory: some 2 million fabrics."""
 
 
 class Labels(NamedTuple):
@@ -180,10 +182,16 @@ def _image_paths(root: str, split: Split, ignored: Callable[[str], None], report
 
 
 def read_split_file(path: str, report: Report = fail) -> dict[str, Labels]:
-    """Labels by fabric, as a split's JSON file gives them. Memory O(file)."""
+    """Labels by fabric, as a split's JSON file gives them. Memory O(file), at most ``LARGEST_SPLIT_FILE``."""
     try:
-        items = json.loads(storage.read_bytes(path).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = storage.read_bytes(path, LARGEST_SPLIT_FILE)
+    except (OSError, ValueError) as error:
+        remedy = "; a catalogue of this size is read with data.format=manifest" if isinstance(error, ValueError) else ""
+        report(DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{remedy}"))
+        return {}
+    try:
+        items = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         report(DataError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}"))
         return {}
     if not isinstance(items, list):

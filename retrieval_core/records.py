@@ -13,17 +13,19 @@ from typing import NamedTuple, NoReturn
 from retrieval_core import storage
 from retrieval_core.config import DataConfig
 
+_LONGEST = 1100
 _UNNAMEABLE = "not-utf8 "  # starts the location of a file whose name cannot be written down
 
 
 class DataError(ValueError):
     """The data set is wrong or incomplete; the message names the file, the line and the remedy.
 
-    ``kind`` is a slug that groups such problems: ``missing-file``, ``malformed`` or ``unset-key``.
+    ``kind`` is a slug that groups such problems: ``missing-file``, ``malformed`` or ``unset-key``. A long message is
+    cut in its middle, for it may quote a file: the file's name and the line stand first, the remedy last.
     """
 
     def __init__(self, message: str, kind: str = "malformed") -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:700]} ... {message[-300:]}")
         self.kind = kind
 
 
@@ -138,7 +140,7 @@ def is_there(path: str) -> bool:
     try:
         return storage.exists(path)
     except (OSError, ValueError) as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
         raise DataError(f"{path}: cannot be looked at: {reason}", "missing-file") from None
 
 

@@ -7,10 +7,12 @@ byte.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from retrieval_core.credentials import credentials_needed
 
 
 def is_url(path: str) -> bool:
@@ -61,7 +65,8 @@ def exists(path: str) -> bool:
     if local is not None:
         return os.path.exists(local)  # noqa: PTH110
     fs, key = _filesystem(path)
-    return bool(fs.exists(key))
+    with credentials_needed(path):
+        return bool(fs.exists(key))
 
 
 _CHANGE_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
@@ -80,7 +85,8 @@ def stamp(path: str) -> str:
         info = os.stat(local)  # noqa: PTH116
         return f"{info.st_size}:{info.st_mtime_ns}"
     fs, key = _filesystem(path)
-    entry = fs.info(key)
+    with credentials_needed(path):
+        entry = fs.info(key)
     mark = next((entry[name] for name in _CHANGE_MARKS if entry.get(name)), "")
     return f"{entry.get('size')}:{mark}"
 
@@ -95,25 +101,64 @@ def list_names(folder: str) -> list[str]:
             return []
     fs, key = _filesystem(folder)
     try:
-        entries = [str(entry).rstrip("/") for entry in fs.ls(key, detail=False)]
+        with credentials_needed(folder):
+            entries = [str(entry).rstrip("/") for entry in fs.ls(key, detail=False)]
     except FileNotFoundError:
         return []
     # Some programs mark a folder of an object store by an empty object, which is then listed in itself.
     return sorted(entry.rsplit("/", 1)[-1] for entry in entries if entry.strip("/") != key.strip("/"))
 
 
+def odd_kind(local: str) -> str | None:
+    """What a local path is if it is no regular file: "a folder", or "a FIFO, socket or device".
+
+    Raises:
+        OSError: if nothing is there, or it cannot be looked at.
+    """
+    kind = os.stat(local).st_mode  # noqa: PTH116
+    if stat.S_ISREG(kind):
+        return None
+    return "a folder" if stat.S_ISDIR(kind) else "a FIFO, socket or device"
+
+
+def refuse_odd_kind(path: str, local: str) -> None:
+    """Ask before a local file is opened: a FIFO without a writer would block for ever, a device never ends.
+
+    Raises:
+        OSError: if it is no regular file, or cannot be looked at.
+    """
+    kind = odd_kind(local)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file", path)
+
+
 def open_read(path: str) -> IO[bytes]:
-    """Open for reading bytes."""
+    """Open for reading bytes.
+
+    Raises:
+        OSError: if it cannot be opened, or is no regular file.
+    """
     local = local_path(path)
     if local is not None:
+        refuse_odd_kind(path, local)
         return Path(local).open("rb")
     fs, key = _filesystem(path)
-    return fs.open(key, "rb")  # type: ignore[no-any-return]
+    with credentials_needed(path):
+        return fs.open(key, "rb")  # type: ignore[no-any-return]
 
 
-def read_bytes(path: str) -> bytes:
-    """The whole content."""
+def read_bytes(path: str, most: int | None = None) -> bytes:
+    """The whole content.
+
+    Raises:
+        ValueError: if it is longer than ``most`` bytes, before it is read.
+    """
     with open_read(path) as file:
+        if most is not None:
+            found = file.seek(0, 2)
+            if found > most:
+                raise ValueError(f"is larger than {most:,} bytes ({found:,})")
+            file.seek(0)
         return file.read()
 
 
@@ -131,7 +176,8 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
             yield spool
             spool.flush()
             fs, key = _filesystem(path)
-            fs.put_file(spool.name, key)
+            with credentials_needed(path):
+                fs.put_file(spool.name, key)
         return
     target = Path(local)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +215,8 @@ def create(path: str, content: bytes) -> bool:
     if local is None:
         fs, key = _filesystem(path)
         try:
-            fs.pipe_file(key, content, mode="create")
+            with credentials_needed(path):
+                fs.pipe_file(key, content, mode="create")
         except FileExistsError:
             return False
         return True
@@ -195,16 +242,17 @@ def write_json(path: str, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, most: int | None = None) -> Any:
     """Read JSON.
 
     Raises:
         FileNotFoundError: if it is absent.
-        ValueError: if it is not JSON, naming the file.
+        ValueError: if it is not JSON, naming the file, or longer than ``most`` bytes.
     """
+    content = read_bytes(path, most)
     try:
-        return json.loads(read_bytes(path))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
 
 
@@ -267,5 +315,6 @@ def remove(path: str) -> None:
             Path(local).unlink(missing_ok=True)
         return
     fs, key = _filesystem(path)
-    if fs.exists(key):
-        fs.rm(key, recursive=True)
+    with credentials_needed(path):
+        if fs.exists(key):
+            fs.rm(key, recursive=True)

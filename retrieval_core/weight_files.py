@@ -28,10 +28,12 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
 CONFIG = "config.json"
+SAFE = ".safetensors"
 
 WHERE = "Weight_Path/README.md says which files are needed and where to put them"
 
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_LARGEST_JSON = 64 << 20  # config.json is a few kB, an index of shards a few MB
 _LARGEST_HEADER = 100_000_000  # the limit of the safetensors format
 _LFS = b"version "  # the first bytes of a Git LFS pointer, read as a length of exabytes
 
@@ -53,7 +55,7 @@ def read_config(folder: str) -> dict[str, Any]:
         )
     path = storage.join(folder, CONFIG)
     try:
-        values = storage.read_json(path)
+        values = storage.read_json(path, _LARGEST_JSON)
     except FileNotFoundError:
         raise WeightsError(
             f"model.weights = {folder}: has no {CONFIG}; without it the weights cannot be read. Put there the one that "
@@ -100,9 +102,9 @@ def read_tensors(path: str, *, values: bool = True) -> dict[str, Tensor]:
     Raises:
         WeightsError: if the file is torn, not of its format, or would run code when read.
     """
-    if not path.endswith(".safetensors"):
-        if not values and storage.local_path(path) is None:
-            return {}
+    if not values and not is_readable_in_part(path):
+        return {}
+    if not path.endswith(SAFE):
         return _read_pickled(path)
     header = _read_header(path)
     if not values:
@@ -114,6 +116,11 @@ def read_tensors(path: str, *, values: bool = True) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in header}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); copy it again; {WHERE}") from None
+
+
+def is_readable_in_part(path: str) -> bool:
+    """True if names and shapes can be told without reading the whole of a file on another store."""
+    return path.endswith(SAFE) or storage.local_path(path) is not None
 
 
 def content_hash(paths: list[str]) -> str:
@@ -141,6 +148,7 @@ def on_disk(path: str) -> Iterator[str]:
     """A local path with the content of ``path``; a copy of a remote file is removed at the end."""
     local = storage.local_path(path)
     if local is not None:
+        storage.refuse_odd_kind(path, local)
         yield local
         return
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
@@ -152,7 +160,7 @@ def on_disk(path: str) -> Iterator[str]:
 def _shards(folder: str, present: set[str]) -> list[str]:
     path = storage.join(folder, INDEX)
     try:
-        shards = sorted(set(storage.read_json(path)["weight_map"].values()))
+        shards = sorted(set(storage.read_json(path, _LARGEST_JSON)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: no index of shards ({_one_line(error)}); copy it again; {WHERE}") from None
     absent = [str(name) for name in shards if name not in present]
@@ -184,7 +192,7 @@ def _read_header(path: str) -> dict[str, Tensor]:
             name: torch.empty(entry["shape"], dtype=_FLOATS.get(entry["dtype"], torch.int8), device="meta")
             for name, entry in entries.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError):
         raise WeightsError(
             f"{path}: is not a safetensors file, or a torn one ({size} bytes); copy it again; {WHERE}"
         ) from None

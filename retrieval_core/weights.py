@@ -38,6 +38,7 @@ from retrieval_core.weight_files import (
     WHERE,
     WeightsError,
     content_hash,
+    is_readable_in_part,
     read_config,
     read_tensors,
     tensor_files,
@@ -261,7 +262,7 @@ def _find(config: ModelConfig, settings: Any, promised: _HeadSettings | None, *,
         if not values and not storage.exists(path):
             raise WeightsError(f"{source}: no such file as {path}; {WHERE}")
         tensors |= read_tensors(path, values=values)
-    if not tensors and not values:
+    if not values and not any(map(is_readable_in_part, _tensor_files(config))):
         return _Found({}, {}, promised)
     parts = split(tensors, source)
     expected = to_file_names(empty_backbone(settings).state_dict())

@@ -47,6 +47,8 @@ class Workspace:
         self.config = config
         self.output_dir = storage.absolute(config.run.output_dir)
         self.folder = storage.join(self.output_dir, config.run.name)
+        self.current_stage: str | None = None
+        """The stage that is being done through this object."""
 
     def path(self, *parts: str) -> str:
         """A file or folder of the run."""
@@ -105,7 +107,11 @@ class Workspace:
         storage.remove(self._record_file(name))
         log.info("%s: started", name)
         began = time.perf_counter()
-        facts = dict(action())
+        self.current_stage = name
+        try:
+            facts = dict(action())
+        finally:
+            self.current_stage = None
         seconds = round(time.perf_counter() - began, 3)
         record = {"stage": name, "fingerprint": mark, "seconds": seconds, **facts}
         storage.write_json(self._record_file(name), record)

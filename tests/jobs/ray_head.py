@@ -20,17 +20,20 @@ class Head:
     """Started when it is made; it ends with its processes."""
 
     def __init__(self, processes: Processes, token: str = "") -> None:
-        ports = free_ports(3)
+        ports = free_ports(4)
         self.processes = processes
         self.token = token
         self.address = f"http://127.0.0.1:{ports[0]}"
         self.state = f"127.0.0.1:{ports[1]}"
         """Where drivers and nodes connect."""
         self.client = f"ray://127.0.0.1:{ports[2]}"
+        self.metrics = f"http://127.0.0.1:{ports[3]}/metrics"
+        """What Prometheus would ask."""
         options = {
             "--dashboard-port": ports[0],
             "--port": ports[1],
             "--ray-client-server-port": ports[2],
+            "--metrics-export-port": ports[3],
             "--num-cpus": 2,
             "--num-gpus": 0,
         }

@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import warnings
 from pathlib import Path
@@ -268,4 +269,5 @@ def test_warnings_of_libraries_go_to_the_log_of_the_run(
     assert code == 1
     assert err == f"fabric-retrieval: KeyError: 'lost'\nfabric-retrieval: {file} shows where it happened\n"
     kept = file.read_text()
+    assert f"WARNING run=trial stage=- node={socket.gethostname()} some.library: another's\n" in kept
     assert all(text in kept for text in ("a library's", "another's", "Traceback", "KeyError: 'lost'"))

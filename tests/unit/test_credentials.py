@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ray_jobs.__main__ import main
 from retrieval_core.config import ConfigError, load_config
-from retrieval_core.credentials import hide_credentials, holds_credentials
+from retrieval_core.credentials import CredentialsError, hide_credentials, holds_credentials
+from retrieval_core.decoding import read_content
 
 SECRET = "wJalr/XUtn+FEMI=xyz"
 WITH = f"s3://AKIAEXAMPLE:{SECRET}@bucket/data"
@@ -62,6 +64,29 @@ def test_a_password_in_a_file_is_refused_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.root = 's3://\*\*\*@bucket/data': must not hold a password") as found:
         load_config(file)
     assert SECRET not in str(found.value)
+
+
+@pytest.mark.parametrize("key", ["data.root", "model.weights"])
+def test_missing_credentials_are_one_line_that_says_what_to_set(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # the machine that tests may have a role
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        assert main(["check", "--set", f"{key}=s3://catalogue/data", "--set", "train.enabled=true"]) == 1
+        said = capsys.readouterr()
+        lines = [line for line in said.out.splitlines() if "no credentials" in line]
+        assert lines
+        assert all("s3://catalogue/data" in line and "AWS_SECRET_ACCESS_KEY" in line for line in lines)
+        assert "Traceback" not in said.out + said.err
+        with pytest.raises(CredentialsError):  # the run ends: a reject of every image would hide why
+            read_content("s3://catalogue/a.png", 1000)
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_a_misplaced_url_is_not_repeated_either(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from retrieval_core.progress import Console, Progress, coloured, duration, log, say, size, track
+from retrieval_core.progress import (
+    Console,
+    Progress,
+    Silence,
+    Watch,
+    coloured,
+    duration,
+    log,
+    printable,
+    say,
+    size,
+    track,
+)
 
 
 class Screen(io.StringIO):
@@ -125,6 +139,60 @@ def test_a_file_has_no_colours_and_no_live_line() -> None:
 def test_without_a_log_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     say("epoch 1")
     assert capsys.readouterr().out == "epoch 1\n"
+
+
+def test_silence_is_told_after_the_limit_then_each_time_it_doubled(clock: Clock) -> None:
+    silence = Silence(600, clock)
+    told = []
+    for minute in range(120):
+        clock.now += 60
+        done = 0 if minute < 60 else 5
+        if (seconds := silence.seconds(done)) is not None:
+            told.append((minute, seconds))
+    # From minute 0, in which it was first looked at; from minute 60 on, in which something moved.
+    assert told == [(10, 600), (20, 1200), (40, 2400), (70, 600), (80, 1200), (100, 2400)]
+
+
+def test_a_stage_in_which_nothing_moves_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    told = threading.Event()
+
+    def look() -> str:
+        told.set()
+        return "2 of 3 nodes alive"
+
+    stream = io.StringIO()
+    logged(stream)
+    with Progress("embed", 9, "images", done=4, watch=Watch(0.001, look)):
+        assert told.wait(60)
+    until = time.monotonic() + 60
+    while "\n" not in stream.getvalue():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    line = stream.getvalue().splitlines()[0]
+    assert line.startswith("embed: nothing moved for 0 s, 4 of 9 images done, seen from ")
+    assert "2 of 3 nodes alive" in line
+
+
+def test_what_cannot_be_looked_at_is_told_too() -> None:
+    def look() -> str:
+        raise ConnectionError("gone")
+
+    line = Progress("embed", 9, "images").stuck_line(600, look)
+    assert "nothing moved for 10 min" in line
+    assert "the cluster does not answer (ConnectionError)" in line
+
+
+def test_nobody_watches_where_minutes_are_0() -> None:
+    before = threading.active_count()
+    with Progress("embed", 9, "images", watch=Watch(0, lambda: "")):
+        assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("Blüte 花.png", "Blüte 花.png"), ("a\nb\x1b[2J", r"a\nb\x1b[2J"), ("\udcff", r"\udcff")]
+)
+def test_names_cannot_move_the_cursor(text: str, shown: str) -> None:
+    assert printable(text) == shown
 
 
 @pytest.mark.parametrize(
