@@ -44,7 +44,6 @@ CASE_SECONDS = 60
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     file = options.results / "faults.json"
     rows = taken_up(file, options.seed)
     until = time.monotonic() + 60 * options.minutes
@@ -160,4 +159,6 @@ def paste(page: Path, part: str) -> None:
 
 
 if __name__ == "__main__":
+    # So that what was started ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     sys.exit(main())

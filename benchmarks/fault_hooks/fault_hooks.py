@@ -165,30 +165,33 @@ def _noted(module: Any, name: str, kind: str, unit: Callable[..., str]) -> None:
     setattr(module, name, wrapped)
 
 
+def _remembered(owner: Any, name: str, unit: Callable[..., str], current: list[str]) -> None:
+    """Keep which unit a function is at work on, for what it calls."""
+    function = getattr(owner, name)
+
+    @functools.wraps(function)
+    def wrapped(*words: Any, **keys: Any) -> Any:
+        current[0] = unit(*words, **keys)
+        return function(*words, **keys)
+
+    setattr(owner, name, wrapped)
+
+
+# What is committed is not made again, so a piece of work begins where the arithmetic does.
+
+
 def _embed(module: Any) -> None:
+    current = [""]
     _noted(module, "decode_shard", "decode", lambda batch, **_: str(batch.column("file")[0]))
-    _noted(module.ShardEncoder, "__call__", "encode", lambda _, batch: str(batch.column("file")[0]))
+    _remembered(module.ShardEncoder, "__call__", lambda _, batch: str(batch.column("file")[0]), current)
+    _noted(module.ShardEncoder, "_encoder_of", "encode", lambda *_: current[0])
 
 
 def _retrieve(module: Any) -> None:
-    """A partial ranking that is there is not made again, so the work begins where the arithmetic does."""
     current = [""]
-
-    def remembered(name: str) -> None:
-        function = getattr(module, name)
-
-        @functools.wraps(function)
-        def wrapped(*words: Any) -> Any:
-            current[0] = Path(words[-1]).name
-            return function(*words)
-
-        setattr(module, name, wrapped)
-
-    for name, inner, kind in (
-        ("_rank_block", "block_topk", "rank"),
-        ("_merge_group", "merge_partials", "merge"),
-    ):
-        remembered(name)
+    steps = (("_rank_block", "block_topk", "rank"), ("_merge_group", "merge_partials", "merge"))
+    for name, inner, kind in steps:
+        _remembered(module, name, lambda *words: Path(words[-1]).name, current)
         _noted(module, inner, kind, lambda *_: current[0])
     _noted(module, "_write_task", "write", lambda *_: "pool")
 
