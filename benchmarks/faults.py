@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults_inject import run_case
-from benchmarks.faults_plan import STAGES, SURVIVED, TRIES, kinds_of_case, make_case
+from benchmarks.faults_plan import FAULTS, STAGES, SURVIVED, TRIES, kinds_of_case, make_case
 from benchmarks.faults_world import ROOT, World
 from benchmarks.machine import machine
 
@@ -127,9 +127,8 @@ def line_of(row: dict[str, Any]) -> str:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Faults by stage as Markdown: identical of injected, and the most that was redone."""
     struck = [row for row in rows if row["injected"]]
-    faults = list(dict.fromkeys(fault for _, fault in kinds_of_case()))
     lines = [f"| fault | {' | '.join(STAGES)} | redone |", "|---|" + "---|" * (len(STAGES) + 1)]
-    for fault in faults:
+    for fault in FAULTS:
         of_fault = [row for row in struck if row["fault"] == fault]
         count = Counter(row["stage"] for row in of_fault)
         same = Counter(row["stage"] for row in of_fault if row["identical"])

@@ -48,24 +48,35 @@ def run_case(world: World, case: Case) -> dict[str, Any]:
         row["first_exit"], row["how"], excused = _attack(world, case, out, names[0])
     except NotInjectedError as error:
         return {**row, "injected": False, "how": str(error)}
+    row["said"] = _last_line(out / "attacked.log")
     victim = _finish_change(world, case, names[0])
     world.set_plan(names[1], pace=0)
     row["second_exit"] = world.run_calmly(case.stage, out, out / "again.log", case.workers)
     found = _compare(world, case, folder, calm_after, victim)
+    # Changed data is another training; its work before the change was for nothing in any case.
     logs = names[1:] if case.fault == "change" and case.stage == "train" else names
     events = [event for name in logs for event in world.events(name)]
-    row |= {
-        "identical": row["second_exit"] == 0 and not (found.differing or found.lost or found.doubled),
-        "rows_lost": found.lost,
-        "rows_doubled": found.doubled,
-        "redone": max_redone(case.stage, events, excused),
-        "as_expected": row["first_exit"] == 0 or not case.expects_success,
-        "differing": found.differing[:5],
-        "seconds": round(time.monotonic() - began, 1),
-    }
+    row |= _verdict(case, row, found, max_redone(case.stage, events, excused))
+    row["seconds"] = round(time.monotonic() - began, 1)
     if row["identical"] and row["as_expected"]:
         shutil.rmtree(out)
     return row
+
+
+def _verdict(case: Case, row: dict[str, Any], found: Compared, redone: int) -> dict[str, Any]:
+    return {
+        "identical": row["second_exit"] == 0 and not (found.differing or found.lost or found.doubled),
+        "rows_lost": found.lost,
+        "rows_doubled": found.doubled,
+        "redone": redone,
+        "as_expected": row["first_exit"] == 0 or not case.expects_success,
+        "differing": found.differing[:5],
+    }
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _about(case: Case) -> dict[str, Any]:
@@ -146,7 +157,7 @@ def _strike(case: Case, processes: Processes, driver: subprocess.Popen[bytes], b
         name = "raylet"
     else:
         assert begun is not None
-        pid = begun["pid"]
+        pid, name = begun["pid"], case.fault
         with suppress(OSError):
             name = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     try:

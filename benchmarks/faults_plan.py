@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 STAGES = ("train", "embed", "retrieve", "evaluate", "report")
+FAULTS = (
+    "driver", "actor", "task", "raylet", "all", "torn", "torn-committed", "full", "hang", "fail", "change", "shuffle",
+)  # fmt: skip
 FABRICS, QUERIES, TRAINING = 24, 4, 12
 SHARD, QUERY_BLOCK, GALLERY_BLOCK = 2, 2, 3
 EPOCHS, BATCH, CHECKPOINT_EVERY = 3, 2, 2

@@ -36,6 +36,7 @@ class TestPlan:
         kinds = list(faults_plan.kinds_of_case())
         assert len(kinds) >= 60
         assert {stage for stage, _ in kinds} == set(faults_plan.STAGES)
+        assert {fault for _, fault in kinds} == set(faults_plan.FAULTS)
         # One of each comes first, so that a campaign that was cut short has seen every fault.
         distinct = len(set(kinds))
         assert len(set(kinds[:distinct])) == distinct
