@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 DEMO := ray_jobs/configs/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow browser lint docs site bench bench-full bench-quality clean
+.PHONY: help demo test test-slow browser lint docs site bench bench-full bench-quality bench-faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-full: $(VENV)/.installed-bench ## the same with more data: 90 minutes
 
 bench-quality: $(VENV)/.installed ## compare recipes; ARGS="--data DIR" for other data, ARGS=--quick for minutes
 	$(PY) benchmarks/quality.py $(ARGS)
+
+bench-faults: $(VENV)/.installed ## kill, tear, fill and hang every stage at drawn moments; an hour, goes on where it was
+	env -u RAY_ADDRESS $(PY) -m benchmarks.faults $(ARGS)
 
 clean: ## remove caches and build products; .venv, data and Output stay
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -255,9 +255,12 @@ class ShardEncoder:
         self.stores, self.config = stores, config
         self._arm: Arm | None = None
         self._encoder: Encoder | None = None
+        self._unwritable: OSError | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode and commit one shard; returns its store, its name and its numbers of images and rejects."""
+        if self._unwritable is not None:  # the next shards wait already; encoding them would be for nothing, too
+            raise self._unwritable
         row = batch.slice(0, 1)
         store = self.stores[row.column("store")[0].as_py()]
         side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
@@ -269,7 +272,11 @@ class ShardEncoder:
         embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
         embeddings, boxes = store.views.pool(embeddings, boxes)
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
-        write_shard(storage.join(store.folder, file), images, boxes, embeddings, rejects, dtype)
+        try:
+            write_shard(storage.join(store.folder, file), images, boxes, embeddings, rejects, dtype)
+        except OSError as error:
+            self._unwritable = error
+            raise
         return pa.table(
             {
                 "file": [file],

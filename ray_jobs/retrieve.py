@@ -125,8 +125,8 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
 
 
 def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, file: str) -> None:
-    """Rank one gallery block for one query block; a partial that is there is kept."""
-    if storage.exists(file):
+    """Rank one gallery block for one query block; a whole partial that is there is kept."""
+    if storage.is_whole_table(file):
         return
     rows, queries = load_queries(query)
     gallery = read_vectors(block.slices, regions, boxes=regions > 1)
@@ -161,7 +161,7 @@ def _merge_tree(files: Sequence[str], k: int) -> str:
 
 
 def _merge_group(files: list[str], k: int, target: str) -> None:
-    if not storage.exists(target):
+    if not storage.is_whole_table(target):
         storage.write_table(target, merge_partials([storage.read_table(file) for file in files], k))
 
 

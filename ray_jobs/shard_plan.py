@@ -18,6 +18,7 @@ from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, 
 from retrieval_core.config import DataConfig
 from retrieval_core.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.embeddings import shard_summary, shrink_shard
+from retrieval_core.progress import say
 from retrieval_core.views import Views, encoder_mark, views_of
 from retrieval_core.workspace import Role, fingerprint
 
@@ -102,6 +103,7 @@ def _plan_task(
     retry: set[str] = set()
     if retry_rejected:
         names = [name for name in storage.list_names(store) if name.startswith(f"{bucket:05d}-")]
+        names = [name for name in names if storage.is_whole_table(storage.join(store, name))]
         retry = {reject.path for name in names for reject in shard_summary(storage.join(store, name))[1]}
     table, summary, shrunken = plan_bucket(
         listing,
@@ -114,8 +116,13 @@ def _plan_task(
     )
     for old_name, (shard, paths) in shrunken.items():
         old = storage.join(store, old_name)
-        if storage.exists(old):
+        if storage.is_whole_table(old):
             shrink_shard(old, storage.join(store, shard.file_name), paths)
+    for shard in summary.shards:
+        file = storage.join(store, shard.file_name)
+        if storage.exists(file) and not storage.is_whole_table(file):
+            say(f"{file}: cut short, as by a power cut; it is embedded again")
+            storage.remove(file)
     # Last: a plan that names a shrunken shard must find it made.
     target = plan_file(folder, bucket)
     before = storage.read_table(target) if storage.exists(target) else None

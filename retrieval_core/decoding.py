@@ -58,24 +58,32 @@ def read_content(location: str, max_pixels: int) -> bytes:
     # A compressed copy in memory tells a failing disk from a failing decoder, and spares libtiff from mapping a file
     # that may shrink meanwhile. 16 bytes a pixel is the widest raw pixel; the rest is for metadata and other frames.
     limit = 16 * max_pixels + (64 << 20)
-    blocks: list[bytes] = []
     try:
         local = storage.local_path(location)
         if local is not None:
             kind = storage.odd_kind(local)
             if kind is not None:  # before opening: a FIFO without a writer would block for ever
                 raise ImageRejected("unreadable", f"is {kind}, not a regular file")
-        with storage.open_read(location) as file:
-            while block := file.read(_READ_BLOCK):
-                blocks.append(block)
-                if (len(blocks) - 1) * _READ_BLOCK > limit:
-                    raise ImageRejected("too_large", f"file of more than {limit} bytes for max_pixels {max_pixels}")
+        content = storage.retried(lambda: _read_blocks(location, limit))
     except CredentialsError:  # no fault of this image: the run cannot go on
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise ImageRejected("missing", "no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or an unknown kind of URL
         raise ImageRejected("unreadable", _one_line(error)) from error
+    if content is None:
+        raise ImageRejected("too_large", f"file of more than {limit} bytes for max_pixels {max_pixels}")
+    return content
+
+
+def _read_blocks(location: str, limit: int) -> bytes | None:
+    """The content, or None where it is longer than the limit by more than a block."""
+    blocks: list[bytes] = []
+    with storage.open_read(location) as file:
+        while block := file.read(_READ_BLOCK):
+            blocks.append(block)
+            if (len(blocks) - 1) * _READ_BLOCK > limit:
+                return None
     return b"".join(blocks)
 
 

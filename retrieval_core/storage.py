@@ -14,16 +14,31 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_core.credentials import credentials_needed
+
+T = TypeVar("T")
+_WAITS = (0.1, 0.4)
+"""Seconds before a failed read is tried again."""
+_LASTING = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+}
 
 
 def is_url(path: str) -> bool:
@@ -132,12 +147,31 @@ def refuse_odd_kind(path: str, local: str) -> None:
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", path)
 
 
+def retried(read: Callable[[], T]) -> T:
+    """Read, and read again half a second later at most where the storage failed: networks and disks have bad moments.
+
+    What will not change by waiting (nothing there, no permission, a folder) is raised at once.
+    """
+    for seconds in _WAITS:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno in _LASTING or isinstance(error, FileNotFoundError | PermissionError):
+                raise
+        time.sleep(seconds)
+    return read()
+
+
 def open_read(path: str) -> IO[bytes]:
     """Open for reading bytes.
 
     Raises:
         OSError: if it cannot be opened, or is no regular file.
     """
+    return retried(lambda: _open_read(path))
+
+
+def _open_read(path: str) -> IO[bytes]:
     local = local_path(path)
     if local is not None:
         refuse_odd_kind(path, local)
@@ -153,13 +187,17 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
     Raises:
         ValueError: if it is longer than ``most`` bytes, before it is read.
     """
-    with open_read(path) as file:
-        if most is not None:
-            found = file.seek(0, 2)
-            if found > most:
-                raise ValueError(f"is larger than {most:,} bytes ({found:,})")
-            file.seek(0)
-        return file.read()
+
+    def read() -> bytes:
+        with _open_read(path) as file:
+            if most is not None:
+                found = file.seek(0, 2)
+                if found > most:
+                    raise ValueError(f"is larger than {most:,} bytes ({found:,})")
+                file.seek(0)
+            return file.read()
+
+    return retried(read)
 
 
 @contextmanager
@@ -285,18 +323,42 @@ def _leaf(field: pa.Field) -> str:
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file in this thread, without a scan of its folder."""
+    """Read one Parquet file in this thread, without a scan of its folder.
+
+    Raises:
+        FileNotFoundError: if it is absent.
+        ValueError: if it is no Parquet file, or not a whole one, naming it.
+    """
     local = local_path(path)
-    if local is not None:
-        return pq.ParquetFile(local).read(columns=columns, use_threads=False)
-    with open_read(path) as file:
-        return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+    def read() -> pa.Table:
+        if local is not None:
+            return pq.ParquetFile(local).read(columns=columns, use_threads=False)
+        with _open_read(path) as file:
+            return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+
+    try:
+        return retried(read)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a whole Parquet file ({error}); delete it to have it made again") from None
 
 
 def row_count(path: str) -> int:
     """Rows of a Parquet file, from its footer."""
     with open_read(path) as file:
         return int(pq.ParquetFile(file).metadata.num_rows)
+
+
+def is_whole_table(path: str) -> bool:
+    """True for a Parquet file that has its footer, its last bytes; False where it is absent or was cut short.
+
+    No writer of ours leaves a torn file, but a power cut may: a disk can lose content that it said it had.
+    """
+    try:
+        row_count(path)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def copy(source: str, target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -275,3 +276,52 @@ def test_absolute_leaves_urls_and_links_alone(tmp_path, monkeypatch):
 def test_an_unknown_kind_of_url_is_named():
     with pytest.raises(ValueError, match=r"^nowhere://x: this kind of URL cannot be opened here"):
         storage.exists("nowhere://x")
+
+
+class TestReadsThatFail:
+    """Networks and disks have bad moments; what will not change by waiting is raised at once."""
+
+    @pytest.fixture(autouse=True)
+    def waits(self, monkeypatch):
+        slept = []
+        monkeypatch.setattr(storage.time, "sleep", slept.append)
+        return slept
+
+    @staticmethod
+    def failing(times, error):
+        left = [error] * times
+        return lambda: "read" if not left else raise_(left.pop())
+
+    def test_a_bad_moment_passes(self, waits):
+        assert storage.retried(self.failing(2, OSError(errno.EIO, "Input/output error"))) == "read"
+        assert len(waits) == 2
+
+    def test_a_bad_disk_does_not(self, waits):
+        with pytest.raises(OSError, match="Input/output"):
+            storage.retried(self.failing(3, OSError(errno.EIO, "Input/output error")))
+        assert 0 < sum(waits) < 1
+
+    @pytest.mark.parametrize(
+        "error", [FileNotFoundError("a"), PermissionError("a"), OSError(errno.ELOOP, "a loop"), ValueError("a")]
+    )
+    def test_what_will_not_change_is_not_waited_for(self, error, waits):
+        with pytest.raises(type(error)):
+            storage.retried(self.failing(1, error))
+        assert waits == []
+
+
+def raise_(error):
+    raise error
+
+
+def test_a_table_that_was_cut_short_is_no_table(folder):
+    path = storage.join(folder, "a.parquet")
+    assert not storage.is_whole_table(path)
+    storage.write_table(path, pa.table({"a": list(range(1000))}))
+    assert storage.is_whole_table(path)
+    content = storage.read_bytes(path)
+    for torn in (content[: len(content) // 2], content[:-1], b""):
+        storage.write_bytes(path, torn)
+        assert not storage.is_whole_table(path)
+        with pytest.raises(ValueError, match=r"a\.parquet: not a whole Parquet file .*delete it"):
+            storage.read_table(path)

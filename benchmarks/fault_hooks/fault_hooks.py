@@ -1,0 +1,242 @@
+"""What `make bench-faults` puts into attacked processes: a log of the work begun and committed, and faults of storage.
+
+The product has no hooks for this; its functions are wrapped as their modules are imported. What to do stands in
+``plan.json`` of the folder ``FAULT_CONTROL``, read at every call: workers of a Ray that serves many cases obey, too.
+
+    events    name of the log: a JSON line for each piece of work begun and each file committed
+    pace      seconds that a piece of work takes longer, so that a fault has a middle to hit
+    fault     torn, full, hang, fail, change, shuffle, or nothing
+    match     regular expression of the paths it is about
+    at        which matching write or read, over all processes, from 1
+    seed      of the delays
+    half      change: write only the first half, as a writer in the midst of it
+    source, target   change: folder with the new content of the folder with the files
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib.abc
+import json
+import os
+import random
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FULL_BYTES = 64
+"""What a file may hold when the disk is full."""
+SHUFFLE_SECONDS = 0.4
+
+
+def plan() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_control("plan.json").read_text())
+    return content
+
+
+def _control(name: str) -> Path:
+    return Path(os.environ["FAULT_CONTROL"], name)
+
+
+def note(kind: str, unit: str) -> None:
+    """Log one event whole: an appending write of one line is not torn by those of other processes."""
+    what = plan()
+    line = json.dumps({"kind": kind, "unit": unit, "pid": os.getpid()}) + "\n"
+    with _control(what["events"]).open("ab", buffering=0) as file:
+        file.write(line.encode())
+    if kind != "commit":
+        time.sleep(what["pace"])
+
+
+def _ticket(what: dict[str, Any], path: str) -> int:
+    """Place of this call among the matching ones of all processes, from 1; 0 if it does not match."""
+    if not re.search(what["match"], path):
+        return 0
+    with _control(f"{what['events']}.tickets").open("ab", buffering=0) as file:
+        file.write(b".")
+        return file.tell()
+
+
+def _happened(what: dict[str, Any], path: str) -> None:
+    _control(f"{what['events']}.happened").write_text(path)
+
+
+# ---- storage
+
+
+def _write_with_faults(write: Callable[[str], Any]) -> Callable[[str], Any]:
+    @contextmanager
+    def atomic_write(path: str) -> Iterator[Any]:
+        what = plan()
+        fault = what.get("fault")
+        number = _ticket(what, path) if fault in {"torn", "full"} else 0
+        if fault == "shuffle":
+            time.sleep(random.Random(f"{what['seed']} {path}").uniform(0, SHUFFLE_SECONDS))
+            _happened(what, path)
+        if fault == "full" and number >= what["at"]:
+            _happened(what, path)
+            with _full_disk(), write(path) as file:
+                yield file
+            return
+        with write(path) as file:
+            yield file
+            if fault == "torn" and number == what["at"]:
+                file.flush()
+                file.truncate(file.tell() // 2)
+                _happened(what, path)
+                os.kill(os.getpid(), signal.SIGKILL)
+        note("commit", path)
+
+    return atomic_write
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """The system itself refuses what goes beyond the limit, and leaves what was written before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _before_reading(path: object) -> None:
+    what = plan()
+    fault = what.get("fault")
+    if fault not in {"hang", "fail", "change"} or not isinstance(path, str) or _ticket(what, path) != what["at"]:
+        return
+    _happened(what, path)
+    if fault == "hang":
+        while True:
+            time.sleep(3600)
+    if fault == "fail":
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+    with open(Path(what["source"], Path(path).relative_to(what["target"])), "rb") as file:  # noqa: PTH123 - not ours
+        content = file.read()
+    Path(path).write_bytes(content[: len(content) // 2] if what["half"] else content)
+
+
+class _Parquet:
+    """pyarrow.parquet, but files that it opens by name are read like all others."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def ParquetFile(self, source: Any, *words: Any, **keys: Any) -> Any:  # noqa: N802 - pyarrow's name
+        _before_reading(source)
+        return self._module.ParquetFile(source, *words, **keys)
+
+
+def _storage(module: Any) -> None:
+    opened = Path.open
+
+    def open_with_faults(path: Path, mode: str = "r", *words: Any, **keys: Any) -> Any:
+        if mode == "rb":  # as storage reads; what happens here is below whatever it does about failures
+            _before_reading(str(path))
+        return opened(path, mode, *words, **keys)
+
+    Path.open = open_with_faults  # type: ignore[method-assign, assignment]
+    module.atomic_write = _write_with_faults(module.atomic_write)
+    module.pq = _Parquet(module.pq)
+
+
+# ---- work that is begun
+
+
+def _noted(module: Any, name: str, kind: str, unit: Callable[..., str]) -> None:
+    function = getattr(module, name)
+
+    @functools.wraps(function)
+    def wrapped(*words: Any, **keys: Any) -> Any:
+        note(kind, unit(*words, **keys))
+        return function(*words, **keys)
+
+    setattr(module, name, wrapped)
+
+
+def _remembered(owner: Any, name: str, unit: Callable[..., str], current: list[str]) -> None:
+    """Keep which unit a function is at work on, for what it calls."""
+    function = getattr(owner, name)
+
+    @functools.wraps(function)
+    def wrapped(*words: Any, **keys: Any) -> Any:
+        current[0] = unit(*words, **keys)
+        return function(*words, **keys)
+
+    setattr(owner, name, wrapped)
+
+
+# What is committed is not made again, so a piece of work begins where the arithmetic does.
+
+
+def _embed(module: Any) -> None:
+    current = [""]
+    _noted(module, "decode_shard", "decode", lambda batch, **_: str(batch.column("file")[0]))
+    _remembered(module.ShardEncoder, "__call__", lambda _, batch: str(batch.column("file")[0]), current)
+    _noted(module.ShardEncoder, "_encoder_of", "encode", lambda *_: current[0])
+
+
+def _retrieve(module: Any) -> None:
+    current = [""]
+    steps = (("_rank_block", "block_topk", "rank"), ("_merge_group", "merge_partials", "merge"))
+    for name, inner, kind in steps:
+        _remembered(module, name, lambda *words: Path(words[-1]).name, current)
+        _noted(module, inner, kind, lambda *_: current[0])
+    _noted(module, "_write_task", "write", lambda *_: "pool")
+
+
+def _evaluate(module: Any) -> None:
+    _noted(module, "_evaluate", "evaluate", lambda *_: "evaluate")
+    _noted(module, "_judge", "judge", lambda plan, *_: Path(plan).name)
+
+
+def _report(module: Any) -> None:
+    _noted(module, "_report", "report", lambda *_: "report")
+
+
+def _training(module: Any) -> None:
+    _noted(module.Trainer, "step", "step", lambda trainer, _: str(trainer.progress.step))
+
+
+PATCHES: dict[str, Callable[[Any], None]] = {
+    "retrieval_core.storage": _storage,
+    "retrieval_core.training": _training,
+    "ray_jobs.embed": _embed,
+    "ray_jobs.retrieve": _retrieve,
+    "ray_jobs.evaluate": _evaluate,
+    "ray_jobs.report": _report,
+}
+
+
+class _Patcher(importlib.abc.MetaPathFinder):
+    """Lets the other finders find a module, and patches it as soon as its own code has run."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname not in PATCHES:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def then_patch(module: Any) -> None:
+                execute(module)
+                PATCHES[fullname](module)
+
+            spec.loader.exec_module = then_patch  # type: ignore[method-assign]
+        return spec
+
+
+def install() -> None:
+    sys.meta_path.insert(0, _Patcher())

@@ -1,0 +1,115 @@
+"""What a run left against what the calm run left: bytes, rows lost and doubled, work begun twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from benchmarks.faults_plan import CHECKPOINT_EVERY
+
+EVALUATION = (
+    "metrics.json",
+    "per_query.csv",
+    "recall_by_depth.csv",
+    "precision_by_depth.csv",
+    "run.trec",
+    "qrels.trec",
+)
+FILES: dict[str, tuple[str, ...]] = {
+    "train": ("model/config.json", "model/model.safetensors"),
+    "embed": ("embeddings/gallery/*", "embeddings/queries/*", "rejects.parquet"),
+    "retrieve": ("first_retrieval_results.json", "candidate_pool.parquet"),
+    "evaluate": EVALUATION,
+    "report": ("report.html",),
+}
+"""Patterns of the files whose bytes are compared. A store is compared as a reader sees it that takes every file."""
+Rows = Mapping[Hashable, list[Any]]
+"""Every row's content by its key; a key with two contents is doubled."""
+
+
+class Compared(NamedTuple):
+    """What differs from the calm run."""
+
+    differing: list[str]
+    lost: int
+    doubled: int
+
+
+def compare(stage: str, reference: Path, found: Path) -> Compared:
+    """Compare what a stage left, file by file and row by row."""
+    expected, there = contents(stage, reference), contents(stage, found)
+    differing = sorted(name for name in expected.keys() | there.keys() if expected.get(name) != there.get(name))
+    wanted, got = rows_of(stage, reference), rows_of(stage, found)
+    differing += [f"row {key}" for key in wanted if key in got and got[key] != wanted[key]]
+    return Compared(differing, *lost_and_doubled(wanted, got))
+
+
+def compare_changed(calm: Path, calm_after: Path, found: Path, victim: str) -> Compared:
+    """Compare a store in which one picture changed: its row is that of a calm run over changed pictures, all others
+    are those of the calm run. The names of shards tell the time of the change, so files cannot be compared."""
+    wanted = dict(rows_of("embed", calm))
+    wanted |= {key: rows for key, rows in rows_of("embed", calm_after).items() if key[1] == victim}  # type: ignore[index]
+    got = rows_of("embed", found)
+    return Compared([f"row {key}" for key in wanted if got.get(key) != wanted[key]], *lost_and_doubled(wanted, got))
+
+
+def lost_and_doubled(wanted: Rows, got: Rows) -> tuple[int, int]:
+    """Rows that are missing, and rows that are there too often or that nobody asked for."""
+    lost = sum(max(0, len(rows) - len(got.get(key, []))) for key, rows in wanted.items())
+    doubled = sum(max(0, len(rows) - len(wanted.get(key, []))) for key, rows in got.items())
+    return lost, doubled
+
+
+def contents(stage: str, folder: Path) -> dict[str, bytes]:
+    """Bytes of the files of a stage, by their place in the folder."""
+    files = [path for pattern in FILES[stage] for path in folder.glob(pattern) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def rows_of(stage: str, folder: Path) -> Rows:
+    """Rows of a stage's table by key: (role, path, region) of vectors, (query, fabric) of candidates, and so on."""
+    rows: dict[Hashable, list[Any]] = defaultdict(list)
+    for key, row in _rows(stage, folder):
+        rows[key].append(row)
+    return rows
+
+
+def _rows(stage: str, folder: Path) -> Iterable[tuple[Hashable, Any]]:
+    if stage == "train" and (folder / "train_log.csv").exists():
+        for row in csv.DictReader(io.StringIO((folder / "train_log.csv").read_text())):
+            row.pop("images_per_second")  # how quick it was is no result
+            yield row["epoch"], row
+    if stage == "embed":
+        for file in folder.glob("embeddings/*/*.parquet"):
+            for row in pq.ParquetFile(file).read().to_pylist():
+                yield (file.parent.name, row["path"], row["region"]), row
+    if stage == "retrieve" and (folder / "candidate_pool.parquet").exists():
+        for row in pq.ParquetFile(folder / "candidate_pool.parquet").read().to_pylist():
+            yield (row["query_path"], row["image_path"]), row
+    if stage == "evaluate" and (folder / "per_query.csv").exists():
+        for row in csv.DictReader(io.StringIO((folder / "per_query.csv").read_text())):
+            yield (row["arm"], row["query_path"]), row
+
+
+def max_redone(stage: str, events: list[dict[str, Any]], excused: Iterable[str] = ()) -> int:
+    """How much of one process's work was begun again, at most: shards, blocks or checkpoint intervals.
+
+    Args:
+        stage: that was attacked.
+        events: of the attacked command and of the next one, in order.
+        excused: pieces that the fault itself destroyed after they were committed.
+    """
+    begun: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for event in events:
+        if event["kind"] not in {"commit", "decode"} and event["unit"] not in set(excused):
+            begun[event["kind"], event["unit"]].append(event["pid"])
+    again = Counter(pid for pids in begun.values() for pid in pids[:-1])
+    most = max(again.values(), default=0)
+    return math.ceil(most / CHECKPOINT_EVERY) if stage == "train" else most

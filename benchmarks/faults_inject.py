@@ -1,0 +1,228 @@
+"""One case: the command is attacked at its moment, given again in peace, and compared with the calm run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults_compare import Compared, compare, compare_changed, max_redone
+from benchmarks.faults_plan import CHECKPOINT_EVERY, KILLS, OWN_RAY, Case
+from benchmarks.faults_world import World
+from tests.jobs.processes import Processes
+
+END_SECONDS = 150.0
+"""A command that has not ended by then is stopped."""
+STOP_SECONDS = 15.0
+COMMITTED = {
+    "train": "checkpoints/step-*.pt",
+    "embed": "embeddings/*/*.parquet",
+    "retrieve": "work/retrieval/*/*.parquet",
+}
+
+
+class NotInjectedError(Exception):
+    """The stage was over before the fault could strike, or the command ended for another reason."""
+
+
+def run_case(world: World, case: Case) -> dict[str, Any]:
+    """Attack, give the same command again, compare; returns the case's row of the results."""
+    began = time.monotonic()
+    out = world.case_folder(case)
+    world.restore_data()
+    # The calm runs are made before the case's own log begins.
+    calm_after = world.calm_after_change(case) if case.fault == "change" else None
+    folder = world.prepare(out, case.stage)
+    names = [f"{case.number:02d}-{case.attempt}-{turn}.jsonl" for turn in ("attacked", "again")]
+    for stale in world.control.glob(f"{case.number:02d}-{case.attempt}-*"):
+        stale.unlink()
+    world.set_plan(names[0], **_inner_fault(world, case))
+    row: dict[str, Any] = {**_about(case), "injected": True}
+    try:
+        row["first_exit"], row["how"], excused = _attack(world, case, out, names[0])
+    except NotInjectedError as error:
+        return {**row, "injected": False, "how": str(error)}
+    row["said"] = _last_line(out / "attacked.log")
+    victim = _finish_change(world, case, names[0])
+    world.set_plan(names[1], pace=0)
+    row["second_exit"] = world.run_calmly(case.stage, out, out / "again.log", case.workers)
+    found = _compare(world, case, folder, calm_after, victim)
+    # Changed data is another training; its work before the change was for nothing in any case.
+    logs = names[1:] if case.fault == "change" and case.stage == "train" else names
+    events = [event for name in logs for event in world.events(name)]
+    row |= _verdict(case, row, found, max_redone(case.stage, events, excused))
+    row["seconds"] = round(time.monotonic() - began, 1)
+    if row["identical"] and row["as_expected"]:
+        shutil.rmtree(out)
+    return row
+
+
+def _verdict(case: Case, row: dict[str, Any], found: Compared, redone: int) -> dict[str, Any]:
+    return {
+        "identical": row["second_exit"] == 0 and not (found.differing or found.lost or found.doubled),
+        "rows_lost": found.lost,
+        "rows_doubled": found.doubled,
+        "redone": redone,
+        "as_expected": row["first_exit"] == 0 or not case.expects_success,
+        "differing": found.differing[:5],
+    }
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _about(case: Case) -> dict[str, Any]:
+    return {
+        "number": case.number,
+        "stage": case.stage,
+        "fault": case.fault,
+        "seed": case.seed,
+        "attempt": case.attempt,
+        "moment": case.describe(),
+        "training_workers": case.workers,
+    }
+
+
+def _inner_fault(world: World, case: Case) -> dict[str, Any]:
+    """What the processes themselves are to do wrong; nothing where they are killed from outside."""
+    if case.fault in KILLS:
+        return {}
+    places = {"source": str(world.changed), "target": str(world.data)}
+    return {
+        "fault": case.fault, "match": case.match, "at": case.at, "half": case.half,
+        "seed": f"{case.seed} {case.number}", **places,
+    }  # fmt: skip
+
+
+def _attack(world: World, case: Case, out: Path, events: str) -> tuple[int, str, list[str]]:
+    """Exit code of the attacked command, what was done to it, and what the fault destroyed after it was committed."""
+    # Before the command starts, so that its seconds are its own.
+    environment = world.environment(own_ray=case.fault in OWN_RAY)
+    with Processes(out / "attacked.log", **environment) as processes:
+        driver = processes.start_program(world.command(case.stage, out, case.workers))
+        if case.fault not in KILLS:
+            return *_wait_inner(world, case, driver, events), []
+        line = _await_moment(world, case, driver, out, events)
+        how = _strike(case, processes, driver, line)
+        if case.fault == "torn-committed":
+            return -signal.SIGKILL, how, _tear(out, case.stage)
+        code, stopped = _end(driver)
+        return code, how + stopped, []
+
+
+def _await_moment(
+    world: World, case: Case, driver: subprocess.Popen[bytes], out: Path, events: str
+) -> dict[str, Any] | None:
+    """Wait for the case's moment; the piece of work that was begun then."""
+    if case.at:
+        _until(lambda: len(_begun(world, case, events)) >= case.at, driver)
+    else:
+        _until((out / "trial" / "work" / "lease.json").exists, driver)
+    time.sleep(case.delay)
+    if driver.poll() is not None:
+        raise NotInjectedError("the command had ended")
+    return _begun(world, case, events)[case.at - 1] if case.at else None
+
+
+def _begun(world: World, case: Case, events: str) -> list[dict[str, Any]]:
+    return [event for event in world.events(events) if event["kind"] in case.kinds]
+
+
+def _until(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + END_SECONDS
+    while not condition():
+        if driver.poll() is not None:
+            raise NotInjectedError(f"the command ended with {driver.returncode} before the moment")
+        if time.monotonic() > until:
+            raise NotInjectedError("the moment did not come")
+        time.sleep(0.002)
+
+
+def _strike(case: Case, processes: Processes, driver: subprocess.Popen[bytes], begun: dict[str, Any] | None) -> str:
+    """Kill what the case names."""
+    if case.fault in {"all", "torn-committed"}:
+        return f"{len(processes.kill())} processes killed"
+    if case.fault == "driver":
+        pid, name = driver.pid, "driver"
+    elif case.fault == "raylet":
+        pid = next(pid for pid, line in processes.alive().items() if "raylet/raylet" in line)
+        name = "raylet"
+    else:
+        assert begun is not None
+        pid, name = begun["pid"], case.fault
+        with suppress(OSError):
+            name = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        raise NotInjectedError("the worker had ended") from None
+    return f"{name} killed"
+
+
+def _tear(out: Path, stage: str) -> list[str]:
+    """Cut the file that was committed last to half its length, as a power cut may; returns the work it held."""
+    files = sorted((out / "trial").glob(COMMITTED[stage]), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        raise NotInjectedError("nothing was committed yet")
+    os.truncate(files[-1], files[-1].stat().st_size // 2)
+    if stage == "train":
+        step = int(files[-1].name.split("-")[1])
+        return [str(step - back) for back in range(1, CHECKPOINT_EVERY + 1)]
+    return [files[-1].name]
+
+
+def _wait_inner(world: World, case: Case, driver: subprocess.Popen[bytes], events: str) -> tuple[int, str]:
+    """Wait for a fault inside a process to strike, and for the command's end."""
+    if case.fault == "hang":
+        _until(lambda: world.happened(events), driver)
+        time.sleep(1 + case.delay)
+        if driver.poll() is not None:
+            raise NotInjectedError("it went on although a read hung")
+        code, stopped = _stop(driver)
+        return code, f"a read hung{stopped}"
+    code, stopped = _end(driver)
+    if not world.happened(events):
+        raise NotInjectedError(f"the command ended with {code} before the moment")
+    return code, case.fault + stopped
+
+
+def _end(driver: subprocess.Popen[bytes]) -> tuple[int, str]:
+    try:
+        return driver.wait(END_SECONDS), ""
+    except subprocess.TimeoutExpired:
+        return _stop(driver)
+
+
+def _stop(driver: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Ctrl-C, once more if need be, and then what nobody can ignore."""
+    for times in ("Ctrl-C", "a second Ctrl-C"):
+        os.killpg(driver.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return driver.wait(STOP_SECONDS), f", stopped by {times}"
+    os.killpg(driver.pid, signal.SIGKILL)
+    return driver.wait(), ", stopped by kill -9"
+
+
+def _finish_change(world: World, case: Case, events: str) -> str:
+    """Let the writer of a picture that was read half written finish; returns the picture."""
+    if case.fault != "change":
+        return ""
+    victim = Path((world.control / f"{events}.happened").read_text())
+    victim.write_bytes((world.changed / victim.relative_to(world.data)).read_bytes())
+    return str(victim)
+
+
+def _compare(world: World, case: Case, folder: Path, calm_after: Path | None, victim: str) -> Compared:
+    if calm_after is None:
+        return compare(case.stage, world.reference, folder)
+    if case.stage == "embed":
+        return compare_changed(world.reference, calm_after, folder, victim)
+    return compare(case.stage, calm_after, folder)

@@ -1,0 +1,148 @@
+"""Which faults strike which stage, and at which moment: all of it follows from the seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+STAGES = ("train", "embed", "retrieve", "evaluate", "report")
+FAULTS = (
+    "driver", "actor", "task", "raylet", "all", "torn", "torn-committed", "full", "hang", "fail", "change", "shuffle",
+)  # fmt: skip
+FABRICS, QUERIES, TRAINING = 24, 4, 12
+SHARD, QUERY_BLOCK, GALLERY_BLOCK = 2, 2, 3
+EPOCHS, BATCH, CHECKPOINT_EVERY = 3, 2, 2
+STEPS = EPOCHS * TRAINING // BATCH
+SHARDS = (FABRICS + QUERIES) // SHARD
+QUERY_BLOCKS, GALLERY_BLOCKS = QUERIES // QUERY_BLOCK, FABRICS // GALLERY_BLOCK
+TRIES = 3
+"""A stage may be over before its moment comes; then an earlier moment is drawn."""
+
+COUNTS: dict[str, dict[str, int]] = {
+    "train": {
+        "driver": 3, "actor": 2, "raylet": 1, "all": 2, "torn": 2, "torn-committed": 1, "full": 2, "hang": 1,
+        "fail": 2, "change": 1,
+    },
+    "embed": {
+        "driver": 3, "actor": 3, "task": 2, "raylet": 2, "all": 2, "torn": 2, "torn-committed": 2, "full": 2, "hang": 1,
+        "fail": 2, "change": 2, "shuffle": 2,
+    },
+    "retrieve": {
+        "driver": 2, "task": 3, "raylet": 1, "all": 2, "torn": 2, "torn-committed": 2, "full": 2, "hang": 1, "fail": 2,
+        "shuffle": 2,
+    },
+    "evaluate": {"driver": 1, "task": 1, "all": 1, "torn": 1, "full": 1, "hang": 1, "fail": 1},
+    "report": {"driver": 1, "all": 1, "torn": 1, "full": 1},
+}  # fmt: skip
+"""How many cases of each fault each stage gets."""
+
+KILLS = {"driver", "actor", "task", "raylet", "all", "torn-committed"}
+OWN_RAY = {"raylet", "all", "torn-committed"}
+"""These end Ray itself, so the attacked command starts its own; the others share one."""
+SURVIVED = {
+    "train": {"actor", "fail", "change"},
+    "embed": {"actor", "task", "torn", "fail", "change", "shuffle"},
+    "retrieve": {"task", "torn", "fail", "shuffle"},
+    "evaluate": {"task", "fail"},
+    "report": set(),
+}
+"""The driver lives on, so the attacked command itself is to end well."""
+
+WORK = {
+    "train": {"step": STEPS},
+    "embed": {"encode": SHARDS},
+    "retrieve": {"rank": QUERY_BLOCKS * GALLERY_BLOCKS, "merge": QUERY_BLOCKS, "write": 1},
+    "evaluate": {"evaluate": 1, "judge": 1},
+    "report": {"report": 1},
+}
+"""Pieces of work by kind, as ``fault_hooks`` logs them. Decoded pixels are not kept, so decoding is no such piece."""
+IMAGE, SHARD_FILE = r"\.png$", r"/embeddings/.*\.parquet$"
+TRAINING_QUERY = r"/1003,motif\.png$"
+"""The picture that changes under training: every step depends on it, so the calm run must have the same change."""
+WRITTEN = {
+    "train": (r"/checkpoints/|/model/", STEPS // CHECKPOINT_EVERY + 2 * EPOCHS),
+    "embed": (r"/embeddings/", SHARDS),
+    "retrieve": (r"/work/retrieval/|candidate_pool|first_retrieval", sum(WORK["retrieve"].values())),
+    "evaluate": (r"metrics\.json|per_query\.csv|\.trec$|/hits\.parquet", 4),
+    "report": (r"report\.html|/stages/report\.json", 2),
+}
+"""Paths of what a stage writes, and about how many of them."""
+READ = {
+    "train": (IMAGE, 2 * TRAINING),
+    "embed": (IMAGE, FABRICS),
+    "retrieve": (SHARD_FILE, 2 * QUERY_BLOCKS * GALLERY_BLOCKS),
+    "evaluate": (r"candidate_pool\.parquet$|/work/plan/.*\.parquet$|\.csv$", 2),
+}
+"""The same of what it reads while it works."""
+
+
+class Case(NamedTuple):
+    """One fault in one stage."""
+
+    number: int
+    stage: str
+    fault: str
+    attempt: int
+    seed: int
+    kinds: tuple[str, ...]
+    """Kinds of work that are counted until a kill."""
+    at: int
+    """The piece of work, write or read at which it strikes, from 1; 0: before any, ``delay`` after the start."""
+    delay: float
+    """Seconds after that, for kills."""
+    workers: int
+    """Training workers; 0 trains in the driver."""
+    match: str = ""
+    half: bool = False
+
+    @property
+    def expects_success(self) -> bool:
+        """Whether the attacked command is to end well by itself."""
+        return self.fault in SURVIVED[self.stage]
+
+    def describe(self) -> str:
+        """When it strikes, in words."""
+        if self.fault == "shuffle":
+            return "every commit late by a drawn time"
+        if self.fault in KILLS:
+            return f"{self.delay:.2f} s after {'/'.join(self.kinds)} {self.at}" if self.at else f"{self.delay:.2f} s in"
+        return f"{'write' if self.fault in {'torn', 'full'} else 'read'} {self.at}{', half' if self.half else ''}"
+
+
+def kinds_of_case() -> Iterator[tuple[str, str]]:
+    """(stage, fault) of every case; a campaign that is cut short has had some of each."""
+    for repeat in range(max(count for faults in COUNTS.values() for count in faults.values())):
+        for stage, faults in COUNTS.items():
+            for fault, count in faults.items():
+                if repeat < count:
+                    yield stage, fault
+
+
+def make_case(number: int, seed: int, attempt: int = 0) -> Case:
+    """Draw the moment of a case, earlier with every attempt."""
+    stage, fault = list(kinds_of_case())[number]
+    rng = random.Random(f"{seed} {number} {attempt}")
+    keys: dict[str, Any] = {"kinds": tuple(WORK[stage]), "delay": rng.uniform(0, 0.12), "workers": 0}
+    if stage == "train":
+        keys["workers"] = int(fault in {"actor", "raylet"})
+    if fault in KILLS:
+        if fault == "task":
+            keys["kinds"] = ("decode",) if stage == "embed" else ("judge",) if stage == "evaluate" else keys["kinds"]
+        pieces = sum({**WORK[stage], "decode": SHARDS}[kind] for kind in keys["kinds"])
+    elif fault in {"torn", "full"}:
+        keys["match"], pieces = WRITTEN[stage]
+    elif fault != "shuffle":
+        keys["match"], pieces = READ[stage]
+        if fault == "change":
+            keys["half"] = rng.random() < 0.5
+            if stage == "train":
+                keys["match"], pieces = TRAINING_QUERY, EPOCHS
+    else:
+        pieces = 1
+    keys["at"] = rng.randint(1, max(1, int(0.9 * pieces / (1 + attempt))))
+    if fault in {"driver", "all"} and attempt == 0 and rng.random() < 0.2:
+        keys |= {"at": 0, "delay": rng.uniform(0, 4)}
+    if fault == "torn-committed":
+        keys["at"] = max(4, keys["at"])  # so that something is committed
+    return Case(number, stage, fault, attempt, seed, **keys)

@@ -1,0 +1,64 @@
+"""Committed files that a power cut has cut short are made again, whatever the name says; no Ray is started."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_jobs.retrieve import _merge_group, _rank_block, gallery_blocks, query_blocks
+from ray_jobs.run import Run
+from ray_jobs.shard_plan import _plan_task
+from retrieval_core import storage
+from retrieval_core.catalogue import plan_file, write_listing
+from retrieval_core.embeddings import write_shard
+from retrieval_core.records import Record
+from tests.jobs.small_data import config
+from tests.jobs.test_exact_pool import TOP_K, keys, store
+
+
+def tear(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def test_a_torn_shard_is_planned_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [str(tmp_path / name) for name in ("listing", "plan", "store")]
+    write_listing((Record(f"{n}.png", f"/nowhere/{n}.png", (), ()) for n in range(6)), folders[0], 1)
+
+    def plan() -> list[str]:
+        _, found = _plan_task(*folders, 0, 2, "encoder", "gallery", False)
+        return [shard.file_name for shard in found.shards]
+
+    names = plan()
+    for name in names:
+        vectors = np.ones((2, 3), np.float32)
+        write_shard(str(tmp_path / "store" / name), [("a", "a"), ("b", "b")], np.zeros((2, 1, 4)), vectors, [])
+    assert plan() == names
+    assert storage.list_names(folders[2]) == names
+    tear(tmp_path / "store" / names[1])
+    assert plan() == names
+    assert storage.list_names(folders[2]) == [names[0], names[2]]
+    assert f"{names[1]}: cut short" in capsys.readouterr().out
+
+
+def test_a_torn_partial_ranking_is_made_again(weights: Path, tmp_path: Path) -> None:
+    run = Run(config(**keys(tmp_path, weights)))
+    store(run, 1)
+    (query,) = query_blocks(run.store(run.main, "queries"), plan_file(run.plan(run.main, "queries"), 0), 1000)
+    blocks = list(gallery_blocks(run.store(run.main, "gallery"), 12))
+    files = [tmp_path / f"{number}.parquet" for number in range(len(blocks))]
+
+    def rank() -> list[bytes]:
+        for block, file in zip(blocks, files, strict=True):
+            _rank_block(query, block, 1, TOP_K, str(file))
+        _merge_group([str(file) for file in files], TOP_K, str(tmp_path / "merged.parquet"))
+        return [file.read_bytes() for file in (*files, tmp_path / "merged.parquet")]
+
+    whole = rank()
+    tear(files[1])
+    tear(tmp_path / "merged.parquet")
+    kept = files[0].stat()
+    assert rank() == whole
+    assert files[0].stat().st_ino == kept.st_ino
