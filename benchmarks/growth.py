@@ -39,12 +39,15 @@ Case = Callable[..., Any]
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options, each with a default; sizes are those of 1 x."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=256, help="embedded by the small model at 112 px")
+    parser.add_argument("--images", type=int, default=512, help="embedded by the small model at 112 px")
     parser.add_argument("--side", type=int, default=300, help="pixels of an image's side on disk")
     parser.add_argument("--shard", type=int, default=32, help="images of a shard")
-    parser.add_argument("--gallery", type=int, default=65_536, help="vectors of 256 dimensions that are ranked")
+    parser.add_argument("--gallery", type=int, default=131_072, help="vectors of 256 dimensions that are ranked")
     parser.add_argument(
-        "--gallery-block", type=int, default=16_384, help="vectors of a block: at most half the gallery"
+        "--gallery-block",
+        type=int,
+        default=8_192,
+        help="vectors of a block: a sixteenth fills a merge at 1x",
     )
     parser.add_argument("--queries", type=int, default=1_000, help="that the gallery is ranked for")
     parser.add_argument("--fabrics", type=int, default=10_000, help="that are listed, checked and judged")

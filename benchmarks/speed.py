@@ -28,7 +28,7 @@ FULL = {
     "retrieval": ["--gallery", "4000000", "--queries", "10000", "--repeats", "2"],
     "embedding": ["--repeats", "5", "--base-shards", "16", "--tiny-shards", "64"],
     "training": ["--repeats", "15"],
-    "growth": ["--images", "1024", "--gallery", "262144", "--gallery-block", "65536", "--fabrics", "40000"],
+    "growth": ["--images", "1024", "--gallery", "524288", "--gallery-block", "32768", "--fabrics", "40000"],
 }
 """What `--full` adds to each part."""
 INFINITY = float("inf")

@@ -1,6 +1,6 @@
 """Exact top-k by blocks: partial rankings in tasks, merged as a tree, written as the candidate pool.
 
-    query blocks x gallery blocks -> partials (a file each) -> merge 16 at a time -> one part a query block -> the pool
+    query blocks x gallery blocks -> partials (a file each) -> merge 8 at a time -> one part a query block -> the pool
 
 Each file is whole or absent and named by what it was computed from, so a killed stage goes on from the files that
 are there. A task holds one query block and one gallery block; the driver holds O(blocks).
@@ -28,7 +28,7 @@ from retrieval_core.similarity import PARTIAL_SCHEMA, block_topk, merge_partials
 from retrieval_core.workspace import POOL_JSON, POOL_PARQUET, fingerprint
 
 log = logging.getLogger("fabric_retrieval")
-FAN_IN = 16
+FAN_IN = 8  # a merge holds as many partials in memory
 
 
 class GalleryBlock(NamedTuple):

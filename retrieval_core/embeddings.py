@@ -138,7 +138,8 @@ def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: 
         embeddings[rows] = vectors.reshape(count, regions, vectors.shape[1])
         if boxes:
             found[rows] = _matrix(table.column("box")).reshape(count, regions, 4)
-        paths.append(table.column("path").combine_chunks().take(pa.array(np.arange(0, count * regions, regions))))
+        names = table.column("path").combine_chunks()
+        paths.append(names if regions == 1 else names.take(pa.array(np.arange(0, count * regions, regions))))
         filled += count
     names = pa.concat_arrays(paths) if paths else pa.array([], pa.string())
     embeddings, found = embeddings[:filled], found[:filled]

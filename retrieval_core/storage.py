@@ -333,7 +333,8 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 
     def read() -> pa.Table:
         if local is not None:
-            return pq.ParquetFile(local).read(columns=columns, use_threads=False)
+            # Reading ahead is for stores that answer late; on a disk it is one more copy.
+            return pq.ParquetFile(local, pre_buffer=False).read(columns=columns, use_threads=False)
         with _open_read(path) as file:
             return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
