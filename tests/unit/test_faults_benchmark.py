@@ -167,6 +167,7 @@ def test_a_fault_strikes_inside_another_process(fault: str, code: int, left: dic
     )
     assert done.returncode == code, done.stderr
     assert (control / "log.happened").read_text() == str(folder / "b")
+    assert (fault == "full") == (f"File too large: '{folder / 'b'}'" in done.stderr.decode())
     names = {path.name: path.stat().st_size for path in folder.iterdir()}
     found = {f".{name.split('.')[1]}.tmp" if name.startswith(".") else name: size for name, size in names.items()}
     assert found == left

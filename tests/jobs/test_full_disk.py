@@ -1,0 +1,43 @@
+"""An embedding actor that cannot write a shard encodes no further one; no Ray is started."""
+
+from __future__ import annotations
+
+import errno
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ray_jobs import embed
+from retrieval_core.config import load_config
+
+
+def shard(name: str) -> pa.Table:
+    """What decoding hands on of a shard in which no image could be read."""
+    texts = pa.list_(pa.list_(pa.string()))
+    empty = {"pixels": embed._one_binary(np.zeros(0, np.uint8)), "boxes": embed._one_binary(np.zeros(0, np.int32))}
+    numbers = {"store": [0], "images": [0], "side": [14], "regions": [1]}
+    rows = {"embedded": pa.array([[]], texts), "rejected": pa.array([[]], texts)}
+    return pa.table({"file": [name], **numbers, **empty, **rows})
+
+
+def test_no_shard_is_encoded_after_one_that_could_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def full(path: str, *_: Any) -> None:
+        tried.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr(embed, "write_shard", full)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    views = SimpleNamespace(pool=lambda embeddings, boxes: (embeddings, boxes))
+    stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views)]
+    actor = embed.ShardEncoder(stores, load_config(None, []), 1)
+    monkeypatch.setattr(actor, "_encoder_of", lambda _: SimpleNamespace(dim=3))
+    for name in ("a.parquet", "b.parquet"):
+        with pytest.raises(OSError, match="No space left"):
+            actor(shard(name))
+    assert tried == ["/store/a.parquet"]
