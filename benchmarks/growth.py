@@ -11,8 +11,8 @@
 
 Nothing is subtracted from a peak: libraries are in it, and pages of Ray's object store that the process has touched.
 So a slope of memory says how a process grows, not how its data does; the megabytes that were added stand in ``raw``.
-Starts (imports, Ray, worker processes, an actor's model) are in no slope; ``raw`` has them. Retrieval takes the fewest
-seconds of a few repeats. Embedding is done once a size: interference shows, and ``raw`` has images a second.
+Starts (imports, Ray, worker processes, an actor's model) are in no slope; ``raw`` has them. Each figure is the
+fewest seconds of a few repeats: what else the machine does only adds to them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=1_000, help="that the gallery is ranked for")
     parser.add_argument("--fabrics", type=int, default=10_000, help="that are listed, checked and judged")
     parser.add_argument("--pool-queries", type=int, default=500, help="of the pool that is written")
-    parser.add_argument("--repeats", type=int, default=2, help="the fewest seconds count; not of embedding")
+    parser.add_argument("--repeats", type=int, default=2, help="the fewest seconds count")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--quick", action="store_true", help="the logic in seconds, at sizes that say nothing")
     options = parser.parse_args(arguments)
@@ -107,7 +107,8 @@ Rows = list[dict[str, float]]
 
 def _embed(options: argparse.Namespace, folder: Path, run: Case) -> Rows:
     sizes = [options.images * factor for factor in FACTORS]
-    found = run("embed", folder=str(folder / "embed"), sizes=sizes, side=options.side, shard=options.shard)
+    case = {"folder": str(folder / "embed"), "side": options.side, "shard": options.shard, "repeats": options.repeats}
+    found = run("embed", sizes=sizes, **case)
     rows: Rows = []
     for size in sizes:
         row = found[str(size)]
