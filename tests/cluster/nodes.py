@@ -47,16 +47,13 @@ class Cluster:
 
     def add(self, count: int = 1, *, prefix: Sequence[str] = ()) -> None:
         """Start nodes and wait until they have joined; ``prefix`` is a command that runs the command after it."""
-        started = []
-        for _ in range(count):
+        for _ in range(count):  # one after the other: they would take the same names for their sockets
             node = self._stack.enter_context(Processes(self.log, **ENVIRONMENT))
             node.environment.pop("RAY_OVERRIDE_RESOURCES", None)
             joined = node.temporary / "joined"
             command = [sys.executable, "-m", "tests.cluster.ray_node", self.head.state, str(self.cpus), str(joined)]
-            started.append((joined, node.start([*prefix, *command])))
+            wait_until(joined.exists, node.start([*prefix, *command]))
             self.nodes.append(node)
-        for joined, process in started:
-            wait_until(joined.exists, process)
 
     def kill(self, node: Processes) -> list[str]:
         """``kill -9`` for a node's raylet and all its workers at once; returns their command lines."""

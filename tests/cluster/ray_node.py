@@ -26,6 +26,7 @@ def main(address: str, cpus: int, joined: Path) -> None:
         min_worker_port=0,
         max_worker_port=0,
         node_manager_port=0,
+        dashboard_agent_listen_port=None,  # a free one: the usual one is taken by another node
         include_log_monitor=False,
     )
     node = Node(parameters, head=False, shutdown_at_exit=False, spawn_reaper=False)
