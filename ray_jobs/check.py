@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ray_jobs import cluster
+from ray_jobs.probe import node_problems
 from ray_jobs.run import Run
 from retrieval_core.config import Config
 from retrieval_core.data_check import check_data
@@ -13,9 +15,14 @@ from retrieval_core.weights import missing_weights
 
 
 def check(config: Config) -> int:
-    """Print every problem of data, weights and output; 0 if a run can succeed, 1 if it cannot."""
+    """Print every problem of data, weights, output and, on a cluster, nodes; 0 if a run can succeed, 1 if it cannot."""
     run = Run(config)
     wrong = 0
+    if cluster.is_shared():
+        cluster.connect()
+        for line in node_problems(config):
+            print(f"{coloured('error  ', 'red', sys.stdout)} {printable(line)}")
+            wrong += 1
     try:
         weights = missing_weights(config.model)
     except OSError as error:  # a store that cannot be asked

@@ -157,6 +157,12 @@ def resources() -> Resources:
     return Resources(cpus=float(total.get("CPU", 1.0)), gpus=int(total.get("GPU", 0)))
 
 
+def nodes() -> list[Resources]:
+    """What each living node has; those without CPUs, where nothing of ours is computed, are left out."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Resources(float(has["CPU"]), int(has.get("GPU", 0))) for has in found if has.get("CPU")]
+
+
 def run_tasks(
     function: Callable[..., T], calls: Iterable[tuple[Any, ...]], *, num_cpus: float = 1.0, num_gpus: float = 0
 ) -> Iterator[T]:

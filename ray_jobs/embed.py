@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 import ray
 
 from ray_jobs import metrics
-from ray_jobs.cluster import Resources, run_tasks, watch
+from ray_jobs.actor_pool import pool_sizing
+from ray_jobs.cluster import nodes, run_tasks, watch
 from ray_jobs.run import Run
 from ray_jobs.shard_plan import Store, plan_store
 from retrieval_core import storage
@@ -86,7 +87,8 @@ class Graph:
         self.todo = {store.folder: sum(shard.images for shard in store.todo) for store in stores}
         self.finished: Counter[str] = Counter()
         """Images that are committed, by store."""
-        self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, sum(len(store.todo) for store in stores))
+        shards = sum(len(store.todo) for store in stores)
+        self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, shards, nodes())
         self._rows = self._start(stores)
 
     def _start(self, stores: Sequence[Store]) -> Iterator[dict[str, Any]]:
@@ -105,6 +107,7 @@ class Graph:
                 batch_size=1,
                 batch_format="pyarrow",
                 fn_kwargs={"stores": shared, "config": self.run.config},
+                compute=ray.data.TaskPoolStrategy(size=self.sizing.decoders),
                 num_cpus=self.sizing.decode_cpus,
             )
             .map_batches(
@@ -158,36 +161,6 @@ class Graph:
         """Let the graph end; its actors go."""
         for _ in self._rows:
             pass
-
-
-class Sizing(NamedTuple):
-    """Shape of the actor pool in Ray's logical resources."""
-
-    actors: int
-    actor_cpus: float
-    actor_gpus: int
-    decode_cpus: float
-    threads: int
-    """Torch threads of an actor."""
-
-
-def pool_sizing(resources: Resources, num_actors: int | None, shards: int) -> Sizing:
-    """One actor a GPU, or one a CPU where there are none; never more than there are shards.
-
-    Actors of one thread wait for nobody: two threads of one actor would wait for each other whenever decoding takes a
-    core from either. Decoding always has some share of the CPUs, and another one than the actors, or Ray Data would
-    fuse the two into one process.
-    """
-    gpus = resources.gpus
-    wanted = num_actors or gpus or max(1, int(resources.cpus))
-    actors = max(1, min(wanted, shards, gpus or shards))
-    threads = max(1, int(resources.cpus / wanted))
-    if gpus:
-        actor_cpus = min(1.0, resources.cpus / 2 / actors)
-        return Sizing(actors, actor_cpus, 1, min(1.0, resources.cpus - actors * actor_cpus), threads)
-    actor_cpus = min(1.0, resources.cpus * 0.75 / actors)
-    decode_cpus = min(0.5, resources.cpus - actors * actor_cpus)
-    return Sizing(actors, actor_cpus, 0, decode_cpus / 2 if decode_cpus == actor_cpus else decode_cpus, threads)
 
 
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:

@@ -21,9 +21,10 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ray_jobs.cluster import interrupt_ends_ray
+from ray_jobs.cluster import interrupt_ends_ray, is_shared
 from ray_jobs.embed import embed
 from ray_jobs.evaluate import evaluate
+from ray_jobs.probe import require_shared_paths
 from ray_jobs.report import report
 from ray_jobs.retrieve import retrieve
 from ray_jobs.run import Run
@@ -61,11 +62,17 @@ def run_stage(run: Run, name: str) -> None:
 
 
 def start(run: Run) -> None:
-    """Connect to Ray, and load meanwhile what every stage asks for the weights: each takes seconds, mostly waiting."""
+    """Connect to Ray, and load meanwhile what every stage asks for the weights: each takes seconds, mostly waiting.
+
+    Raises:
+        RunError: on a cluster of which a node does not see the run's folder, its data or its weights.
+    """
     module = "transformers.models.dinov2.modeling_dinov2"
     loading = threading.Thread(target=importlib.import_module, args=[module], daemon=True)
     loading.start()
     run.resources  # noqa: B018 - the first use connects
+    if is_shared():
+        require_shared_paths(run.config)
     loading.join()
 
 

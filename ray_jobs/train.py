@@ -1,7 +1,8 @@
 """Fine-tuning on Ray Train: workers, devices, checkpoints, resume.
 
 The loop itself is ``retrieval_core.training.fit``; this file gives it a process group, a place for checkpoints and a
-log. A run that was killed goes on from its newest checkpoint, whichever process or worker died.
+log. A run that was killed goes on from its newest checkpoint, whichever process or worker died; with
+``train.min_workers`` on the workers that are left, each with a larger share of the same batches.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from retrieval_core.workspace import RunError, Workspace, fingerprint
 
 log = logging.getLogger("fabric_retrieval")
 
-HOW_NOT_WHAT = {"num_workers", "loader_threads", "keep_checkpoints", "checkpoint_every", "max_failures", "enabled"}
-HOW_NOT_WHAT |= {"cache_activations", "cache_max_gb"}
+HOW_NOT_WHAT = {"num_workers", "min_workers", "loader_threads", "keep_checkpoints", "checkpoint_every", "max_failures"}
+HOW_NOT_WHAT |= {"enabled", "cache_activations", "cache_max_gb"}
 """Keys of the train section that say how to compute, not what: changing them does not start a new training."""
 
 
@@ -96,9 +97,16 @@ def _train(run: Run, mark: str) -> dict[str, Any]:
     if workers is None:
         # On this machine alone and without GPUs a worker process would only cost its start.
         workers = gpus or int(cluster.is_shared())
+    least = config.train.min_workers or workers
+    if least > workers:
+        raise RunError(
+            f"train.min_workers = {least}: the cluster has {gpus} GPUs, and so {workers} training workers; set "
+            "train.num_workers, or lower train.min_workers"
+        )
     settings = {
         "config": config.model_dump(),
         "mark": mark,
+        "workers": workers,
         "threads": max(1, int(run.resources.cpus) // max(1, workers)),
         "attempt": f"{time.time_ns():x}",
     }
@@ -108,7 +116,9 @@ def _train(run: Run, mark: str) -> dict[str, Any]:
         train_worker,
         train_loop_config=settings,
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if cuda else "gloo"),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=bool(gpus) and workers > 0),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(least, workers) if least < workers else workers, use_gpu=bool(gpus) and workers > 0
+        ),
         run_config=ray.train.RunConfig(
             name=f"train-{settings['attempt']}",
             storage_path=run.workspace.work("ray_train"),
@@ -165,13 +175,14 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
     )
     split, model = labelled_split(config.data, "train"), load_model(config.model, config.run.seed, with_head=True)
     located = _locate(config, settings["mark"], split, model, worker) if needs_locating(config) else None
-    data = TrainingData(config, split, workers=count, located=located)
+    data = TrainingData(config, split, workers=count, most_workers=settings["workers"], located=located)
     trainer = Trainer(config, model, data, worker)
     folder = Workspace(config).path("checkpoints")
     state = newest_checkpoint(folder, settings["mark"])
     if state is not None:
         trainer.load_state(state)
-        _say(rank, f"going on from step {trainer.progress.step} of {data.schedule.total}")
+        share = f" with {count} of {settings['workers']} workers" if count < settings["workers"] else ""
+        _say(rank, f"going on from step {trainer.progress.step} of {data.schedule.total}{share}")
     hooks = _hooks(config, settings["mark"], rank, count, device)
     watched = cluster.watch(config, folder)
     with Progress("train", data.schedule.total, "steps", trainer.progress.step, watch=watched) as progress:
@@ -183,6 +194,7 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         dist.barrier()
     history = trainer.progress.history
     return {
+        "workers_at_end": count,
         "steps": trainer.progress.step,
         "device": str(device.type),
         "first": _finite(history[0]),

@@ -147,6 +147,11 @@ class TrainConfig(Section):
         ge=0,
         description="Training workers; 0 trains in this process; null: one per GPU, else 1 on a cluster, 0 alone.",
     )
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        description="After a lost node go on with the workers that are left, down to so many; null waits for all.",
+    )
     checkpoint_every: int = Field(100, ge=1, description="Optimiser steps between checkpoints (and after each epoch).")
     keep_checkpoints: int = Field(2, ge=1, description="Training checkpoints kept, newest first; the best model too.")
     max_failures: int = Field(3, ge=-1, description="Restarts after a lost worker; -1 is without limit.")
@@ -200,6 +205,15 @@ class TrainConfig(Section):
     def crops(self) -> bool:
         """Whether training sees parts of fabrics."""
         return min(*self.crop_start, *self.crop_end) < 1
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> TrainConfig:
+        if self.min_workers is not None and self.num_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(
+                f"train.min_workers = {self.min_workers} is more than train.num_workers = {self.num_workers}; "
+                "lower the one or raise the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _views_come_again(self) -> TrainConfig:

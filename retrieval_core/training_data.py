@@ -45,23 +45,26 @@ class Batch(NamedTuple):
 class Schedule:
     """Which positions of which epoch make up a step."""
 
-    def __init__(self, samples: int, config: Config, workers: int) -> None:
+    def __init__(self, samples: int, config: Config, workers: int, most: int | None = None) -> None:
         """Lay the steps out.
 
         Args:
             samples: usable queries in an epoch.
             config: ``train.batch_size``, ``train.epochs`` and ``train.max_steps`` count.
-            workers: a last, smaller batch with fewer queries than workers is left out.
+            workers: that share a batch.
+            most: workers that ever will, so that a step stays the same one when some are lost; a last, smaller batch
+                with fewer queries than these is left out.
         """
         self.samples, self.batch, self.workers = samples, config.train.batch_size, workers
-        if self.batch < workers:
+        most = max(workers, most or workers)
+        if self.batch < most:
             raise DataError(
-                f"train.batch_size = {self.batch} is fewer than a query for each of train.num_workers = {workers}; "
+                f"train.batch_size = {self.batch} is fewer than a query for each of train.num_workers = {most}; "
                 "raise the one or lower the other"
             )
-        self.per_epoch = samples // self.batch + (samples % self.batch >= workers)
+        self.per_epoch = samples // self.batch + (samples % self.batch >= most)
         if self.per_epoch == 0:
-            raise DataError(f"training: {samples} usable queries are fewer than train.num_workers = {workers}")
+            raise DataError(f"training: {samples} usable queries are fewer than train.num_workers = {most}")
         self.total = self.per_epoch * config.train.epochs
         if config.train.max_steps is not None:
             self.total = min(self.total, config.train.max_steps)
@@ -90,7 +93,13 @@ class TrainingData:
     """Loads what the sampler draws. Memory O(labels + a few batches)."""
 
     def __init__(
-        self, config: Config, split: Labelled, *, workers: int = 1, located: Mapping[str, Located] | None = None
+        self,
+        config: Config,
+        split: Labelled,
+        *,
+        workers: int = 1,
+        most_workers: int | None = None,
+        located: Mapping[str, Located] | None = None,
     ) -> None:
         """Take up a split.
 
@@ -98,12 +107,13 @@ class TrainingData:
             config: of the run.
             split: of training.
             workers: how many share a batch.
+            most_workers: how many ever will; as many if None.
             located: where the model found motifs (``locate_motifs``), for crops where the data set does not say. They
                 say where a motif is, never where it is not: such a crop counts as showing all that its fabric holds.
         """
         self.config = config
         self.sampler = PairSampler(split, config.run.seed, config.train.labels)
-        self.schedule = Schedule(len(self.sampler.usable), config, workers)
+        self.schedule = Schedule(len(self.sampler.usable), config, workers, most_workers)
         self.rejects: dict[str, tuple[str, str, str]] = {}
         """location -> (path, reason, detail) of images that could not be used."""
         self.cache: ActivationCache | None = None

@@ -19,7 +19,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 class Head:
     """Started when it is made; it ends with its processes."""
 
-    def __init__(self, processes: Processes, token: str = "") -> None:
+    def __init__(self, processes: Processes, token: str = "", cpus: int = 2) -> None:
         ports = free_ports(4)
         self.processes = processes
         self.token = token
@@ -34,7 +34,7 @@ class Head:
             "--port": ports[1],
             "--ray-client-server-port": ports[2],
             "--metrics-export-port": ports[3],
-            "--num-cpus": 2,
+            "--num-cpus": cpus,
             "--num-gpus": 0,
         }
         words = [str(word) for pair in options.items() for word in pair]

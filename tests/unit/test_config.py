@@ -187,6 +187,11 @@ def test_activations_are_cached_only_where_they_come_again(keys, named):
     assert all(name in message for name in [*named, "set train."]) and "\n" not in message
 
 
+def test_no_more_workers_must_be_left_than_there_are():
+    message = complaint("train.num_workers=2", "train.min_workers=3")
+    assert message.startswith("train.min_workers = 3 is more than train.num_workers = 2; ")
+
+
 def test_fixed_views_have_one_size():
     message = complaint("train.fixed_views=2", "train.crop_start=[0.2, 0.5]")
     assert message == "train.fixed_views: a fixed view has one size; set train.crop_end to train.crop_start"

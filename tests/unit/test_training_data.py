@@ -57,6 +57,16 @@ def test_an_epoch_is_cut_into_batches(samples, workers, steps):
         assert min(plan.sizes(step)) >= 1
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_steps_stay_the_same_when_workers_are_lost(left):
+    whole = schedule(10, "train.epochs=3", workers=3)
+    plan = Schedule(10, make_config("train.epochs=3"), left, most=3)
+    assert (plan.per_epoch, plan.total) == (whole.per_epoch, whole.total)
+    for step in range(plan.total):
+        assert plan.positions(step) == whole.positions(step)
+        assert (len(plan.sizes(step)), sum(plan.sizes(step))) == (left, sum(whole.sizes(step)))
+
+
 def test_max_steps_ends_within_an_epoch():
     assert schedule(10, "train.epochs=3", "train.max_steps=4").total == 4
     assert schedule(10, "train.epochs=3", "train.max_steps=400").total == 9

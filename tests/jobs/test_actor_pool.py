@@ -1,0 +1,39 @@
+"""The embedding actors leave room to decode on every node, however they come to lie and whichever nodes are lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from ray_jobs.actor_pool import pool_sizing
+from ray_jobs.cluster import Resources
+
+MANY = 10_000
+
+
+@pytest.mark.parametrize("cpus", [[1], [2], [3], [4], [16], [64], [1, 1, 1], [2, 2], [4, 4, 4], [16, 2, 64]])
+@pytest.mark.parametrize("share", [0.5, 1, 4])
+def test_actors_that_fill_a_node_let_it_decode(cpus: list[int], share: float) -> None:
+    nodes = [Resources(float(count), 0) for count in cpus]
+    wanted = max(1, int(sum(cpus) * share))
+    sizing = pool_sizing(Resources(float(sum(cpus)), 0), wanted, MANY, nodes)
+    assert sizing.actors == wanted
+    assert 0 < sizing.decode_cpus != sizing.actor_cpus
+    for node in nodes:
+        fitting = int(node.cpus / sizing.actor_cpus)
+        assert fitting * sizing.actor_cpus + sizing.decode_cpus <= node.cpus + 1e-9
+        assert fitting >= int(node.cpus * wanted / sum(cpus))
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_a_full_gpu_node_decodes_without_the_others(gpus: int) -> None:
+    nodes = [Resources(1.0, 0), Resources(4.0, gpus), Resources(64.0, 0)]
+    sizing = pool_sizing(Resources(69.0, gpus), None, MANY, nodes)
+    assert (sizing.actors, sizing.actor_gpus) == (gpus, 1)
+    assert 0 < sizing.decode_cpus <= 4.0 - gpus * sizing.actor_cpus
+
+
+def test_one_machine_decodes_for_every_other_actor() -> None:
+    for cpus in (2, 4, 16, 64):
+        sizing = pool_sizing(Resources(float(cpus), 0), None, MANY)
+        assert sizing.actors == cpus
+        assert int((cpus - sizing.actors * sizing.actor_cpus) / sizing.decode_cpus + 1e-9) >= cpus // 2
