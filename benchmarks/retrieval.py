@@ -1,6 +1,7 @@
 """Exact top-k against the matrix product it cannot do without, in one run on one machine, in turns.
 
-    matmul      the float32 product of queries and gallery, whole, by torch or numpy: the faster of the two in each turn
+    matmul      the float32 product of queries and gallery, 4 GB of scores at a time, by torch or numpy: the faster of
+                the two in each turn
     faiss       FAISS's exact index (IndexFlatIP), with as many threads
     published   the published loop: for each query a Python loop over the gallery; a sample, carried to all queries
     kernel      ours: `block_topk` on the same arrays; FAISS, where it is installed, selects what it scores exactly
@@ -33,6 +34,7 @@ from retrieval_core import selection
 from retrieval_core.similarity import block_topk
 
 SAMPLE = 20_000  # fabrics of the published loop's sample
+SCORES = 10**9  # that a matrix product writes at a time: all of 1,000 queries x 1 million
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -72,9 +74,11 @@ def kernels(queries: np.ndarray, gallery: np.ndarray, options: argparse.Namespac
     index = faiss.IndexFlatIP(options.dim)
     index.add(gallery)
     gallery_FRD, torch_FD = gallery[:, None], torch.from_numpy(gallery)
+    step = max(SCORES // len(gallery), 1)
+    parts = [queries[start : start + step] for start in range(0, len(queries), step)]
     ways: dict[str, Callable[[], Any]] = {
-        "torch": lambda: torch.from_numpy(queries) @ torch_FD.T,
-        "numpy": lambda: queries @ gallery.T,
+        "torch": lambda: [len(torch.from_numpy(part) @ torch_FD.T) for part in parts],
+        "numpy": lambda: [len(part @ gallery.T) for part in parts],
         "faiss": lambda: index.search(queries, options.k)[1],
         "kernel": lambda: block_topk(queries, gallery_FRD, options.k).rows,
         "own": lambda: without_faiss(lambda: block_topk(queries, gallery_FRD, options.k).rows),
