@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,11 +71,12 @@ def disturbed(cluster: Cluster, runs: Runs) -> subprocess.Popen[bytes]:
     return cluster.driver(runs.command("run", "disturbed"))
 
 
-def lose(cluster: Cluster, worker: str) -> None:
-    """Kill a node that such a worker runs on, and start another in its place."""
+def lose(cluster: Cluster, worker: str, unfinished: Callable[[], bool]) -> None:
+    """Kill a node that such a worker runs on, which must be before the stage is done; start another in its place."""
     lines = cluster.kill(cluster.working(worker)[0])
     for name in ("raylet", worker):
         assert any(name in line for line in lines), lines
+    assert unfinished()
     cluster.add()
 
 
@@ -103,8 +104,7 @@ def test_a_node_is_lost_in_training(cluster: Cluster, runs: Runs, disturbed: sub
     folder = runs.out / "disturbed"
     wait_until(lambda: last_step(folder) > TRAINING // 2, disturbed)
     assert len(cluster.working(TRAINER)) == 2
-    lose(cluster, TRAINER)
-    assert last_step(folder) < TRAINING
+    lose(cluster, TRAINER, lambda: last_step(folder) < TRAINING)
     wait_until((folder / "work" / "stages" / "train.json").exists, disturbed)
     assert differing(runs, "disturbed", list(MODEL)) == []
     assert storage.read_json(str(folder / "work" / "stages" / "train.json"))["workers_at_end"] == 2
@@ -113,8 +113,7 @@ def test_a_node_is_lost_in_training(cluster: Cluster, runs: Runs, disturbed: sub
 def test_a_node_is_lost_in_embedding(cluster: Cluster, runs: Runs, disturbed: subprocess.Popen[bytes]) -> None:
     store = runs.out / "disturbed" / "embeddings" / "gallery"
     wait_until(lambda: len(identities(store)) >= 8, disturbed)
-    lose(cluster, ENCODER)
-    assert len(identities(store)) < FABRICS // 2
+    lose(cluster, ENCODER, lambda: len(identities(store)) < FABRICS // 2)
     wait_until((store / "manifest.json").exists, disturbed)
     assert differing(runs, "disturbed", shards(runs, "disturbed")) == []
 
@@ -122,8 +121,8 @@ def test_a_node_is_lost_in_embedding(cluster: Cluster, runs: Runs, disturbed: su
 def test_a_node_is_lost_in_retrieval(cluster: Cluster, runs: Runs, disturbed: subprocess.Popen[bytes]) -> None:
     work = runs.out / "disturbed" / "work" / "retrieval" / "fine_tuned"
     wait_until(lambda: len(identities(work)) >= 5, disturbed)
-    lose(cluster, "ray::")  # between its tasks a worker is called idle
-    assert not any((runs.out / "disturbed" / name).exists() for name in POOL)
+    pool = runs.out / "disturbed" / POOL[0]
+    lose(cluster, "ray::", lambda: not pool.exists())  # between its tasks a worker is called idle
     assert disturbed.wait(timeout=300) == 0
     assert differing(runs, "disturbed", list(POOL)) == []
 
@@ -135,9 +134,11 @@ def test_nodes_come_and_go_in_embedding(cluster: Cluster, runs: Runs) -> None:
     driver = cluster.driver(runs.command("embed", "changing"))
     wait_until(lambda: len(identities(store)) >= 4, driver)
     first, second = cluster.nodes
-    cluster.add()
+    for node in (first, second):  # so that the images last until others have come
+        node.halt(ENCODER)
+    cluster.add(2)
     cluster.kill(first)
-    cluster.add()
+    wait_until(lambda: len(identities(store)) >= 12, driver)
     cluster.kill(second)
     assert len(identities(store)) < FABRICS // 2
     assert driver.wait(timeout=300) == 0

@@ -82,6 +82,12 @@ class Processes:
                 continue
         return {pid: line for pid, line in found.items() if line}
 
+    def halt(self, name: str) -> None:
+        """Stop, until they are killed, those whose command line starts so."""
+        for pid, line in self.alive().items():
+            if line.startswith(name):
+                os.kill(pid, signal.SIGSTOP)
+
     def kill(self) -> list[str]:
         """``kill -9`` for all of them, until every one is gone; returns the command lines."""
         killed: dict[int, str] = {}
