@@ -22,7 +22,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(place: Path) -> Iterator[Cluster]:
-    with Cluster(place / "log", nodes=2, cpus=1) as found:
+    with Cluster(place / "log", nodes=1, cpus=1) as found:
         yield found
 
 
@@ -40,24 +40,20 @@ def test_shared_paths_are_found_in_order(cluster: Cluster, weights: Path, place:
 
 
 @pytest.mark.skipif(not MAY_UNSHARE, reason="may not mount a file system of a node's own")
-@pytest.mark.parametrize("hidden", ["out", "data"])
-def test_what_one_node_has_for_itself(cluster: Cluster, weights: Path, place: Path, hidden: str) -> None:
+@pytest.mark.parametrize(("hidden", "command"), [("out", "check"), ("data", "run")])
+def test_what_one_node_has_for_itself(cluster: Cluster, weights: Path, place: Path, hidden: str, command: str) -> None:
     root = write_catalogue(place / "data")
     out = place / "out"
     out.mkdir(exist_ok=True)
     mount = f'mount -t tmpfs tmpfs "{place / hidden}" && exec "$@"'
     cluster.add(prefix=["unshare", "--mount", "sh", "-c", mount, "sh"])
-    node = cluster.nodes[-1]
-    try:
-        options = as_options(settings(root, weights, out))
-        for command in ("check", "run"):
-            text = said(cluster, 1, command, *options)
-            key = {"out": "run.output_dir: ", "data": f"data.root = {root}: "}[hidden]
-            lines = [line for line in text.splitlines() if key in line]
-            assert len(lines) == 1, text
-            assert "node 127.0.0.1 (" in lines[0]
-            assert "name a folder that all nodes share, or a URL" in lines[0]
-        assert not list(out.rglob("*probe*"))
-        assert not (out / "trial" / "embeddings").exists()
-    finally:
-        cluster.kill(node)
+    text = said(cluster, 1, command, *as_options(settings(root, weights, out)))
+    cluster.kill(cluster.nodes[-1])
+    key = {"out": "run.output_dir: ", "data": f"data.root = {root}: "}[hidden]
+    lines = [line for line in text.splitlines() if key in line]
+    assert len(lines) == 1, text
+    assert "node 127.0.0.1 (" in lines[0]
+    assert str(place / hidden) in lines[0]
+    assert "name a folder that all nodes share, or a URL" in lines[0]
+    assert not list(out.rglob("*probe*"))
+    assert not (out / "trial" / "embeddings").exists()
