@@ -234,7 +234,7 @@ class ShardEncoder:
         """Why a shard could not be written. The next ones wait already; encoding them would be for nothing, too."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode and commit one shard; returns its store, name, numbers of images and rejects, or why it is not there."""
+        """Encode and commit one shard; returns store, name, numbers of images and rejects, and why it is not there."""
         row = batch.slice(0, 1)
         images, rejected = (0, 0) if self._unwritable else self._commit(row)
         return pa.table(
