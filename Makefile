@@ -48,7 +48,7 @@ bench-full: $(VENV)/.installed-bench ## the same with more data: 90 minutes
 bench-quality: $(VENV)/.installed ## compare recipes; ARGS="--data DIR" for other data, ARGS=--quick for minutes
 	$(PY) benchmarks/quality.py $(ARGS)
 
-bench-faults: $(VENV)/.installed ## kill, tear, fill and hang every stage at drawn moments; an hour, goes on where it was
+bench-faults: $(VENV)/.installed ## kill, tear, fill and hang every stage at drawn moments; half an hour
 	env -u RAY_ADDRESS $(PY) -m benchmarks.faults $(ARGS)
 
 clean: ## remove caches and build products; .venv, data and Output stay

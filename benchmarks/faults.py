@@ -24,6 +24,7 @@ import argparse
 import json
 import signal
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -142,12 +143,14 @@ def page_part(rows: Sequence[dict[str, Any]], seed: int) -> str:
     found, about = summary(rows), machine()
     survivors = [row for row in rows if row["injected"] and row["fault"] in SURVIVED[row["stage"]]]
     ended = sum(row["first_exit"] == 0 for row in survivors)
-    return (
+    text = (
         f'`make bench-faults ARGS="--seed {seed}"`: {found["injected"]} faults, {found["identical"]} ends identical, '
         f"{found['rows_lost']} rows lost, {found['rows_doubled']} doubled, at most {found['max_redone']} redone. Where "
         f"the driver lived on, {ended} of {len(survivors)} attacked commands ended well by themselves. "
-        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}.\n\n{table(rows)}\n"
+        f"{about['processor']}, {about['threads']} threads, torch {about['torch']}; "
+        f"{sum(row['seconds'] for row in rows if row['injected']) / 60:.0f} minutes."
     )
+    return f"{textwrap.fill(text, 120)}\n\n{table(rows)}\n"
 
 
 def paste(page: Path, part: str) -> None:

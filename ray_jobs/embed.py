@@ -125,6 +125,8 @@ class Graph:
             )
         )
         for row in graph.iter_rows():
+            if row["problem"]:
+                raise RunError(f"{row['problem']}; see to that, and the same command goes on")
             store = stores[row["store"]]
             metrics.EMBEDDED.add(row["images"] - row["rejected"], self._tags(store))
             metrics.REJECTED.add(row["rejected"], self._tags(store))
@@ -228,13 +230,26 @@ class ShardEncoder:
         self.stores, self.config = stores, config
         self._arm: Arm | None = None
         self._encoder: Encoder | None = None
-        self._unwritable: OSError | None = None
+        self._unwritable = ""
+        """Why a shard could not be written. The next ones wait already; encoding them would be for nothing, too."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode and commit one shard; returns its store, its name and its numbers of images and rejects."""
-        if self._unwritable is not None:  # the next shards wait already; encoding them would be for nothing, too
-            raise self._unwritable
+        """Encode and commit one shard; returns store, name, numbers of images and rejects, and why it is not there."""
         row = batch.slice(0, 1)
+        images, rejected = (0, 0) if self._unwritable else self._commit(row)
+        return pa.table(
+            {
+                "file": row.column("file"),
+                "store": row.column("store"),
+                "images": pa.array([images], pa.int64()),
+                "rejected": pa.array([rejected], pa.int64()),
+                # Not raised: Ray Data would say that a function failed, and nothing about the disk.
+                "problem": [self._unwritable],
+            }
+        )
+
+    def _commit(self, row: pa.Table) -> tuple[int, int]:
+        """Encode and commit a shard; returns its numbers of images and rejects."""
         store = self.stores[row.column("store")[0].as_py()]
         side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
         pixels = _array(row.column("pixels"), np.uint8).reshape(-1, side, side, 3)
@@ -245,19 +260,12 @@ class ShardEncoder:
         embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
         embeddings, boxes = store.views.pool(embeddings, boxes)
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
+        path = storage.join(store.folder, file)
         try:
-            write_shard(storage.join(store.folder, file), images, boxes, embeddings, rejects, dtype)
+            write_shard(path, images, boxes, embeddings, rejects, dtype)
         except OSError as error:
-            self._unwritable = error
-            raise
-        return pa.table(
-            {
-                "file": [file],
-                "store": row.column("store"),
-                "images": pa.array([len(images) + len(rejects)], pa.int64()),
-                "rejected": pa.array([len(rejects)], pa.int64()),
-            }
-        )
+            self._unwritable = f"{path}: {error.strerror or error}"
+        return len(images) + len(rejects), len(rejects)
 
     def _encoder_of(self, arm: Arm) -> Encoder:
         """Stores come arm by arm, so an actor changes its model a few times at most, and holds one."""
