@@ -79,7 +79,7 @@ def read_content(location: str, max_pixels: int) -> bytes:
 def _read_blocks(location: str, limit: int) -> bytes | None:
     """The content, or None where it is longer than the limit by more than a block."""
     blocks: list[bytes] = []
-    with storage.open_read(location) as file:
+    with storage.open_once(location) as file:
         while block := file.read(_READ_BLOCK):
             blocks.append(block)
             if (len(blocks) - 1) * _READ_BLOCK > limit:

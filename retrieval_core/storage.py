@@ -29,16 +29,9 @@ from retrieval_core.credentials import credentials_needed
 T = TypeVar("T")
 _WAITS = (0.1, 0.4)
 """Seconds before a failed read is tried again."""
-_LASTING = {
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.EINVAL,
-}
+_LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+_LASTING_NUMBERS = {errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+"""Failures that waiting does not change, by their class where they have one."""
 
 
 def is_url(path: str) -> bool:
@@ -156,7 +149,7 @@ def retried(read: Callable[[], T]) -> T:
         try:
             return read()
         except OSError as error:
-            if error.errno in _LASTING or isinstance(error, FileNotFoundError | PermissionError):
+            if isinstance(error, _LASTING) or error.errno in _LASTING_NUMBERS:
                 raise
         time.sleep(seconds)
     return read()
@@ -168,10 +161,11 @@ def open_read(path: str) -> IO[bytes]:
     Raises:
         OSError: if it cannot be opened, or is no regular file.
     """
-    return retried(lambda: _open_read(path))
+    return retried(lambda: open_once(path))
 
 
-def _open_read(path: str) -> IO[bytes]:
+def open_once(path: str) -> IO[bytes]:
+    """The same without a second try: for a read that is ``retried`` as a whole."""
     local = local_path(path)
     if local is not None:
         refuse_odd_kind(path, local)
@@ -189,7 +183,7 @@ def read_bytes(path: str, most: int | None = None) -> bytes:
     """
 
     def read() -> bytes:
-        with _open_read(path) as file:
+        with open_once(path) as file:
             if most is not None:
                 found = file.seek(0, 2)
                 if found > most:
@@ -337,7 +331,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         if local is not None:
             # Reading ahead is for stores that answer late; on a disk it is one more copy.
             return pq.ParquetFile(local, pre_buffer=False).read(columns=columns, use_threads=False)
-        with _open_read(path) as file:
+        with open_once(path) as file:
             return pq.ParquetFile(file).read(columns=columns, use_threads=False)
 
     try:

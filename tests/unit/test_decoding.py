@@ -163,7 +163,7 @@ class TestRejects:
         def fail(path: str) -> None:
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(storage, "open_read", fail)
+        monkeypatch.setattr(storage, "open_once", fail)
         assert reason_of(encode(smooth_noise(), "PNG"), tmp_path) == "unreadable"
 
     @pytest.mark.parametrize(
