@@ -1,6 +1,6 @@
 """Time and peak memory at 1, 2, 4 and 8 times the data: slopes on log-log axes, 1 is linear growth, 0 is none.
 
-    slope_embed           seconds from the first committed shard to the last, against the images after the first
+    slope_embed           seconds from the commit of --lead images to the last commit, against the images between
     slope_retrieve        seconds of ranking and merging against the gallery, at a fixed size of blocks
     slope_driver_memory   peak resident memory of the driver against the gallery, in that retrieval
     slope_worker_memory   the same of the largest worker
@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options, each with a default; sizes are those of 1 x."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512, help="embedded by the small model at 112 px")
+    parser.add_argument("--lead", type=int, default=1536, help="images before those: decoded while the model loads")
     parser.add_argument("--side", type=int, default=300, help="pixels of an image's side on disk")
     parser.add_argument("--shard", type=int, default=32, help="images of a shard")
     parser.add_argument("--gallery", type=int, default=131_072, help="vectors of 256 dimensions that are ranked")
@@ -57,7 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the logic in seconds, at sizes that say nothing")
     options = parser.parse_args(arguments)
     if options.quick:
-        vars(options).update(images=8, side=64, shard=4, gallery=2048, gallery_block=1024, queries=20)
+        vars(options).update(images=8, lead=4, side=64, shard=4, gallery=2048, gallery_block=1024, queries=20)
         vars(options).update(fabrics=100, pool_queries=10, repeats=1)
     return options
 
@@ -100,15 +101,15 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
     return {"ratios": ratios, "raw": raw}
 
 
-_SIZES = ("images", "shard", "side", "gallery", "gallery_block", "queries", "fabrics", "pool_queries", "repeats")
+_SIZES = ("images", "lead", "shard", "side", "gallery", "gallery_block", "queries", "fabrics", "pool_queries", "repeats")
 Rows = list[dict[str, float]]
 """A row a size, ascending, each with ``size``."""
 
 
 def _embed(options: argparse.Namespace, folder: Path, run: Case) -> Rows:
     sizes = [options.images * factor for factor in FACTORS]
-    case = {"folder": str(folder / "embed"), "side": options.side, "shard": options.shard, "repeats": options.repeats}
-    found = run("embed", sizes=sizes, **case)
+    keys = ("side", "shard", "lead", "repeats")
+    found = run("embed", sizes=sizes, folder=str(folder / "embed"), **{key: vars(options)[key] for key in keys})
     rows: Rows = []
     for size in sizes:
         row = found[str(size)]
