@@ -101,7 +101,18 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
     return {"ratios": ratios, "raw": raw}
 
 
-_SIZES = ("images", "lead", "shard", "side", "gallery", "gallery_block", "queries", "fabrics", "pool_queries", "repeats")
+_SIZES = (
+    "images",
+    "lead",
+    "shard",
+    "side",
+    "gallery",
+    "gallery_block",
+    "queries",
+    "fabrics",
+    "pool_queries",
+    "repeats",
+)
 Rows = list[dict[str, float]]
 """A row a size, ascending, each with ``size``."""
 

@@ -148,8 +148,8 @@ def embed(folder: Path, sizes: list[int], side: int, shard: int, lead: int, repe
 
     ``lead`` images go before those that count, in whole shards: while the actors load their model the cores decode
     ahead, some 1,000 images on two cores, and those pass half as fast again as the ones that must share the cores with
-    decoding. Seconds run from the commit of the lead's last shard to the last commit, by the times of the files: neither
-    Ray's start, nor the plan, nor the actor's model is in them.
+    decoding. Seconds run from the commit of the lead's last shard to the last commit, by the times of the files:
+    neither Ray's start, nor the plan, nor the actor's model is in them.
     """
     from ray_jobs import embed as job
 

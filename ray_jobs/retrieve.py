@@ -3,14 +3,16 @@
     query blocks x gallery blocks -> partials (a file each) -> merge 8 at a time -> one part a query block -> the pool
 
 Each file is whole or absent and named by what it was computed from, so a killed stage goes on from the files that
-are there. A task holds one query block and one gallery block; the driver holds O(blocks).
+are there. A task holds one query block and one gallery block; the driver holds O(blocks). A process that ranks several
+blocks for the same queries remembers their k-th scores so far, and leaves out of further partials what is below.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +26,7 @@ from retrieval_core.candidate_pool import write_pool
 from retrieval_core.catalogue import plan_file
 from retrieval_core.embeddings import read_manifest, read_vectors
 from retrieval_core.progress import Progress
-from retrieval_core.similarity import PARTIAL_SCHEMA, block_topk, merge_partials, topk_table
+from retrieval_core.similarity import PARTIAL_SCHEMA, Floor, block_topk, merge_partials, topk_table
 from retrieval_core.workspace import POOL_JSON, POOL_PARQUET, fingerprint
 
 log = logging.getLogger("fabric_retrieval")
@@ -79,12 +81,15 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     queries = list(query_blocks(run.store(arm, "queries"), plan, keys.query_block))
     log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
     order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
+    whole = fingerprint([block.mark for block in gallery])[:8]  # partials of another gallery may leave out too much
+    turn = uuid.uuid4().hex
     parts = []
     blocks, tags = len(queries) * len(gallery), metrics.Tags(run.config.run.name, "retrieve", arm)
     with Progress(f"retrieve ({arm})", blocks, "blocks", watch=watch(run.config, work)) as progress:
         for query in queries:
-            files = [storage.join(work, f"{query.mark}-{order}-{block.mark}-{keys.top_k}.parquet") for block in gallery]
-            calls = ((query, block, regions, keys.top_k, file) for block, file in zip(gallery, files, strict=True))
+            ranking = storage.join(work, f"{whole}-{query.mark}-{order}-{keys.top_k}")
+            files = [f"{ranking}-{block.mark}.parquet" for block in gallery]
+            calls = ((query, block, regions, keys.top_k, ranking, turn) for block in gallery)
             for _ in run_tasks(_rank_block, calls):
                 progress.advance()
                 metrics.RANKED.add(1, tags)
@@ -124,8 +129,9 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
         yield QueryBlock([files[number[shard]] for shard in needed], start, stop, plan)
 
 
-def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, file: str) -> None:
+def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ranking: str, turn: str) -> None:
     """Rank one gallery block for one query block; a whole partial that is there is kept."""
+    file = f"{ranking}-{block.mark}.parquet"
     if storage.is_whole_table(file):
         return
     rows, queries = load_queries(query)
@@ -133,8 +139,16 @@ def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, fi
     if not len(rows) or not len(gallery.paths):
         storage.write_table(file, PARTIAL_SCHEMA.empty_table())
         return
-    top = block_topk(queries, gallery.embeddings_FRD, k)
+    floor = _floor(turn, query.mark, len(rows), k)
+    top = block_topk(queries, gallery.embeddings_FRD, k, floor_Q=floor.values)
     storage.write_table(file, topk_table(top, rows, gallery.paths, gallery.boxes_FR4 if regions > 1 else None))
+    floor.add(block.mark, top.scores)
+
+
+@lru_cache(maxsize=1)
+def _floor(turn: str, query_block: str, queries: int, k: int) -> Floor:
+    """Of the blocks that this process has ranked for some queries in one execution of the stage."""
+    return Floor(queries, k)
 
 
 def load_queries(block: QueryBlock) -> tuple[np.ndarray, np.ndarray]:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval_core import storage
+from retrieval_core import storage, vector_files
 
 MANIFEST = "manifest.json"
 _REJECTS = b"rejects"
@@ -89,7 +90,7 @@ def shrink_shard(source: str, target: str, keep: Iterable[str]) -> None:
 
 def _write(path: str, table: pa.Table, rejects: Sequence[Reject]) -> None:
     metadata = {**(table.schema.metadata or {}), _REJECTS: json.dumps([list(reject) for reject in rejects])}
-    storage.write_table(path, table.replace_schema_metadata(metadata), plain="embedding")
+    storage.write_bytes(path, vector_files.encode(table.replace_schema_metadata(metadata), "embedding"))
 
 
 def _rejects_of(reader: pq.ParquetFile) -> list[Reject]:
@@ -122,40 +123,46 @@ def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: 
     Returns:
         Vectors with F images: float32, (F, R, D). Memory O(F R D).
     """
-    room = sum(stop - start for _, start, stop in files)
-    columns = ["path", "embedding", *(["box"] if boxes else [])]
-    paths: list[pa.Array] = []
-    embeddings, found = np.zeros((0, regions, 1), np.float32), np.zeros((room, regions, 4), np.int32)
-    filled = 0
+    reading = _Reading(sum(stop - start for _, start, stop in files), regions, boxes)
     for path, start, stop in files:
-        table = storage.read_table(path, columns=columns).slice(start * regions, max(stop - start, 0) * regions)
-        count = len(table) // regions  # a slice may end beyond the shard
-        vectors = _matrix(table.column("embedding"))
-        if not filled:
-            embeddings = np.empty((room, regions, vectors.shape[1]), np.float32)
-        rows = slice(filled, filled + count)
-        # Each shard is copied to its place while it is in the cache; all of them are in memory once.
-        embeddings[rows] = vectors.reshape(count, regions, vectors.shape[1])
-        if boxes:
-            found[rows] = _matrix(table.column("box")).reshape(count, regions, 4)
+        storage.with_table(path, partial(reading.take, start, stop))
+    return reading.ordered()
+
+
+class _Reading:
+    """Room for images, filled shard by shard: each vector goes straight to its place, so all are in memory once."""
+
+    def __init__(self, room: int, regions: int, boxes: bool) -> None:
+        self.room, self.regions, self.columns = room, regions, ["path", *(["box"] if boxes else [])]
+        self.filled = 0
+        self.paths: list[pa.Array] = []
+        self.embeddings = np.zeros((0, regions, 1), np.float32)
+        self.boxes = np.zeros((room, regions, 4), np.int32)
+
+    def take(self, start: int, stop: int, reader: pq.ParquetFile, file: IO[bytes]) -> None:
+        """Take images ``start`` to ``stop - 1`` of a shard; fewer where it ends before."""
+        regions = self.regions
+        table = reader.read(columns=self.columns, use_threads=False).slice(start * regions, (stop - start) * regions)
+        count = len(table) // regions
+        dim = reader.schema_arrow.field("embedding").type.list_size
+        if not self.filled:
+            self.embeddings = np.empty((self.room, regions, dim), np.float32)
+        rows = slice(self.filled, self.filled + count)
+        vector_files.read_rows(reader, file, "embedding", start * regions, self.embeddings[rows].reshape(-1, dim))
+        if "box" in self.columns:
+            self.boxes[rows] = vector_files.matrix(table.column("box")).reshape(count, regions, 4)
         names = table.column("path").combine_chunks()
-        paths.append(names if regions == 1 else names.take(pa.array(np.arange(0, count * regions, regions))))
-        filled += count
-    names = pa.concat_arrays(paths) if paths else pa.array([], pa.string())
-    embeddings, found = embeddings[:filled], found[:filled]
-    order = np.asarray(pc.sort_indices(names))
-    if np.array_equal(order, np.arange(len(order))):
-        return Vectors(names, embeddings, found)
-    return Vectors(names.take(pa.array(order)), embeddings[order], found[order])
+        self.paths.append(names if regions == 1 else names.take(pa.array(np.arange(0, count * regions, regions))))
+        self.filled += count
 
-
-def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A fixed-size list column as a (rows, width) array, without a copy where it is one chunk."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    values: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(array), column.type.list_size)
+    def ordered(self) -> Vectors:
+        """What was taken, by path."""
+        names = pa.concat_arrays(self.paths) if self.paths else pa.array([], pa.string())
+        embeddings, boxes = self.embeddings[: self.filled], self.boxes[: self.filled]
+        if pc.all(pc.less(names[:-1], names[1:])).as_py() is not False:
+            return Vectors(names, embeddings, boxes)
+        order = np.asarray(pc.sort_indices(names))
+        return Vectors(names.take(pa.array(order)), embeddings[order], boxes[order])
 
 
 def write_manifest(

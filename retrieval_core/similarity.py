@@ -41,14 +41,43 @@ _MARGIN = 28  # fabrics selected beyond k at least: near-ties of the k-th, which
 _DENSE = 32  # what an exact score of a selected fabric costs, against one of all scores computed in float64
 _LONGEST = 1e18  # the product of two longer vectors could overflow float32
 _LAST_ROW = (1 << 32) - 1
+_EMPTY = (-0x7F800001 << 32) | _LAST_ROW  # the sort key of minus infinity and row 0
 
 
 class TopK(NamedTuple):
-    """The first K fabrics of each query, best first; every query has as many, so nothing is padded."""
+    """The first K fabrics of each query, best first; places that a floor left empty come last, with -inf."""
 
     scores: NDArray[np.float32]  # (Q, K)
     rows: NDArray[np.int64]  # (Q, K), fabrics of the block
     regions: NDArray[np.int16]  # (Q, K), the smallest region that has the score
+
+
+class Floor:
+    """What the blocks ranked so far say of the k-th score of each query; every further block is ranked quicker by it.
+
+    A fabric that belongs to the first k of the whole gallery scores at least as much as the k-th of any part of it.
+    So a floor holds for all blocks of the gallery it was made of, in any order, and for no other gallery.
+    Memory O(Q k).
+    """
+
+    def __init__(self, queries: int, k: int) -> None:
+        self._best_Qk = np.full((queries, k), -np.inf, np.float32)
+        self._blocks: set[str] = set()
+
+    @property
+    def values(self) -> NDArray[np.float32] | None:
+        """(Q,) for ``block_topk``; None while no block was added."""
+        floor_Q: NDArray[np.float32] = self._best_Qk.min(1)
+        return floor_Q if self._blocks else None
+
+    def add(self, block: str, scores_QK: NDArray[np.float32]) -> None:
+        """Take the scores of a block; of one that was ranked again, once: a fabric must not count twice."""
+        if block in self._blocks:
+            return
+        self._blocks.add(block)
+        k = self._best_Qk.shape[1]
+        both = np.concatenate([self._best_Qk, scores_QK], 1)
+        self._best_Qk = np.partition(both, both.shape[1] - k, axis=1)[:, -k:]
 
 
 def block_topk(
@@ -56,6 +85,7 @@ def block_topk(
     gallery_FRD: NDArray[np.floating] | Tensor,
     k: int,
     *,
+    floor_Q: NDArray[np.float32] | None = None,
     device: str | torch.device = "cpu",
 ) -> TopK:
     """Rank a block of the gallery for each query.
@@ -64,11 +94,14 @@ def block_topk(
         queries_QD: (Q, D) float32 or float16, each no longer than 1e18 (embeddings are L2-normalised).
         gallery_FRD: (F, R, D) likewise, fabrics ordered by path as UTF-8 bytes: equal scores go to the smaller row.
         k: fabrics kept per query, at least 1; more than F gives all F.
+        floor_Q: (Q,) scores of which k fabrics of other blocks have as much, see ``Floor``: fabrics below are not
+            needed, and most are left out.
         device: where the arithmetic runs.
 
     Returns:
-        (Q, min(k, F)), the same on every device. Memory beside the input: O(FRD) if it is float16 or goes to another
-        device, O(F R + Q min(k, F)), and for the pass under way a constant (about 200 MB) plus O(1024 k R).
+        (Q, min(k, F)), the same on every device, but for what is below the floor. Memory beside the input: O(FRD) if
+        it is float16 or goes to another device, O(F R + Q min(k, F)), and for the pass under way a constant (about
+        200 MB) plus O(1024 k R).
 
     Raises:
         ValueError: for ``k < 1``, wrong shapes or types, or a vector that is not finite.
@@ -86,10 +119,11 @@ def block_topk(
         query_norms, gallery_norms = _norms(queries, "query"), _norms(gallery, "gallery")
         k = min(k, len(gallery))
         ranking = _empty(len(queries), k, torch.device("cpu"))
+        floor = None if floor_Q is None else torch.from_numpy(floor_Q).to(queries.device)
         for start in range(0, len(queries) if k else 0, _PASS_QUERIES):
             part = slice(start, start + _PASS_QUERIES)
             reach = reach_of(query_norms[part], float(gallery_norms.amax()), gallery)
-            _put(ranking, part, _rank(queries[part], gallery, k, reach))
+            _put(ranking, part, _rank(queries[part], gallery, k, reach, None if floor is None else floor[part]))
     return TopK(*(whole.numpy() for whole in ranking))
 
 
@@ -115,13 +149,14 @@ def _norms(vectors: Tensor, name: str) -> Tensor:
     return norms
 
 
-def _rank(queries: Tensor, gallery: Tensor, k: int, reach: Tensor) -> Ranking:
+def _rank(queries: Tensor, gallery: Tensor, k: int, reach: Tensor, floor: Tensor | None) -> Ranking:
     """Exact ranking of one pass of queries."""
     width = k + max(_MARGIN, k // 4)
     if width >= len(gallery) or width * _DENSE >= gallery.shape[0] * gallery.shape[1]:
         return _rank_densely(queries, gallery, k)
-    selected = select(queries, gallery, width, reach)
-    close = selected.scores >= selected.scores[:, k - 1 : k] - reach
+    selected = select(queries, gallery, width, reach, floor)
+    least = selected.scores[:, k - 1 : k]
+    close = selected.scores >= (least if floor is None else torch.maximum(least, floor[:, None])) - reach
     # A query with more near-ties than the margin may have left some out: look at every fabric.
     crowded = close[:, -1]
     ranking = _empty(len(queries), k, queries.device)
@@ -157,8 +192,8 @@ def _rescore(queries: Tensor, gallery: Tensor, k: int, selected: Ranking, close:
         region_P[unclear] = scores_UR.argmax(1)  # the first of equal ones
         score_P[unclear] = scores_UR.amax(1)
     # Selected scores descend, so the close candidates of a query are its first columns.
-    shape = (len(queries), int(column_P.max()) + 1)
-    keys = torch.full(shape, torch.iinfo(torch.int64).min, device=queries.device)
+    shape = (len(queries), max(int(column_P.max()) + 1 if len(column_P) else 0, k))
+    keys = torch.full(shape, _EMPTY, device=queries.device)
     keys[query_P, column_P] = _sort_keys(score_P, row_P)
     region_QM = torch.zeros(shape, dtype=torch.int16, device=queries.device)
     region_QM[query_P, column_P] = region_P.to(torch.int16)
@@ -212,13 +247,12 @@ def topk_table(
         boxes: (F, R, 4) x0, y0, x1, y1 of each region in pixels; None leaves ``box`` null.
 
     Returns:
-        QK rows of ``PARTIAL_SCHEMA``, in the order of ``topk``. Memory O(QK).
+        A row of ``PARTIAL_SCHEMA`` for each place that is taken, at most QK, in the order of ``topk``. Memory O(QK).
     """
-    queries_count, kept = topk.scores.shape
-    assert len(queries) == queries_count, (len(queries), topk.scores.shape)
-    paths = paths.cast(pa.large_string())
+    assert len(queries) == len(topk.scores), (len(queries), topk.scores.shape)
     assert pc.all(pc.less(paths[:-1], paths[1:])).as_py() is not False, "fabrics must be in ascending order of paths"
-    rows, regions = topk.rows.reshape(-1), topk.regions.reshape(-1)
+    taken = topk.scores > -np.inf
+    rows, regions = topk.rows[taken], topk.regions[taken]
     box_type = PARTIAL_SCHEMA.field("box").type
     if boxes is None:
         box = pa.nulls(len(rows), box_type)
@@ -226,9 +260,9 @@ def topk_table(
         box = pa.FixedSizeListArray.from_arrays(pa.array(boxes[rows, regions].reshape(-1), pa.int32()), 4)
     return pa.table(
         [
-            pa.array(np.repeat(np.asarray(queries, np.int32), kept)),
-            pa.array(topk.scores.reshape(-1)),
-            paths.take(pa.array(rows)),
+            pa.array(np.repeat(np.asarray(queries, np.int32), taken.sum(1))),
+            pa.array(topk.scores[taken]),
+            paths.take(pa.array(rows)).cast(pa.large_string()),
             pa.array(regions),
             box,
         ],

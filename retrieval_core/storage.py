@@ -290,32 +290,16 @@ def read_json(path: str, most: int | None = None) -> Any:
         raise ValueError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
 
 
-def write_table(path: str, table: pa.Table, row_group_size: int | None = None, *, plain: str | None = None) -> None:
+def write_table(path: str, table: pa.Table, row_group_size: int | None = None) -> None:
     """Write one Parquet file whole.
 
     Args:
         path: of the file.
         table: its content.
         row_group_size: rows; None for Arrow's own choice.
-        plain: a column of vectors. Their numbers hardly repeat, so a dictionary makes them larger and compression
-            saves a tenth; stored as they are they are read twice as fast.
     """
-    columns = [_leaf(field) for field in table.schema]
-    kept = [] if plain is None else [_leaf(table.schema.field(plain))]
     with atomic_write(path) as file:
-        pq.write_table(
-            table,
-            file,
-            compression={column: "none" if column in kept else "zstd" for column in columns},
-            use_dictionary=[column for column in columns if column not in kept],
-            row_group_size=row_group_size,
-        )
-
-
-def _leaf(field: pa.Field) -> str:
-    """How Parquet calls a column; our lists are one level deep."""
-    is_list = pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
-    return f"{field.name}.list.element" if is_list else str(field.name)
+        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size)
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
@@ -325,14 +309,22 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
         FileNotFoundError: if it is absent.
         ValueError: if it is no Parquet file, or not a whole one, naming it.
     """
+    return with_table(path, lambda reader, _: reader.read(columns=columns, use_threads=False))
+
+
+def with_table(path: str, use: Callable[[pq.ParquetFile, IO[bytes]], T]) -> T:
+    """What ``use`` makes of an open Parquet file, given a reader and the file itself; tried again where reading failed.
+
+    Raises:
+        FileNotFoundError: if it is absent.
+        ValueError: if it is no Parquet file, or not a whole one, naming it.
+    """
     local = local_path(path)
 
-    def read() -> pa.Table:
-        if local is not None:
-            # Reading ahead is for stores that answer late; on a disk it is one more copy.
-            return pq.ParquetFile(local, pre_buffer=False).read(columns=columns, use_threads=False)
+    def read() -> T:
         with open_once(path) as file:
-            return pq.ParquetFile(file).read(columns=columns, use_threads=False)
+            # On a disk Arrow reads by itself; reading ahead, which is for stores that answer late, is one more copy.
+            return use(pq.ParquetFile(file) if local is None else pq.ParquetFile(local, pre_buffer=False), file)
 
     try:
         return retried(read)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from retrieval_core import exact_scores as exact
 from retrieval_core import selection, similarity
-from retrieval_core.similarity import PARTIAL_SCHEMA, TopK, block_topk, merge_partials, topk_table
+from retrieval_core.similarity import PARTIAL_SCHEMA, Floor, TopK, block_topk, merge_partials, topk_table
 
 # Full mantissas of different sizes: sums of their products depend on the order of summation.
 AWKWARD = [np.float32(x) for x in (0.1, 1 / 3, -0.1, -1 / 3, 1e-4, 0.7, 3e-5, -0.7, 1.0, -1.0, 0.0)]
@@ -70,21 +70,19 @@ def random_unit(seed: int, *shape: int) -> np.ndarray:
     return unit(np.random.default_rng(seed).standard_normal(shape))
 
 
-@pytest.fixture(autouse=True)
-def without_faiss() -> Iterator[None]:
-    """Our own selection, though FAISS is installed beside the tests; those of FAISS ask for it."""
-    with patch.object(selection, "_faiss", lambda: None):
-        yield
-
-
 @contextmanager
 def small_machine(select: str, tile_bytes: int) -> Iterator[None]:
-    """Few scores at a time; with ``select`` the float32 selection, own or FAISS's, runs on the smallest galleries."""
+    """Few scores at a time; with ``select``, the way to do it, the float32 selection runs on the smallest galleries."""
     with (
         patch.multiple(similarity, _DENSE=0 if select else 32, _MARGIN=1, _PASS_QUERIES=3, TILE_BYTES=tile_bytes),
-        patch.multiple(selection, TILE_BYTES=tile_bytes, _faiss=lambda: faiss if select == "faiss" else None),
+        patch.multiple(selection, TILE_BYTES=tile_bytes, _quickest=quickest(select)),
     ):
         yield
+
+
+def quickest(way: str) -> Callable[..., str]:
+    """In place of the trial; FAISS does not know regions."""
+    return lambda scores, queries, gallery: "torch" if way == "faiss" and gallery.shape[1] > 1 else way or "torch"
 
 
 @pytest.fixture(params=["selection", "dense"])
@@ -123,12 +121,13 @@ def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[str], int]:
     searches(),
     st.sampled_from([1, 7, 1000]),
     st.sampled_from([1, 7, 1000]),
-    st.sampled_from(["", "own", "faiss"]),
+    st.sampled_from(["", "torch", "numpy", "faiss"]),
     st.sampled_from([1, 2000, 1 << 20]),
+    st.sampled_from(["no floor", "floor", "two processes"]),
     st.randoms(use_true_random=False),
 )
 def test_the_pool_equals_a_full_sort_whatever_the_blocks_and_the_order_of_merging(
-    search, query_block, gallery_block, select, tile_bytes, random
+    search, query_block, gallery_block, select, tile_bytes, floors, random
 ) -> None:
     queries, gallery, paths, k = search
     order = list(range(len(paths)))
@@ -136,9 +135,18 @@ def test_the_pool_equals_a_full_sort_whatever_the_blocks_and_the_order_of_mergin
     partials = []
     with small_machine(select, tile_bytes):
         for q in range(0, len(queries), query_block):
+            floor = {process: Floor(len(queries[q : q + query_block]), k) for process in (0, 1)}
             for f in range(0, len(paths), gallery_block):
                 rows = sorted(order[f : f + gallery_block])
-                topk = block_topk(queries[q : q + query_block], gallery[rows], k)
+                known = floor[random.randint(0, 1) if floors == "two processes" else 0]
+                topk = block_topk(
+                    queries[q : q + query_block],
+                    gallery[rows],
+                    k,
+                    floor_Q=None if floors == "no floor" else known.values,
+                )
+                for _ in range(random.randint(1, 2)):  # one that is ranked again counts once
+                    known.add(f"{f}", topk.scores)
                 numbers = np.arange(q, q + len(topk.scores), dtype=np.int32)
                 partials.append(topk_table(topk, numbers, pa.array([paths[row] for row in rows])))
     while len(partials) > 1:  # any tree
@@ -160,12 +168,55 @@ def test_several_tiles_and_passes_of_ordinary_vectors(regions: int, dtype: type)
         assert_same(block_topk(queries, gallery, 10), fast_naive_rows(queries, gallery, 10))
 
 
-def test_faiss_selects_the_same() -> None:
+@pytest.mark.parametrize("way", ["torch", "numpy", "faiss"])
+def test_every_way_selects_the_same(way: str) -> None:
     queries, gallery = random_unit(0, 300, 16), random_unit(1, 9000, 1, 16)
     own = block_topk(queries, gallery, 10)
-    with patch.object(selection, "_faiss", lambda: faiss), patch.object(faiss, "knn", wraps=faiss.knn) as knn:
+    with (
+        patch.object(selection, "_quickest", quickest(way)),
+        patch.object(faiss, "knn", wraps=faiss.knn) as knn,
+        patch.object(np, "matmul", wraps=np.matmul) as matmul,
+    ):
         assert_same(block_topk(queries, gallery, 10), own)
-    assert knn.call_count == 1
+    assert (knn.call_count, matmul.call_count > 0) == (int(way == "faiss"), way == "numpy")
+
+
+def test_a_trial_tells_the_quickest_way_where_there_is_enough_to_compute() -> None:
+    queries, gallery, regions = torch.zeros(2, 4), torch.zeros(8, 1, 4), torch.zeros(8, 2, 4)
+    with patch.object(selection, "_trial", lambda dim, threads: {"torch": 2.0, "numpy": 1.5, "faiss": 1.0}):
+        assert selection._quickest(1 << 20, queries, gallery) == "torch"
+        assert selection._quickest(1 << 30, queries, gallery) == "faiss"
+        assert selection._quickest(1 << 30, queries, regions) == "numpy"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_trial_times_what_is_installed(installed: bool) -> None:
+    with (
+        patch.object(selection, "_faiss", lambda: faiss if installed else None),
+        patch.object(selection, "_TRIAL", (8, 64)),
+    ):
+        several, one = (selection._trial.__wrapped__(16, threads) for threads in (2, 1))
+    assert set(several) == {"torch"} | ({"faiss"} if installed else set())
+    assert set(one) == {"numpy"} | set(several)
+    assert all(0 < seconds < 60 for seconds in one.values())
+
+
+@pytest.mark.parametrize("regions", [1, 5])
+def test_a_floor_leaves_out_what_is_below_and_nothing_else(regions: int) -> None:
+    queries, gallery = random_unit(0, 20, 16), random_unit(1, 4000, regions, 16)
+    whole = block_topk(queries, gallery, 10)
+    floor = whole.scores[:, 4].copy()
+    floor[:3] = 2  # nothing is as good
+    floor[3] = -np.inf
+    found = block_topk(queries, gallery, 10, floor_Q=floor)
+    table = topk_table(found, np.arange(20, dtype=np.int32), pa.array([f"{row:04d}" for row in range(4000)]))
+    kept = answers(table, 20)
+    for query, row in enumerate(kept):
+        expected = [(s, f"{r:04d}", g) for s, r, g in zip(*(part[query].tolist() for part in whole), strict=True)]
+        needed = [entry for entry in expected if entry[0] >= floor[query]]
+        assert row[: len(needed)] == needed
+        assert row == expected[: len(row)]
+    assert len(table) < 17 * 7 + 10, "the floor left out too little"
 
 
 def near_ties(fabrics: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,112 @@
+"""Parquet files with a column of vectors that any reader opens, and that we read as fast as the disk gives them.
+
+A reader of Parquet decodes a list number by number, which for vectors takes as long as to rank them. But numbers that
+are neither compressed nor coded stand in the file as they are in memory: where the column is one page of one row group,
+they are the last bytes of its chunk, and the footer says where that ends. A file of ours says so itself, if it was seen
+to hold when the file was made; every other file is decoded.
+
+Shapes: V rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_LAYOUT = b"vectors"
+_PLAIN = b"one plain page"
+_ONE_PAGE = 1 << 30  # bytes; and pages have no other limit
+
+
+def encode(table: pa.Table, column: str) -> bytes:
+    """A Parquet file.
+
+    Args:
+        table: ``column`` is the last one, a fixed-size list of floats without nulls; its other columns are flat, or
+            lists likewise. Its metadata is kept.
+        column: of the vectors. Their numbers hardly repeat: a dictionary would make them larger, and compression saves
+            a tenth.
+
+    Returns:
+        The content of the file. Memory O(V D).
+    """
+    others = [_leaf(field) for field in table.schema if field.name != column]
+    leaf = _leaf(table.schema.field(column))
+    values = _values(table.column(column)).tobytes()
+    for layout in (_PLAIN, b""):
+        buffer = BytesIO()
+        pq.write_table(
+            table.replace_schema_metadata({**(table.schema.metadata or {}), _LAYOUT: layout}),
+            buffer,
+            compression=dict.fromkeys(others, "zstd") | {leaf: "none"},
+            use_dictionary=others,
+            row_group_size=max(len(table), 1),
+            data_page_size=_ONE_PAGE,
+            max_rows_per_page=max(len(table), 1),
+        )
+        content = buffer.getvalue()
+        place = _place(pq.ParquetFile(BytesIO(content)), len(values))
+        if place is None or content[place : place + len(values)] == values:
+            break
+    return content
+
+
+def read_rows(reader: pq.ParquetFile, file: IO[bytes], column: str, first: int, out_VD: np.ndarray) -> None:
+    """Read consecutive vectors to where they are wanted.
+
+    Args:
+        reader: of the file.
+        file: the same file.
+        column: as it was encoded.
+        first: row of the first vector.
+        out_VD: (V, D) float32, contiguous.
+
+    Raises:
+        pyarrow.ArrowInvalid: if the file is shorter than its footer says.
+    """
+    if not len(out_VD):
+        return
+    kind = reader.schema_arrow.field(column).type
+    stored = np.dtype(kind.value_type.to_pandas_dtype())
+    row = kind.list_size * stored.itemsize
+    place = _place(reader, reader.metadata.num_rows * row)
+    if place is None:
+        out_VD[:] = matrix(reader.read(columns=[column], use_threads=False).column(0).slice(first, len(out_VD)))
+        return
+    target = out_VD if stored == out_VD.dtype else np.empty(out_VD.shape, stored)
+    file.seek(place + first * row)
+    if file.readinto(target.reshape(-1).view(np.uint8).data) != target.nbytes:  # type: ignore[attr-defined]
+        raise pa.ArrowInvalid("it ends in the midst of its vectors")
+    if target is not out_VD:
+        out_VD[:] = target
+
+
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A fixed-size list column as a (V, D) array, without a copy where it is one chunk."""
+    return _values(column).reshape(len(column), column.type.list_size)
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    values: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def _place(reader: pq.ParquetFile, size: int) -> int | None:
+    """Where the vectors' numbers begin, if the file says that they stand there as they are."""
+    if (reader.schema_arrow.metadata or {}).get(_LAYOUT) != _PLAIN or reader.metadata.num_row_groups != 1:
+        return None
+    chunk = reader.metadata.row_group(0).column(reader.metadata.num_columns - 1)
+    return int(chunk.data_page_offset + chunk.total_compressed_size - size)
+
+
+def _leaf(field: pa.Field) -> str:
+    """How Parquet calls a column; our lists are one level deep."""
+    is_list = pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
+    return f"{field.name}.list.element" if is_list else str(field.name)
