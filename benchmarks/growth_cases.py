@@ -22,7 +22,7 @@ from PIL import Image
 from stores import WEIGHTS, run_of
 
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.candidate_pool import write_pool
 from retrieval_core.catalogue import plan_bucket, plan_file, write_listing
 from retrieval_core.config import Config, load_config
@@ -83,7 +83,7 @@ def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Foun
         _, buckets = write_listing(iter_gallery(config.data), str(plan), None)
         for bucket in range(buckets):
             table, *_ = plan_bucket(str(plan), str(plan), bucket, images_per_shard=1024, encoder="", keep_order=False)
-            storage.write_table(plan_file(str(folder), bucket), table)
+            tables.write_table(plan_file(str(folder), bucket), table)
         storage.remove(str(plan))
         return buckets
 
@@ -136,7 +136,7 @@ def _parts(folder: Path, queries: int, fabrics: np.ndarray, rng: np.random.Gener
             "image_path": pa.array(fabrics[chosen.ravel()], pa.large_string()),
         }
         files.append(str(folder / f"{start:08d}.parquet"))
-        storage.write_table(files[-1], pa.table(table))
+        tables.write_table(files[-1], pa.table(table))
     return files
 
 

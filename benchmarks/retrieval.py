@@ -4,7 +4,7 @@
                 the two in each turn
     faiss       FAISS's exact index (IndexFlatIP), with as many threads
     published   the published loop: for each query a Python loop over the gallery; a sample, carried to all queries
-    kernel      ours: `block_topk` on the same arrays; it selects as a trial found quickest here, and scores that exactly
+    kernel      ours: `block_topk` on the same arrays; it selects the way a trial found quickest, then scores exactly
     own         the same without FAISS, which is among what is tried
     stage       ours with all that is around it: embedding store, Ray tasks, partial rankings, merge, both pool files
 

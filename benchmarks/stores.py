@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.catalogue import plan_file
 from retrieval_core.config import load_config
 from retrieval_core.embeddings import write_manifest, write_shard
@@ -60,6 +60,6 @@ def _write_store(run: Run, role: Role, count: int, dim: int) -> None:
     if role == "queries":
         rows = np.arange(count)
         plan = {"path": [f"{role}/{row:09d}.jpg" for row in rows], "shard": rows // SHARD, "position": rows}
-        storage.write_table(plan_file(run.plan(run.main, role), 0), pa.table(plan))
+        tables.write_table(plan_file(run.plan(run.main, role), 0), pa.table(plan))
     done = {"shards": f"{role} {count}", "order": f"{count}"}
     run.workspace.stage(f"embed.{role}", done, [], lambda: done)

@@ -89,6 +89,7 @@ class Graph:
         """Images that are committed, by store."""
         shards = sum(len(store.todo) for store in stores)
         self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, shards, nodes())
+        self.began = time.perf_counter()
         self._rows = self._start(stores)
 
     def _start(self, stores: Sequence[Store]) -> Iterator[dict[str, Any]]:
@@ -141,7 +142,6 @@ class Graph:
         if not total:
             return {}
         name = f"embed {store.role} ({store.arm.name})"
-        began = time.perf_counter()
         before = self.finished.total()
         watched = watch(self.run.config, store.folder)
         with Progress(name, total, "images", self.finished[store.folder], watch=watched) as progress:
@@ -151,12 +151,13 @@ class Graph:
                 if row["folder"] == store.folder:
                     progress.advance(row["images"])
                     metrics.IMAGES_PER_SECOND.set(progress.rate or 0.0, self._tags(store))
-        images, seconds = self.finished.total() - before, time.perf_counter() - began
         facts: dict[str, Any] = {"actors": self.sizing.actors, "views": store.views.each, "side": store.views.size}
-        facts["encoded"] = images
-        if images:  # or all was finished while the store before it was waited for
-            facts["images_per_second"] = round(images / seconds, 2)
-            log.info("%s: %d images in %.1f s, %.1f images/s", name, images, seconds, images / seconds)
+        facts["encoded"] = self.finished.total() - before
+        # Shards of this store may have been embedded while the one before was waited for, so the rate is that of both.
+        images, seconds = self.finished.total(), time.perf_counter() - self.began
+        facts["images_per_second"] = round(images / seconds, 2)
+        whole = "" if images == total else f", {images:,} with those before,"
+        log.info("%s: %s images%s in %.1f s, %.1f images/s", name, f"{total:,}", whole, seconds, images / seconds)
         return facts
 
     def close(self) -> None:

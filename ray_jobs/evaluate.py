@@ -13,7 +13,7 @@ import pyarrow as pa
 from ray_jobs.cluster import run_tasks
 from ray_jobs.embed import rejects_of
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.arms import RANDOM
 from retrieval_core.catalogue import bucket_shards, plan_file
 from retrieval_core.config import DataConfig
@@ -137,7 +137,7 @@ def _judge(
 ) -> Judgement:
     sizes = {}
     if boxed is not None:
-        paths = set(storage.read_table(plan, columns=["path"]).column("path").to_pylist())
+        paths = set(tables.read_table(plan, columns=["path"]).column("path").to_pylist())
         sizes = sizes_of(load_motif_boxes(boxed, only=paths), shards)
     return judge_bucket(plan, queries, pools, sizes)
 
@@ -169,8 +169,8 @@ def _write_hits(run: Run, judged: Judgement) -> None:
     """Which candidates of the run's own arm are hits: what the report marks. O(hits)."""
     rows, ranks, _ = judged.hits[run.main]
     table = pa.table({"query": rows, "rank": ranks}).sort_by([("query", "ascending"), ("rank", "ascending")])
-    storage.write_table(run.workspace.work(HITS), table)
-    storage.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": judged.relevant}))
+    tables.write_table(run.workspace.work(HITS), table)
+    tables.write_table(run.workspace.work("relevant.parquet"), pa.table({"relevant": judged.relevant}))
 
 
 def _write_trec(run: Run, queries: Queries, buckets: int) -> None:

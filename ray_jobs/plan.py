@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.arms import HISTOGRAM
 from retrieval_core.catalogue import plan_file
 from retrieval_core.datasets import iter_gallery, iter_queries, labelled_split
@@ -152,7 +152,7 @@ def _committed(run: Run, arm: str, role: Role) -> int:
     folder, count = run.plan(arm, role), 0
     for bucket in {bucket for bucket, _ in shards}:
         if storage.exists(plan_file(folder, bucket)):
-            numbers = storage.read_table(plan_file(folder, bucket), columns=["shard"]).column("shard").to_pylist()
+            numbers = tables.read_table(plan_file(folder, bucket), columns=["shard"]).column("shard").to_pylist()
             count += sum((bucket, number) in shards for number in numbers)
     return count
 

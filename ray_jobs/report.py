@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ray_jobs.evaluate import HITS
 from ray_jobs.missed import lost_fabrics
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.catalogue import plan_file
 from retrieval_core.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH, read_by_depth
 from retrieval_core.embeddings import read_manifest
@@ -148,7 +148,7 @@ class _Labels(NamedTuple):
 
 def _cards(run: Run, *, judged: bool) -> list[QueryCard]:
     """Queries evenly spread over the list, the same ones in every run."""
-    table = storage.read_table(plan_file(run.plan(run.main, "queries"), 0)).sort_by("position")
+    table = tables.read_table(plan_file(run.plan(run.main, "queries"), 0)).sort_by("position")
     chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), run.config.report.queries)).astype(int))
     rows = table.take(chosen).to_pylist() if run.config.report.queries else []
     found = _candidates(run, [row["path"] for row in rows])
@@ -161,8 +161,8 @@ def _cards(run: Run, *, judged: bool) -> list[QueryCard]:
 
 def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dict[str, Any]]]) -> _Labels:
     hits: dict[int, list[int]] = defaultdict(list)
-    relevant = storage.read_table(run.workspace.work("relevant.parquet")).column("relevant").to_pylist()
-    shown = storage.read_table(run.workspace.work(HITS))
+    relevant = tables.read_table(run.workspace.work("relevant.parquet")).column("relevant").to_pylist()
+    shown = tables.read_table(run.workspace.work(HITS))
     for query, rank in zip(*(column.to_pylist() for column in shown.columns), strict=True):
         if query in rows:
             hits[query].append(rank)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from ray_jobs import metrics
 from ray_jobs.cluster import run_tasks, watch
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.candidate_pool import write_pool
 from retrieval_core.catalogue import plan_file
 from retrieval_core.embeddings import read_manifest, read_vectors
@@ -120,7 +120,7 @@ def gallery_blocks(store: str, images: int) -> Iterator[GalleryBlock]:
 def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
     """Cut the query list into blocks of at most ``queries``. Memory O(queries) small integers."""
     files = [storage.join(store, entry["file"]) for entry in read_manifest(store)["shards"]]
-    table = storage.read_table(plan, columns=["shard", "position"]).sort_by("position")
+    table = tables.read_table(plan, columns=["shard", "position"]).sort_by("position")
     shards = np.asarray(table.column("shard"))
     number = {shard: index for index, shard in enumerate(np.unique(shards).tolist())}
     for start in range(0, len(shards), queries):
@@ -132,16 +132,16 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
 def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ranking: str, turn: str) -> None:
     """Rank one gallery block for one query block; a whole partial that is there is kept."""
     file = f"{ranking}-{block.mark}.parquet"
-    if storage.is_whole_table(file):
+    if tables.is_whole_table(file):
         return
     rows, queries = load_queries(query)
     gallery = read_vectors(block.slices, regions, boxes=regions > 1)
     if not len(rows) or not len(gallery.paths):
-        storage.write_table(file, PARTIAL_SCHEMA.empty_table())
+        tables.write_table(file, PARTIAL_SCHEMA.empty_table())
         return
     floor = _floor(turn, query.mark, len(rows), k)
     top = block_topk(queries, gallery.embeddings_FRD, k, floor_Q=floor.values)
-    storage.write_table(file, topk_table(top, rows, gallery.paths, gallery.boxes_FR4 if regions > 1 else None))
+    tables.write_table(file, topk_table(top, rows, gallery.paths, gallery.boxes_FR4 if regions > 1 else None))
     floor.add(block.mark, top.scores)
 
 
@@ -153,9 +153,9 @@ def _floor(turn: str, query_block: str, queries: int, k: int) -> Floor:
 
 def load_queries(block: QueryBlock) -> tuple[np.ndarray, np.ndarray]:
     """Rows in the list, ascending, and vectors (Q, D) of a block's queries that were embedded."""
-    plan = storage.read_table(block.plan, columns=["path", "position"]).sort_by("position")
+    plan = tables.read_table(block.plan, columns=["path", "position"]).sort_by("position")
     paths = plan.column("path").combine_chunks().slice(block.start, block.stop - block.start)
-    found = read_vectors([(name, 0, storage.row_count(name)) for name in block.shards], 1)
+    found = read_vectors([(name, 0, tables.row_count(name)) for name in block.shards], 1)
     rows = np.asarray(pc.index_in(found.paths, paths).fill_null(-1))
     chosen = np.flatnonzero(rows >= 0)
     chosen = chosen[np.argsort(rows[chosen])]
@@ -175,10 +175,10 @@ def _merge_tree(files: Sequence[str], k: int) -> str:
 
 
 def _merge_group(files: list[str], k: int, target: str) -> None:
-    if not storage.is_whole_table(target):
-        storage.write_table(target, merge_partials([storage.read_table(file) for file in files], k))
+    if not tables.is_whole_table(target):
+        tables.write_table(target, merge_partials([tables.read_table(file) for file in files], k))
 
 
 def _write_task(parts: Sequence[str], plan: str, parquet: str, json: str, boxes: bool) -> dict[str, int]:
-    queries = storage.read_table(plan, columns=["path", "position"]).sort_by("position").column("path").to_pylist()
+    queries = tables.read_table(plan, columns=["path", "position"]).sort_by("position").column("path").to_pylist()
     return write_pool(parts, queries, parquet, json, with_boxes=boxes)._asdict()

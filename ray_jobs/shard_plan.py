@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ray_jobs.cluster import run_tasks
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.arms import Arm
 from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, write_listing
 from retrieval_core.config import DataConfig
@@ -103,7 +103,7 @@ def _plan_task(
     retry: set[str] = set()
     if retry_rejected:
         names = [name for name in storage.list_names(store) if name.startswith(f"{bucket:05d}-")]
-        names = [name for name in names if storage.is_whole_table(storage.join(store, name))]
+        names = [name for name in names if tables.is_whole_table(storage.join(store, name))]
         retry = {reject.path for name in names for reject in shard_summary(storage.join(store, name))[1]}
     table, summary, shrunken = plan_bucket(
         listing,
@@ -116,17 +116,17 @@ def _plan_task(
     )
     for old_name, (shard, paths) in shrunken.items():
         old = storage.join(store, old_name)
-        if storage.is_whole_table(old):
+        if tables.is_whole_table(old):
             shrink_shard(old, storage.join(store, shard.file_name), paths)
     for shard in summary.shards:
         file = storage.join(store, shard.file_name)
-        if storage.exists(file) and not storage.is_whole_table(file):
+        if storage.exists(file) and not tables.is_whole_table(file):
             say(f"{file}: cut short, as by a power cut; it is embedded again")
             storage.remove(file)
     # Last: a plan that names a shrunken shard must find it made.
     target = plan_file(folder, bucket)
-    before = storage.read_table(target) if storage.exists(target) else None
+    before = tables.read_table(target) if storage.exists(target) else None
     # The schema's own comparison with metadata would see Parquet's other name for the items of a list.
     if before is None or not before.equals(table) or before.schema.metadata != table.schema.metadata:
-        storage.write_table(target, table)
+        tables.write_table(target, table)
     return bucket, summary

@@ -44,7 +44,8 @@ class Arm(NamedTuple):
                 "weights": self.weights,
                 "model": model,
                 "image_size": self.image_size,
-                "images": images.model_dump(exclude={"max_pixels"}),
+                # What is not asked for is left out: stores from before there was a choice stay what they are.
+                "images": images.model_dump(exclude={"max_pixels", *(["jpeg"] if images.jpeg == "whole" else [])}),
                 "regions": regions,
                 "overlap": overlap if len(regions) > 1 else None,
                 "dtype": dtype,

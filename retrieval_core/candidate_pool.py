@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 
 _BOX = pa.list_(pa.int32(), 4)
 _ROWS = 1 << 16  # rows converted or read at a time
@@ -85,7 +85,7 @@ def write_pool(
         results = _JsonResults(json_file)
         with pq.ParquetWriter(parquet_file, schema, compression="zstd") as writer:
             for path in parts:
-                part = storage.read_table(path, ["query", "similarity", "image_path", *(["box"] if with_boxes else [])])
+                part = tables.read_table(path, ["query", "similarity", "image_path", *(["box"] if with_boxes else [])])
                 starts = _starts(part, path, names.count)
                 block = names.upto(int(part["query"][-1].as_py()) if len(part) else -1, path)
                 _write_rows(writer, part, starts, block)

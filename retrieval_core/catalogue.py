@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.datasets import Record, full_stem, short_id
 
 BUCKET_ROWS = 65_536
@@ -222,7 +222,7 @@ def plan_bucket(
         The plan, not yet written; its summary; and for each shrunken shard, keyed by the file name it had, the shard
         it becomes and the paths it keeps. Memory O(bucket).
     """
-    merged, repeats = _unite(storage.read_table(listing_file(listing, bucket)).to_pylist())
+    merged, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())
     with ThreadPoolExecutor(16) as pool:
         stamps = list(pool.map(_stamp, [row["location"] for row in merged]))
     ids = assign_ids([row["path"] for row in merged])
@@ -290,7 +290,7 @@ def _read_plan(
     """(image -> shard and order, shard -> images) of the last plan made for this encoder."""
     if not storage.exists(path):
         return {}, {}
-    table = storage.read_table(path, columns=["shard", "path", "id", "stamp"])
+    table = tables.read_table(path, columns=["shard", "path", "id", "stamp"])
     if (table.schema.metadata or {}).get(_ENCODER) != encoder.encode():
         return {}, {}
     places, shards = {}, defaultdict(list)

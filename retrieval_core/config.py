@@ -97,7 +97,20 @@ class ImagesConfig(Section):
     resize: Literal["antialias", "published"] = Field(
         "antialias", description="Bilinear with antialiasing, or without as the published code does."
     )
+    jpeg: Literal["whole", "reduced"] = Field(
+        "whole",
+        description="Embedding: decode a JPEG at its size, or at 1/2 to 1/8 while twice the model's pixels remain.",
+    )
     max_pixels: int = Field(200_000_000, ge=1, description="A larger image is rejected before it is decoded.")
+
+    @model_validator(mode="after")
+    def _with_a_filter(self) -> ImagesConfig:
+        if self.jpeg == "reduced" and self.resize == "published":
+            raise ValueError(
+                "images.jpeg = reduced: images.resize = published picks single pixels of the whole size; "
+                "set images.resize=antialias, or images.jpeg=whole"
+            )
+        return self
 
 
 class ModelConfig(Section):

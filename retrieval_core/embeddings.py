@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval_core import storage, vector_files
+from retrieval_core import storage, tables, vector_files
 
 MANIFEST = "manifest.json"
 _REJECTS = b"rejects"
@@ -125,7 +125,7 @@ def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: 
     """
     reading = _Reading(sum(stop - start for _, start, stop in files), regions, boxes)
     for path, start, stop in files:
-        storage.with_table(path, partial(reading.take, start, stop))
+        tables.with_table(path, partial(reading.take, start, stop))
     return reading.ordered()
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "load_views",
     "pixels_of",
     "read_image",
+    "read_reduced",
     "region_boxes",
     "resize",
     "turned",
@@ -49,6 +50,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {_TURNS[tag] for tag in (5, 6, 7, 8)}
 
 
 def read_image(location: str, images: ImagesConfig) -> np.ndarray:
@@ -71,6 +73,15 @@ def read_image(location: str, images: ImagesConfig) -> np.ndarray:
     return pixels_of(read_content(location, images.max_pixels), images)
 
 
+def read_reduced(location: str, images: ImagesConfig, least: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """``read_image``, but a JPEG at 1/2, 1/4 or 1/8 of its size where both sides keep ``least`` pixels.
+
+    Returns:
+        (H, W, 3) uint8, and width and height at whole size, after orientation.
+    """
+    return _pixels(read_content(location, images.max_pixels), images, least)
+
+
 def pixels_of(content: bytes, images: ImagesConfig) -> np.ndarray:
     """``read_image`` of a file that is in memory.
 
@@ -78,14 +89,22 @@ def pixels_of(content: bytes, images: ImagesConfig) -> np.ndarray:
         ImageRejected: for whatever is wrong with the content.
         RuntimeError: if other code told Pillow to load truncated images, which would paint what is missing.
     """
+    return _pixels(content, images, None)[0]
+
+
+def _pixels(content: bytes, images: ImagesConfig, least: int | None) -> tuple[np.ndarray, tuple[int, int]]:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
-    opened = decode(content, images.max_pixels)
+    opened, (width, height) = decode(content, images.max_pixels, least)
+    turn = _turn(opened) if images.exif == "apply" else None
+    scale = round(width / opened.width)
+    if turn is not None and (width % scale or height % scale):
+        # Turned, the pixel that is only partly picture would be the first: few cameras give such sides.
+        return _pixels(content, images, None)
     picture = _to_rgb(opened, images.alpha, content)
-    if images.exif == "apply":
-        turn = _turn(opened)
-        picture = picture if turn is None else picture.transpose(turn)
-    return np.array(picture)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return np.array(picture), (height, width) if turn in _SIDEWAYS else (width, height)
 
 
 def resize(image: np.ndarray, size: int | tuple[int, int], mode: str) -> np.ndarray:
@@ -168,12 +187,17 @@ def load_views(
 
 
 def cut_views(
-    image: np.ndarray, images: ImagesConfig, size: int, grids: Sequence[int] = (1,), overlap: float = 0.25
+    image: np.ndarray,
+    images: ImagesConfig,
+    size: int,
+    grids: Sequence[int] = (1,),
+    overlap: float = 0.25,
+    whole: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut an image into what the model sees.
 
-    Each region is cropped from the oriented image at full resolution, then resized by itself: no pixel outside it
-    takes part.
+    Each region is cropped from the oriented image as it was read, then resized by itself: no pixel outside it takes
+    part.
 
     Args:
         image: (H, W, 3) uint8, oriented.
@@ -181,6 +205,7 @@ def cut_views(
         size: S, the side of a view in pixels.
         grids: as in ``region_boxes``.
         overlap: as in ``region_boxes``.
+        whole: width and height of what the image is a reduced copy of; boxes are in its pixels.
 
     Returns:
         views (R, S, S, 3) uint8 and boxes (R, 4) int32. Memory O(R S^2) beside the image.
@@ -188,15 +213,27 @@ def cut_views(
     Raises:
         ValueError: as ``region_boxes``.
     """
-    boxes = region_boxes(image.shape[1], image.shape[0], grids, overlap)
+    width, height = whole or (image.shape[1], image.shape[0])
+    boxes = region_boxes(width, height, grids, overlap)
     views = np.empty((len(boxes), size, size, 3), dtype=np.uint8)
+    scale = round(width / image.shape[1])
+    if scale > 1:
+        # A reduced side is rounded up, so its last pixel is only partly picture: the boxes say to which part.
+        picture = Image.fromarray(image)
+        for view, box in zip(views, (boxes / scale).tolist(), strict=True):
+            view[...] = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+        return views, boxes
     for view, (x0, y0, x1, y1) in zip(views, boxes.tolist(), strict=True):
         view[...] = resize(image[y0:y1, x0:x1], size, images.resize)
     return views, boxes
 
 
 def turned_views(
-    image: np.ndarray, images: ImagesConfig, size: int, turns: Sequence[float] = (0.0,)
+    image: np.ndarray,
+    images: ImagesConfig,
+    size: int,
+    turns: Sequence[float] = (0.0,),
+    whole: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turned copies of a query image, as prints turn their motifs.
 
@@ -205,11 +242,12 @@ def turned_views(
         images: the ``images`` section.
         size: S, the side of a view in pixels.
         turns: degrees, see ``turned``.
+        whole: as in ``cut_views``.
 
     Returns:
         views (len(turns), S, S, 3) uint8; boxes (len(turns), 4) int32, each the whole image.
     """
-    views, boxes = cut_views(image, images, size)
+    views, boxes = cut_views(image, images, size, whole=whole)
     return np.stack([turned(views[0], degrees) for degrees in turns]), np.repeat(boxes, len(turns), axis=0)
 
 

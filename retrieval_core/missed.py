@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.embeddings import Vectors, read_manifest, read_vectors
 from retrieval_core.exact_scores import exact_score_matrix, exact_scores
 
@@ -85,7 +85,7 @@ def lost_in_bucket(
     locations, wanted = _relevant(plan, questions)
     best = [list[Lost]() for _ in questions]
     for shard in shards:
-        vectors = read_vectors([(shard, 0, storage.row_count(shard) // regions)], regions, boxes=True)
+        vectors = read_vectors([(shard, 0, tables.row_count(shard) // regions)], regions, boxes=True)
         for row, path in enumerate(vectors.paths.to_pylist()):
             asked = wanted.pop(path, [])
             for number, (similarity, box) in zip(asked, _best_regions(vectors, row, questions, asked), strict=True):
@@ -104,7 +104,7 @@ def _relevant(plan: str, questions: Sequence[Question]) -> tuple[dict[str, str],
     for number, question in enumerate(questions):
         for name in question.categories:
             by_category[name].append(number)
-    table = storage.read_table(plan, columns=["path", "location", "categories"])
+    table = tables.read_table(plan, columns=["path", "location", "categories"])
     locations, wanted = {}, {}
     for path, location, names in zip(*(column.to_pylist() for column in table.columns), strict=True):
         asked = sorted({number for name in names for number in by_category.get(name, ())})
@@ -152,7 +152,7 @@ def count_before(
     counts = {number: [0] * len(places) for number, places in targets.items()}
     numbers = list(targets)
     for shard in shards:
-        vectors = read_vectors([(shard, 0, storage.row_count(shard) // regions)], regions)
+        vectors = read_vectors([(shard, 0, tables.row_count(shard) // regions)], regions)
         if not len(vectors.paths):
             continue
         step = max(1, _SCORES // len(vectors.paths))

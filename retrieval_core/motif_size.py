@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval_core import storage
+from retrieval_core import tables
 from retrieval_core.metrics import metric_key
 
 EDGES = (0.01, 0.02, 0.05, 0.1)
@@ -52,7 +52,7 @@ def sizes_of(boxes: Boxes, shards: Sequence[str]) -> dict[str, dict[str, int]]:
     """
     sizes: dict[str, dict[str, int]] = {}
     for shard in shards:
-        table = storage.read_table(shard, columns=["path", "region", "box"])
+        table = tables.read_table(shard, columns=["path", "region", "box"])
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
         for path, region, (_, _, width, height) in rows:
             if region == 0 and path in boxes:  # region 0 is the whole fabric, so its box is the picture

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.metrics import QueryOutcome
 from retrieval_core.motif_size import CLASSES, Sizes, pair_class
 
@@ -41,7 +41,7 @@ class Judgement(NamedTuple):
 
 def read_query_plan(path: str) -> Queries:
     """The query list from its plan. Memory O(queries)."""
-    table = storage.read_table(path, columns=["path", "categories", "position"]).sort_by("position")
+    table = tables.read_table(path, columns=["path", "categories", "position"]).sort_by("position")
     categories = [tuple(sorted(names)) for names in table.column("categories").to_pylist()]
     return Queries(table.column("path").to_pylist(), categories)
 
@@ -59,7 +59,7 @@ def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str], sizes: S
         Judgement. Memory O(bucket + queries + hits).
     """
     sizes = sizes or {}
-    table = storage.read_table(plan, columns=["path", "categories"])
+    table = tables.read_table(plan, columns=["path", "categories"])
     held = dict(
         zip(table.column("path").to_pylist(), map(frozenset, table.column("categories").to_pylist()), strict=True)
     )

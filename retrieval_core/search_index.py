@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.arms import Arm
 from retrieval_core.config import Config
 from retrieval_core.embeddings import Vectors, read_manifest, read_vectors
@@ -185,6 +185,6 @@ def load_vectors(store: str, manifest: Mapping[str, Any]) -> Vectors:
 
 def _paths(file: str, regions: int) -> pa.Array:
     """Paths of a shard's images in the order in which ``read_vectors`` gives them: sorted."""
-    column = storage.read_table(file, columns=["path"]).column("path").combine_chunks().cast(pa.large_string())
+    column = tables.read_table(file, columns=["path"]).column("path").combine_chunks().cast(pa.large_string())
     paths = column.take(pa.array(np.arange(0, len(column), regions)))
     return paths.take(pc.sort_indices(paths))

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.candidate_pool import QueryCandidates, read_pool
 from retrieval_core.relevance import Queries
 
@@ -78,7 +78,7 @@ def write_bucket_qrels(plan: str, queries: Queries, target: str) -> None:
 
     Memory O(bucket x categories a fabric holds).
     """
-    table = storage.read_table(plan, columns=["path", "categories"])
+    table = tables.read_table(plan, columns=["path", "categories"])
     holders: dict[str, list[int]] = {name: [] for names in queries.categories for name in names}
     for row, names in enumerate(table.column("categories").to_pylist()):
         for name in set(names) & holders.keys():

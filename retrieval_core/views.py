@@ -11,9 +11,11 @@ import numpy as np
 
 from retrieval_core.arms import Arm
 from retrieval_core.config import Config, EmbedConfig, ImagesConfig
-from retrieval_core.images import cut_views, read_image, turned_views
+from retrieval_core.images import cut_views, read_image, read_reduced, turned_views
 from retrieval_core.region_pooling import mean_of_views, pool_regions
 from retrieval_core.workspace import Role
+
+_SPARE = 2  # pixels that a reduced JPEG keeps for each of the model's, so that it is still resized with a filter
 
 
 class Views(NamedTuple):
@@ -39,13 +41,18 @@ class Views(NamedTuple):
 
     def load(self, location: str, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
         """Views (each, S, S, 3) uint8 and boxes (each, 4) int32 of an image; ImageRejected if there are none."""
+        if images.jpeg == "reduced":
+            image, whole = read_reduced(location, images, _SPARE * self.size * max(self.grids))
+            return self.cut(image, images, whole)
         return self.cut(read_image(location, images), images)
 
-    def cut(self, image: np.ndarray, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
-        """``load`` of an image (H, W, 3) uint8 that has been read."""
+    def cut(
+        self, image: np.ndarray, images: ImagesConfig, whole: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``load`` of an image (H, W, 3) uint8 that has been read; of a reduced one with its whole width and height."""
         if self.turns is not None:
-            return turned_views(image, images, self.size, self.turns)
-        return cut_views(image, images, self.size, self.grids, self.overlap)
+            return turned_views(image, images, self.size, self.turns, whole)
+        return cut_views(image, images, self.size, self.grids, self.overlap, whole)
 
     def pool(self, embeddings_VD: np.ndarray, boxes_NR4: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is stored of the embeddings (image-major) and boxes of the views: ``vectors`` rows an image."""

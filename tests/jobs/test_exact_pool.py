@@ -16,7 +16,7 @@ import pytest
 
 from ray_jobs.retrieve import retrieve_arm
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.catalogue import plan_bucket, plan_file, write_listing
 from retrieval_core.embeddings import Reject, write_manifest, write_shard
 from retrieval_core.records import Record
@@ -60,7 +60,7 @@ def store(run: Run, regions: int) -> None:
         table, summary, _ = plan_bucket(
             listing, plan, 0, images_per_shard=4, encoder="test", keep_order=role == "queries"
         )
-        storage.write_table(plan_file(plan, 0), table)
+        tables.write_table(plan_file(plan, 0), table)
         entries = []
         for shard in summary.shards:
             paths = [row["path"] for row in table.to_pylist() if row["shard"] == shard.number]

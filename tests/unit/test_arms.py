@@ -44,6 +44,7 @@ def test_what_an_embedding_depends_on_changes_its_fingerprint(weights, tmp_path)
         mark(arm, images=ImagesConfig(alpha="published")),
         mark(arm, images=ImagesConfig(exif="ignore")),
         mark(arm, images=ImagesConfig(resize="published")),
+        mark(arm, images=ImagesConfig(jpeg="reduced")),
         mark(arm_of(weights, image_size=42)),
         mark(arm_of(weights, pooling="cls_mean")),
         mark(arm_of(weights, precision="bfloat16")),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_core import candidate_pool, storage
+from retrieval_core import candidate_pool, tables
 from retrieval_core.candidate_pool import PartError, PoolCounts, pool_schema, read_pool, write_pool
 from retrieval_core.similarity import PARTIAL_SCHEMA, merge_partials
 
@@ -41,7 +41,7 @@ def write_part(path: Path, rows: Rows, boxes: bool = False) -> str:
         ],
         schema=PARTIAL_SCHEMA,
     )
-    storage.write_table(str(path), table.append_column("later", pa.array(np.zeros(len(rows)))))
+    tables.write_table(str(path), table.append_column("later", pa.array(np.zeros(len(rows)))))
     return str(path)
 
 
@@ -167,7 +167,7 @@ def test_any_split_into_parts_gives_the_same_pool(data: st.DataObject, queries: 
         for start, end in zip(cuts, [*cuts[1:], queries], strict=True):
             rows = [(q, s, p) for q in range(start, end) for p, s in answers[q].items()]
             path = write_part(Path(folder) / str(start), rows)
-            storage.write_table(path, merge_partials([pq.read_table(path).select(PARTIAL_SCHEMA.names)], 99))
+            tables.write_table(path, merge_partials([pq.read_table(path).select(PARTIAL_SCHEMA.names)], 99))
             parts.append(path)
         counts = write(Path(folder), list(dict.fromkeys(parts)), names)
         text, table = written(Path(folder))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.catalogue import (
     Shard,
     plan_bucket,
@@ -60,7 +60,7 @@ class Catalogue:
             keep_order=self.keep_order,
             retry={f"img/{name}" for name in retry},
         )
-        storage.write_table(plan_file(plan, 0), table)
+        tables.write_table(plan_file(plan, 0), table)
         return table.to_pylist(), summary, shrunken
 
 
@@ -295,7 +295,7 @@ def test_any_sequence_of_edits_moves_only_what_changed(tmp_path_factory, rounds,
 def test_the_plan_is_a_table_any_reader_opens(catalogue):
     catalogue.put("a.png")
     rows, _, _ = catalogue.plan([catalogue.record("a.png", ["flower", "bear"])])
-    table = storage.read_table(plan_file(str(catalogue.folder / "plan"), 0))
+    table = tables.read_table(plan_file(str(catalogue.folder / "plan"), 0))
     assert table.schema.field("categories").type == pa.list_(pa.string())
     assert table.to_pylist() == rows
     assert full_stem(rows[0]["path"]) == rows[0]["id"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.catalogue import assign_ids, bucket_of, listing_file, write_listing
 from retrieval_core.datasets import Record, short_id
 
@@ -92,7 +92,7 @@ def test_buckets_are_the_same_in_every_process():
 
 
 def read_listing(folder, buckets):
-    return [storage.read_table(listing_file(folder, bucket)).to_pylist() for bucket in range(buckets)]
+    return [tables.read_table(listing_file(folder, bucket)).to_pylist() for bucket in range(buckets)]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])

@@ -187,6 +187,11 @@ def test_activations_are_cached_only_where_they_come_again(keys, named):
     assert all(name in message for name in [*named, "set train."]) and "\n" not in message
 
 
+def test_jpegs_are_not_reduced_where_single_pixels_are_picked():
+    message = complaint("images.jpeg=reduced", "images.resize=published")
+    assert message.startswith("images.jpeg = reduced: ") and "set images.resize=antialias" in message
+
+
 def test_no_more_workers_must_be_left_than_there_are():
     message = complaint("train.num_workers=2", "train.min_workers=3")
     assert message.startswith("train.min_workers = 3 is more than train.num_workers = 2; ")

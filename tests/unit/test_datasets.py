@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval_core import datasets, manifests, storage
+from retrieval_core import datasets, manifests, storage, tables
 from retrieval_core.config import DataConfig
 from retrieval_core.datasets import DataError, Record
 from retrieval_core.image_tree import walk_images
@@ -80,11 +80,11 @@ def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
         {"image_path": f"{n}.png", "categories": ["", "bear", "bear;owl"][n % 3], "extra": n} for n in range(20_000)
     ]
     table = pa.Table.from_pylist(rows)
-    storage.write_table(f"{tmp_path}/fabrics.parquet", table, row_group_size=7_000)
+    tables.write_table(f"{tmp_path}/fabrics.parquet", table, row_group_size=7_000)
     pyarrow.csv.write_csv(table, f"{tmp_path}/fabrics.csv")
     half = len(table) // 2
-    storage.write_table(f"{tmp_path}/parts/part-0.parquet", table.slice(0, half))
-    storage.write_table(f"{tmp_path}/parts/part-1.parquet", table.slice(half))
+    tables.write_table(f"{tmp_path}/parts/part-0.parquet", table.slice(0, half))
+    tables.write_table(f"{tmp_path}/parts/part-1.parquet", table.slice(half))
     (tmp_path / "parts/_SUCCESS").touch()
     read = {
         source: list(datasets.iter_gallery(DataConfig(format="manifest", root=str(tmp_path), gallery=source)))
@@ -103,7 +103,7 @@ def test_parquet_categories_may_be_lists_numbers_or_null(tmp_path: Path) -> None
         ]
     ):
         source = str(tmp_path / f"{number}.parquet")
-        storage.write_table(source, pa.table({"image_path": ["1.png", "2.png", "3.png"], "categories": column}))
+        tables.write_table(source, pa.table({"image_path": ["1.png", "2.png", "3.png"], "categories": column}))
         data = DataConfig(format="manifest", gallery=source)
         assert [record.categories for record in datasets.iter_gallery(data)] == expected
 
@@ -145,7 +145,7 @@ def test_a_faulty_parquet_manifest_names_file_and_row(tmp_path: Path, table: pa.
     if table is None:
         source.write_bytes(b"PAR1 and nothing else")
     else:
-        storage.write_table(str(source), table)
+        tables.write_table(str(source), table)
     with pytest.raises(DataError) as caught:
         list(datasets.iter_gallery(DataConfig(format="manifest", gallery=str(source))))
     assert message in str(caught.value)

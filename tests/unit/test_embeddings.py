@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.embeddings import (
     MANIFEST,
     Reject,
@@ -55,7 +55,7 @@ def rows_by_image(table):
 def test_what_is_written_is_read(tmp_path, dtype, regions):
     names = ["img/b.png", "img/a.png", "img/é ,.png"]
     vectors, boxes = shard(tmp_path / "s.parquet", names, regions, dtype=dtype, rejects=REJECTS)
-    table = storage.read_table(str(tmp_path / "s.parquet"))
+    table = tables.read_table(str(tmp_path / "s.parquet"))
     assert table.schema.names == ["path", "id", "region", "box", "embedding"]
     assert table.schema.field("region").type == pa.int16()
     assert table.schema.field("embedding").type == pa.list_(pa.float16() if dtype == "float16" else pa.float32(), 4)

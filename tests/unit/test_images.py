@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_core.config import ImagesConfig
-from retrieval_core.images import REASONS, ImageRejected, read_image
+from retrieval_core.images import REASONS, ImageRejected, read_image, read_reduced
+from retrieval_core.views import Views
 from tests.odd_images import (
     BLUE,
     GREEN,
@@ -229,3 +230,81 @@ class TestDepth:
         directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", t, 3, 1, v) for t, v in entries)
         content = b"II*\0" + struct.pack("<I", 12) + bytes([0xFF, 0xF8, 0x00, 0]) + directory + bytes(4)
         assert read_bytes(content, tmp_path)[0, :, 0].tolist() == [255, 128]
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Smooth shapes with a little noise, as cameras give them."""
+    rng = np.random.default_rng(width)
+    coarse = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray((picture + rng.integers(-6, 7, picture.shape)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("whole", "least", "size"),
+    [
+        ((1900, 1300), 300, (475, 325)),
+        ((1901, 1300), 160, (238, 163)),
+        ((3000, 2000), 20, (375, 250)),
+        ((390, 390), 300, (390, 390)),
+    ],
+)
+def test_a_reduced_jpeg_keeps_what_the_model_needs(
+    tmp_path: Path, whole: tuple[int, int], least: int, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "a.jpg"
+    photograph(*whole).save(path, quality=90)
+    image, told = read_reduced(str(path), DEFAULT, least)
+    assert told == whole
+    assert image.shape[1::-1] == size
+    assert min(size) >= least
+
+
+@pytest.mark.parametrize("grids", [(1,), (1, 3)])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (1601, 1203)), (6, (1600, 1208))])
+def test_views_of_a_reduced_jpeg_are_those_of_the_whole_one(
+    tmp_path: Path, grids: tuple[int, ...], orientation: int, size: tuple[int, int]
+) -> None:
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x112] = orientation
+    photograph(*size).save(path, quality=92, exif=exif)
+    views = Views(56, grids, 0.25)
+    expected, boxes = views.load(str(path), ImagesConfig())
+    found, same = views.load(str(path), ImagesConfig(jpeg="reduced"))
+    np.testing.assert_array_equal(same, boxes)
+    difference = np.abs(found.astype(int) - expected)
+    assert not np.array_equal(found, expected), "nothing was reduced"
+    assert difference.mean() < 1.5 and np.quantile(difference, 0.99) <= 6
+
+
+def test_a_reduced_query_is_turned_like_a_whole_one(tmp_path: Path) -> None:
+    path, views = tmp_path / "a.jpg", Views(56, (1,), 0.25, turns=(0.0, 30.0))
+    photograph(801, 603).save(path, quality=92)
+    (expected, boxes), (found, same) = (views.load(str(path), ImagesConfig(jpeg=jpeg)) for jpeg in ("whole", "reduced"))
+    np.testing.assert_array_equal(same, boxes)
+    assert 0 < np.abs(found.astype(int) - expected).mean() < 1.5
+
+
+def test_a_reduced_jpeg_whose_turned_edge_would_be_half_a_pixel_is_read_whole(tmp_path: Path) -> None:
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x112] = 6
+    photograph(1601, 1203).save(path, exif=exif)
+    image, whole = read_reduced(str(path), DEFAULT, 100)
+    assert image.shape == (1601, 1203, 3) and whole == (1203, 1601)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "gif"])
+def test_other_formats_are_never_reduced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    photograph(640, 480).save(path)
+    image, whole = read_reduced(str(path), ImagesConfig(), 20)
+    assert whole == (640, 480)
+    np.testing.assert_array_equal(image, read_image(str(path), DEFAULT))
+
+
+def test_a_reduced_jpeg_that_ends_early_is_rejected_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    photograph(1600, 1200).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ImageRejected, match="truncated"):
+        read_reduced(str(path), ImagesConfig(), 100)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_core import storage
+from retrieval_core import tables
 from retrieval_core.catalogue import PLAN_SCHEMA, bucket_shards
 from retrieval_core.embeddings import write_manifest, write_shard
 from retrieval_core.missed import Lost, Question, count_before, lost_in_bucket, query_vectors
@@ -37,7 +37,7 @@ class Catalogue:
                 for name in part
             ]
             self.plans.append(str(folder / f"plan-{bucket}.parquet"))
-            storage.write_table(self.plans[-1], pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+            tables.write_table(self.plans[-1], pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
             embedded = [name for name in part if name in self.vectors]
             self.shards.append([])
             for number, some in enumerate((embedded[:5], embedded[5:])):

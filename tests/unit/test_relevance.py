@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_core import storage
+from retrieval_core import tables
 from retrieval_core.catalogue import PLAN_SCHEMA
 from retrieval_core.motif_size import CLASSES, UNKNOWN
 from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, read_query_plan, unite
@@ -30,7 +30,7 @@ def write_plan(file, rows):
         }
         for place, (path, names) in enumerate(rows)
     ]
-    storage.write_table(str(file), pa.Table.from_pylist(values, schema=PLAN_SCHEMA))
+    tables.write_table(str(file), pa.Table.from_pylist(values, schema=PLAN_SCHEMA))
     return str(file)
 
 
@@ -49,7 +49,7 @@ def write_pool(file, ranked):
             ("rank", pa.int32()),
         ]
     )
-    storage.write_table(str(file), pa.Table.from_pylist(rows, schema=schema), row_group_size=3)
+    tables.write_table(str(file), pa.Table.from_pylist(rows, schema=schema), row_group_size=3)
     return str(file)
 
 
@@ -129,8 +129,8 @@ def test_an_empty_pool_is_judged(tmp_path):
 def test_the_query_list_comes_back_in_its_order(tmp_path):
     rows = [("z.png", ["b", "a"]), ("a.png", []), ("m.png", ["c"])]
     file = write_plan(tmp_path / "plan.parquet", rows)
-    table = storage.read_table(file)
-    storage.write_table(file, table.take(pa.array([2, 0, 1])))  # a plan is in shard order
+    table = tables.read_table(file)
+    tables.write_table(file, table.take(pa.array([2, 0, 1])))  # a plan is in shard order
     assert read_query_plan(file) == Queries(["z.png", "a.png", "m.png"], [("a", "b"), (), ("c",)])
 
 

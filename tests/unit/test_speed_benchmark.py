@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import decoding
 import retrieval
 import speed
 import timing
@@ -83,3 +84,11 @@ def test_a_missed_target_is_named_and_a_failed_part_does_not_stop_the_others(
     assert summary["ratios"]["published_vs_retrieve"] == 900
     assert "error" in summary["parts"]["embedding"]
     assert text.strip() in capsys.readouterr().out
+
+
+def test_reduced_jpegs_are_compared_with_whole_ones() -> None:
+    found = decoding.measure(decoding.parse(["--quick"]))
+    assert set(found["ratios"]) == {"jpeg_reduced_vs_whole_128", "jpeg_reduced_vs_whole_256"}
+    small, large = found["raw"]["rows"]
+    assert small["grey_levels"] == 0, "128 pixels are too few to be reduced to twice 56"
+    assert 0 < large["grey_levels"] < 3 and 0.9 < large["lowest_cosine"] < 1

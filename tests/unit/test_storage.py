@@ -10,7 +10,6 @@ import subprocess
 import sys
 from uuid import uuid4
 
-import pyarrow as pa
 import pytest
 
 from retrieval_core import storage
@@ -221,15 +220,6 @@ def test_json_holds_no_numbers_that_json_lacks(folder):
     assert storage.read_json(path) == [1]
 
 
-def test_tables_round_trip_with_their_metadata(folder):
-    path = storage.join(folder, "table.parquet")
-    table = pa.table({"a": list(range(10)), "b": list("abcdefghij")}).replace_schema_metadata({"k": "v"})
-    storage.write_table(path, table, row_group_size=4)
-    assert storage.row_count(path) == 10
-    assert storage.read_table(path).equals(table, check_metadata=True)
-    assert storage.read_table(path, columns=["b"]).column_names == ["b"]
-
-
 def test_copy_and_remove(folder):
     source, target = storage.join(folder, "source"), storage.join(folder, "sub", "target")
     storage.write_bytes(source, bytes(range(256)) * 10_000)
@@ -312,16 +302,3 @@ class TestReadsThatFail:
 
 def raise_(error):
     raise error
-
-
-def test_a_table_that_was_cut_short_is_no_table(folder):
-    path = storage.join(folder, "a.parquet")
-    assert not storage.is_whole_table(path)
-    storage.write_table(path, pa.table({"a": list(range(1000))}))
-    assert storage.is_whole_table(path)
-    content = storage.read_bytes(path)
-    for torn in (content[: len(content) // 2], content[:-1], b""):
-        storage.write_bytes(path, torn)
-        assert not storage.is_whole_table(path)
-        with pytest.raises(ValueError, match=r"a\.parquet: not a whole Parquet file .*delete it"):
-            storage.read_table(path)

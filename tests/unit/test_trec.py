@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_core import storage
+from retrieval_core import tables
 from retrieval_core.trec import escaped, strictly_descending
 from tests.trec_eval import NAMES, trec_eval
 from tests.unit.trec_files import KS, write_trec_files
@@ -55,7 +55,7 @@ def ours(folder: Path) -> dict[str, Any]:
 
 def test_the_run_is_the_pool(folder: Path, ours: dict[str, Any]) -> None:
     rows = [line.split() for line in (folder / "run.trec").read_text().splitlines()]
-    table = storage.read_table(str(folder / "candidate_pool.parquet")).to_pylist()
+    table = tables.read_table(str(folder / "candidate_pool.parquet")).to_pylist()
     assert [(unquote(row[0]), unquote(row[2]), int(row[3])) for row in rows] == [
         (row["query_path"], row["image_path"], row["rank"]) for row in table
     ]

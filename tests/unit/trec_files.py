@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from retrieval_core import storage
+from retrieval_core import tables
 from retrieval_core.candidate_pool import write_pool
 from retrieval_core.metrics import arm_metrics
 from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, unite
@@ -30,7 +30,7 @@ def write_trec_files(folder: Path, work: Path) -> dict[str, Any]:
     held = [sorted({motifs[motif] for motif in rng.integers(0, 7, 2)}) for _ in paths]  # no fabric holds the last
     plans = [str(work / f"plan-{bucket}.parquet") for bucket in range(2)]
     for bucket, plan in enumerate(plans):
-        storage.write_table(plan, pa.table({"path": paths[bucket::2], "categories": held[bucket::2]}))
+        tables.write_table(plan, pa.table({"path": paths[bucket::2], "categories": held[bucket::2]}))
     queries = Queries([f"q {index}.png" for index in range(40)], [(motifs[index % 8],) for index in range(40)])
     rejected = {queries.paths[3]}
     parts = [_part(work, row, paths, rng) for row, path in enumerate(queries.paths) if path not in rejected]
@@ -50,5 +50,5 @@ def _part(work: Path, row: int, paths: list[str], rng: np.random.Generator) -> s
     order = np.lexsort((np.array(paths), -scores))[:DEPTH]
     columns = {"query": [row] * DEPTH, "similarity": scores[order], "image_path": [paths[place] for place in order]}
     part = str(work / f"part-{row}.parquet")
-    storage.write_table(part, pa.table(columns))
+    tables.write_table(part, pa.table(columns))
     return part
