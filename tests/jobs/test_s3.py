@@ -20,7 +20,7 @@ from tests.jobs.small_data import as_options, settings, write_catalogue
 
 pytestmark = pytest.mark.cluster
 
-FABRICS, QUERIES, SHARD = 120, 5, 2
+FABRICS, QUERIES, SHARD = 60, 5, 2
 SHARDS = FABRICS // SHARD
 ROOT, OUT, WEIGHTS = (f"s3://{BUCKET}/{name}" for name in ("my fabrics", "out", "weights"))
 TRIAL = f"{BUCKET}/out/trial"
