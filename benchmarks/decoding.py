@@ -22,7 +22,7 @@ from stores import WEIGHTS
 from timing import in_turns, ratio, show
 
 from retrieval_core.arms import model_arm
-from retrieval_core.config import ImagesConfig, ModelConfig, SimulateConfig
+from retrieval_core.config_sections import ImagesConfig, ModelConfig, SimulateConfig
 from retrieval_core.simulation.dataset import draw_fabric
 from retrieval_core.simulation.plan import plan_dataset
 from retrieval_core.views import Views

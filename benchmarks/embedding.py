@@ -33,7 +33,8 @@ from training_cases import BASE, MINIATURE, shaped
 
 from ray_jobs.embed import embed
 from ray_jobs.run import Run
-from retrieval_core.config import SimulateConfig, load_config
+from retrieval_core.config import load_config
+from retrieval_core.config_sections import SimulateConfig
 from retrieval_core.encoders import pick_device
 from retrieval_core.images import load_views
 from retrieval_core.model import FabricEmbedder, normalise

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval_core.config import Config, ModelConfig, load_config
+from retrieval_core.config import Config, load_config
+from retrieval_core.config_sections import ModelConfig
 from retrieval_core.datasets import Labelled, Record
 from retrieval_core.model import FabricEmbedder, backbone_settings, new_head, random_backbone
 from retrieval_core.training import Trainer, Worker

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import yaml
 
-from retrieval_core.config import Config, Section
+from retrieval_core.config import Config
+from retrieval_core.config_sections import Section
 
 TARGET = Path(__file__).with_name("configuration.md")
 
@@ -20,7 +21,7 @@ command with exit code 2 and a line that names the key and the nearest valid one
 The files in `ray_jobs/configs` are configurations to start from; the [README](../README.md#the-published-data-sets)
 says which is for what. `run.json` in a run's folder records the whole configuration that it was computed with.
 
-This page is made from [`retrieval_core/config.py`](../retrieval_core/config.py) by `make docs`.
+This page is made from [`retrieval_core/config_sections.py`](../retrieval_core/config_sections.py) by `make docs`.
 """
 
 

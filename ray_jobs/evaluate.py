@@ -16,7 +16,7 @@ from ray_jobs.run import Run
 from retrieval_core import storage, tables
 from retrieval_core.arms import RANDOM
 from retrieval_core.catalogue import bucket_shards, plan_file
-from retrieval_core.config import DataConfig
+from retrieval_core.config_sections import DataConfig
 from retrieval_core.datasets import MOTIF_BOXES, load_motif_boxes
 from retrieval_core.depth import (
     PRECISION_BY_DEPTH,

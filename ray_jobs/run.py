@@ -8,7 +8,8 @@ from typing import Any
 from ray_jobs import cluster
 from retrieval_core import storage
 from retrieval_core.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
-from retrieval_core.config import Config, ModelConfig
+from retrieval_core.config import Config
+from retrieval_core.config_sections import ModelConfig
 from retrieval_core.datasets import has_labels, has_training_data
 from retrieval_core.workspace import RunError, Workspace
 

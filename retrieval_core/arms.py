@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from retrieval_core.config import Config, ImagesConfig, ModelConfig
+from retrieval_core.config import Config
+from retrieval_core.config_sections import ImagesConfig, ModelConfig
 from retrieval_core.workspace import fingerprint
 
 if TYPE_CHECKING:

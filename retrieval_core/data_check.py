@@ -12,7 +12,7 @@ from itertools import combinations, islice
 from typing import Literal, NamedTuple
 
 from retrieval_core import storage
-from retrieval_core.config import DataConfig, Split
+from retrieval_core.config_sections import DataConfig, Split
 from retrieval_core.datasets import gallery_records, load_motif_boxes, query_records, split_records
 from retrieval_core.published_layout import read_fabrics, read_queries
 from retrieval_core.records import DataError, Record, base_name, full_stem, name_problem, query_id, short_id

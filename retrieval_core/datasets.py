@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterator
 from typing import Literal
 
 from retrieval_core import manifests, published_layout, storage
-from retrieval_core.config import DataConfig
+from retrieval_core.config_sections import DataConfig
 from retrieval_core.image_tree import is_folder, walk_images
 from retrieval_core.records import (
     DataError,

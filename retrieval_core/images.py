@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.decoding import REASONS, ImageRejected, Reason, decode, pillow_call, read_content
 
 __all__ = [

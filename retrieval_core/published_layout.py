@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from retrieval_core import storage
-from retrieval_core.config import Split
+from retrieval_core.config_sections import Split
 from retrieval_core.image_tree import find_folders, walk_images
 from retrieval_core.manifests import csv_rows, labels_of, list_lines
 from retrieval_core.records import (

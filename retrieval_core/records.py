@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from retrieval_core import storage
-from retrieval_core.config import DataConfig
+from retrieval_core.config_sections import DataConfig
 
 _LONGEST = 1100
 _UNNAMEABLE = "not-utf8 "  # starts the location of a file whose name cannot be written down

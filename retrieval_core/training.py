@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from retrieval_core.activation_cache import ActivationCache, FrozenBlocks
-from retrieval_core.config import Config, TrainConfig
+from retrieval_core.config import Config
+from retrieval_core.config_sections import TrainConfig
 from retrieval_core.losses import gather_rows, info_nce, triplet_loss
 from retrieval_core.model import FabricEmbedder, normalise, set_trainable
 from retrieval_core.sampling import shares

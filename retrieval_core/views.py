@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from retrieval_core.arms import Arm
-from retrieval_core.config import Config, EmbedConfig, ImagesConfig
+from retrieval_core.config import Config
+from retrieval_core.config_sections import EmbedConfig, ImagesConfig
 from retrieval_core.images import cut_views, read_image, read_reduced, turned_views
 from retrieval_core.region_pooling import mean_of_views, pool_regions
 from retrieval_core.workspace import Role

@@ -15,7 +15,8 @@ import pydantic
 from torch import Tensor, nn
 
 from retrieval_core import storage
-from retrieval_core.config import ConfigError, ModelConfig
+from retrieval_core.config import ConfigError
+from retrieval_core.config_sections import ModelConfig
 from retrieval_core.model import (
     ARCHITECTURES,
     FabricEmbedder,

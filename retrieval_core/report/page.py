@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from retrieval_core import storage
-from retrieval_core.config import ImagesConfig, ReportConfig
+from retrieval_core.config_sections import ImagesConfig, ReportConfig
 from retrieval_core.depth import SHARES, share_key
 from retrieval_core.metrics import METRICS, metric_key
 from retrieval_core.report.cards import CardSheet

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.images import ImageRejected, read_image
 
 QUALITY = 85

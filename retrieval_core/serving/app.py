@@ -27,7 +27,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from retrieval_core import storage
-from retrieval_core.config import ServeConfig
+from retrieval_core.config_sections import ServeConfig
 from retrieval_core.images import ImageRejected, pixels_of
 from retrieval_core.search_index import Box, Hit, SearchIndex
 from retrieval_core.serving.guard import Guard, Refused

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from PIL import Image
 
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.images import read_image
 
 QUALITY = 85

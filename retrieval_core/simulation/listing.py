@@ -10,7 +10,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from retrieval_core import storage
-from retrieval_core.config import Split
+from retrieval_core.config_sections import Split
 from retrieval_core.simulation.plan import DatasetPlan, SplitPlan, fabric_path, queries, query_path
 
 RECORD = "simulation.json"

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ray_jobs.__main__ import main
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.images import load_views
 from retrieval_core.model import normalise
 from tests.jobs.logical_gpus import watch_gpus

@@ -9,7 +9,8 @@ from tiny_split import make_model
 from tiny_weights import config as model_config
 
 from retrieval_core.arms import FROZEN, HISTOGRAM, histogram_arm, model_arm
-from retrieval_core.config import Config, ImagesConfig, load_config
+from retrieval_core.config import Config, load_config
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.model import normalise
 from retrieval_core.weights import save_model
 

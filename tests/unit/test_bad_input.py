@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_jobs.__main__ import main
-from retrieval_core.config import ConfigError, ImagesConfig, load_config
+from retrieval_core.config import ConfigError, load_config
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.images import REASONS, ImageRejected, read_image
 from retrieval_core.weight_files import read_tensors
 from retrieval_core.weights import WeightsError, load_model

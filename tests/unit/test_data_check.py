@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval_core import datasets
-from retrieval_core.config import DataConfig
+from retrieval_core.config_sections import DataConfig
 from retrieval_core.data_check import Problem, check_data
 from retrieval_core.datasets import DataError
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval_core import datasets, manifests, storage, tables
-from retrieval_core.config import DataConfig
+from retrieval_core.config_sections import DataConfig
 from retrieval_core.datasets import DataError, Record
 from retrieval_core.image_tree import walk_images
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from retrieval_core import storage
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.decoding import _PillowLimit
 from retrieval_core.images import REASONS, ImageRejected, read_image
 from tests.odd_images import encode, quadrants, smooth_noise

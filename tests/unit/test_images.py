@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval_core.config import ImagesConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.images import REASONS, ImageRejected, read_image, read_reduced
 from retrieval_core.views import Views
 from tests.odd_images import (

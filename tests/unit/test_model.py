@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_core.config import ConfigError, ModelConfig
+from retrieval_core.config import ConfigError
+from retrieval_core.config_sections import ModelConfig
 from retrieval_core.model import (
     IMAGE_SIZES,
     IMAGENET_MEAN,

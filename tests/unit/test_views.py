@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval_core.config import EmbedConfig, ImagesConfig
+from retrieval_core.config_sections import EmbedConfig, ImagesConfig
 from retrieval_core.images import load_views, read_image, region_boxes, resize, turned
 from retrieval_core.region_pooling import pool_regions
 from retrieval_core.views import views_of

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from retrieval_core import metrics
-from retrieval_core.config import ImagesConfig, ReportConfig
+from retrieval_core.config_sections import ImagesConfig, ReportConfig
 from retrieval_core.depth import depth_figures
 from retrieval_core.report import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
 from retrieval_core.report import page as page_module
