@@ -124,20 +124,6 @@ def _before_reading(path: object) -> None:
     Path(path).write_bytes(content[: len(content) // 2] if what["half"] else content)
 
 
-class _Parquet:
-    """pyarrow.parquet, but files that it opens by name are read like all others."""
-
-    def __init__(self, module: Any) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-    def ParquetFile(self, source: Any, *words: Any, **keys: Any) -> Any:  # noqa: N802 - pyarrow's name
-        _before_reading(source)
-        return self._module.ParquetFile(source, *words, **keys)
-
-
 def _storage(module: Any) -> None:
     opened = Path.open
 
@@ -148,7 +134,6 @@ def _storage(module: Any) -> None:
 
     Path.open = open_with_faults  # type: ignore[method-assign, assignment]
     module.atomic_write = _write_with_faults(module.atomic_write)
-    module.pq = _Parquet(module.pq)
 
 
 # ---- work that is begun
@@ -189,9 +174,9 @@ def _embed(module: Any) -> None:
 
 def _retrieve(module: Any) -> None:
     current = [""]
-    steps = (("_rank_block", "block_topk", "rank"), ("_merge_group", "merge_partials", "merge"))
-    for name, inner, kind in steps:
-        _remembered(module, name, lambda *words: Path(words[-1]).name, current)
+    _remembered(module, "_rank_block", lambda query, block, *_: f"{query.mark}-{block.mark}", current)
+    _remembered(module, "_merge_group", lambda files, k, target: Path(target).name, current)
+    for inner, kind in (("block_topk", "rank"), ("merge_partials", "merge")):
         _noted(module, inner, kind, lambda *_: current[0])
     _noted(module, "_write_task", "write", lambda *_: "pool")
 
