@@ -1,7 +1,8 @@
 """Time and peak memory at 1, 2, 4 and 8 times the data: slopes on log-log axes, 1 is linear growth, 0 is none.
 
     slope_embed           seconds from the commit of --lead images to the last commit, against the images between
-    slope_retrieve        seconds of ranking and merging against the gallery, at a fixed size of blocks
+    slope_retrieve        seconds of ranking from the --gallery-lead th vector on, against the vectors after it
+    slope_retrieve_whole  ranking and merging of all vectors, against all: below 1, as blocks learn what is too low
     slope_driver_memory   peak resident memory of the driver against the gallery, in that retrieval
     slope_worker_memory   the same of the largest worker
     slope_check           `check_data` of a manifest whose images are there, against its fabrics
@@ -45,6 +46,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shard", type=int, default=32, help="images of a shard")
     parser.add_argument("--gallery", type=int, default=131_072, help="vectors of 256 dimensions that are ranked")
     parser.add_argument(
+        "--gallery-lead",
+        type=int,
+        default=262_144,
+        help="vectors before those: their blocks cost more, as little is known yet of what is too low",
+    )
+    parser.add_argument(
         "--gallery-block",
         type=int,
         default=8_192,
@@ -58,7 +65,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the logic in seconds, at sizes that say nothing")
     options = parser.parse_args(arguments)
     if options.quick:
-        vars(options).update(images=8, lead=4, side=64, shard=4, gallery=2048, gallery_block=1024, queries=20)
+        vars(options).update(
+            images=8, lead=4, side=64, shard=4, gallery=2048, gallery_lead=1024, gallery_block=1024, queries=20
+        )
         vars(options).update(fabrics=100, pool_queries=10, repeats=1)
     return options
 
@@ -94,8 +103,10 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
     raw["load_average_after"] = os.getloadavg()[0]
     series = {name: raw[name] for name in ("embed", "retrieve", "check", "listing", "evaluate", "pool")}
     ratios = {f"slope_{name}": _slope(rows, "seconds") for name, rows in series.items()}
+    whole = [{**row, "size": row["all"]} for row in raw["retrieve"]]
+    ratios["slope_retrieve_whole"] = _slope(whole, "seconds_ranking_and_merging")
     for who in ("driver", "worker"):
-        ratios[f"slope_{who}_memory"] = _slope(raw["retrieve"], f"{who}_peak_mb")
+        ratios[f"slope_{who}_memory"] = _slope(whole, f"{who}_peak_mb")
         peaks = [row[f"{who}_peak_mb"] for row in raw["retrieve"]]
         raw[f"{who}_added_mb"] = peaks[-1] - peaks[0]
     return {"ratios": ratios, "raw": raw}
@@ -107,6 +118,7 @@ _SIZES = (
     "shard",
     "side",
     "gallery",
+    "gallery_lead",
     "gallery_block",
     "queries",
     "fabrics",
@@ -133,9 +145,13 @@ def _retrieve(options: argparse.Namespace, folder: Path, run: Case) -> Rows:
     for factor in FACTORS:
         size = options.gallery * factor
         with tempfile.TemporaryDirectory(dir=folder) as stores:
-            case = {"folder": stores, "size": size, "queries": options.queries, "block": options.gallery_block}
+            case = {"folder": stores, "size": size + options.gallery_lead, "queries": options.queries}
+            case["block"] = options.gallery_block
             run("store", **case)
-            rows.append({"size": size, **run("retrieve", **case, repeats=options.repeats)})
+            lead = options.gallery_lead // options.gallery_block
+            rows.append(
+                {"size": size, "all": case["size"], **run("retrieve", **case, lead=lead, repeats=options.repeats)}
+            )
     return rows
 
 

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 PARTS = ("retrieval", "embedding", "training", "growth")
 FULL = {
     "retrieval": ["--gallery", "4000000", "--queries", "10000", "--repeats", "1"],
-    "embedding": ["--repeats", "5", "--base-shards", "16", "--tiny-shards", "64"],
+    "embedding": ["--repeats", "5", "--base-shards", "16", "--tiny-shards", "128"],
     "training": ["--repeats", "15"],
     "growth": ["--images", "1024", "--gallery", "524288", "--gallery-block", "32768", "--fabrics", "40000"],
 }

@@ -22,7 +22,13 @@ def made_up(case, **options):
         return {str(size): {"images": size, "seconds": size * 0.5} for size in options["sizes"]}
     if case == "retrieve":
         size = options["size"]
-        return {"seconds": size**1.5, "driver_peak_mb": 300.0, "worker_peak_mb": 300 * size**0.25}
+        counted = size - options["lead"] * options["block"]
+        return {
+            "seconds": counted**1.5,
+            "seconds_ranking_and_merging": size**0.5,
+            "driver_peak_mb": 300.0,
+            "worker_peak_mb": 300 * size**0.25,
+        }
     if case == "store":
         return None
     folder = options.pop("folder")
@@ -38,6 +44,7 @@ def test_slopes_are_those_of_the_costs(found):
     ratios = found["ratios"]
     assert ratios["slope_embed"] == pytest.approx(1)
     assert ratios["slope_retrieve"] == pytest.approx(1.5)
+    assert ratios["slope_retrieve_whole"] == pytest.approx(0.5)
     assert ratios["slope_driver_memory"] == pytest.approx(0)
     assert ratios["slope_worker_memory"] == pytest.approx(0.25)
     assert {"slope_check", "slope_listing", "slope_evaluate", "slope_pool"} < ratios.keys()
