@@ -8,8 +8,8 @@
 Rates of ours run from the commit at which every actor has committed a shard to the last commit. What lies before is
 start-up, and is given in seconds: of the stage in a Ray that runs, and of the whole command from a cold start
 (`first_image_s`). Some pictures were decoded while the actors loaded the model, which flatters the small network: a
-thousand of 4,096, of which decoding is a quarter of the work, make 6 %. All ways use all threads and no other arithmetic
-than float32.
+thousand of 4,096, of which decoding is a quarter of the work, make 6 %. All ways use all threads and no other
+arithmetic than float32.
 
 The cores that compute also decode, so no job can be quicker than 1 / (1 / forward + 1 / decode): ``limit`` is that over
 forward, what `embed_..._vs_forward` would be at best. The quicker the cores multiply, the lower it is.
