@@ -156,7 +156,7 @@ class Graph:
         # Shards of this store may have been embedded while the one before was waited for, so the rate is that of both.
         images, seconds = self.finished.total(), time.perf_counter() - self.began
         facts["images_per_second"] = round(images / seconds, 2)
-        whole = "" if images == total else f", {images:,} with those before,"
+        whole = "" if images == total else f", {images:,} with those of other stores,"
         log.info("%s: %s images%s in %.1f s, %.1f images/s", name, f"{total:,}", whole, seconds, images / seconds)
         return facts
 
