@@ -18,6 +18,7 @@ How the unusual becomes 8-bit RGB:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -220,8 +221,11 @@ def cut_views(
     if scale > 1:
         # A reduced side is rounded up, so its last pixel is only partly picture: the boxes say to which part.
         picture = Image.fromarray(image)
-        for view, box in zip(views, (boxes / scale).tolist(), strict=True):
-            view[...] = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box))
+        for view, (x0, y0, x1, y1) in zip(views, (boxes / scale).tolist(), strict=True):
+            left, top = math.floor(x0), math.floor(y0)
+            region = picture.crop((left, top, math.ceil(x1), math.ceil(y1)))
+            inside = (x0 - left, y0 - top, x1 - left, y1 - top)
+            view[...] = np.asarray(region.resize((size, size), Image.Resampling.BILINEAR, inside))
         return views, boxes
     for view, (x0, y0, x1, y1) in zip(views, boxes.tolist(), strict=True):
         view[...] = resize(image[y0:y1, x0:x1], size, images.resize)
