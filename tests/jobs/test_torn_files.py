@@ -11,7 +11,7 @@ import pytest
 from ray_jobs.retrieve import _merge_group, _rank_block, gallery_blocks, query_blocks
 from ray_jobs.run import Run
 from ray_jobs.shard_plan import _plan_task
-from retrieval_core import storage
+from retrieval_core import storage, tables
 from retrieval_core.catalogue import plan_file, write_listing
 from retrieval_core.embeddings import write_shard
 from retrieval_core.records import Record
@@ -48,17 +48,20 @@ def test_a_torn_partial_ranking_is_made_again(weights: Path, tmp_path: Path) -> 
     store(run, 1)
     (query,) = query_blocks(run.store(run.main, "queries"), plan_file(run.plan(run.main, "queries"), 0), 1000)
     blocks = list(gallery_blocks(run.store(run.main, "gallery"), 12))
-    files = [tmp_path / f"{number}.parquet" for number in range(len(blocks))]
+    ranking = tmp_path / "ranking"
+    files = [tmp_path / f"ranking-{block.mark}.parquet" for block in blocks]
+    merged = tmp_path / "merged.parquet"
 
-    def rank() -> list[bytes]:
-        for block, file in zip(blocks, files, strict=True):
-            _rank_block(query, block, 1, TOP_K, str(file))
-        _merge_group([str(file) for file in files], TOP_K, str(tmp_path / "merged.parquet"))
-        return [file.read_bytes() for file in (*files, tmp_path / "merged.parquet")]
+    def rank(turn: str) -> bytes:
+        for block in blocks:
+            _rank_block(query, block, 1, TOP_K, str(ranking), turn)
+        _merge_group([str(file) for file in files], TOP_K, str(merged))
+        return merged.read_bytes()
 
-    whole = rank()
+    whole = rank("first")
     tear(files[1])
-    tear(tmp_path / "merged.parquet")
+    tear(merged)
     kept = files[0].stat()
-    assert rank() == whole
+    assert rank("second") == whole
     assert files[0].stat().st_ino == kept.st_ino
+    assert tables.is_whole_table(str(files[1]))
