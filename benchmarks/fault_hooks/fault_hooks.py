@@ -177,7 +177,7 @@ def _retrieve(module: Any) -> None:
     _remembered(module, "_rank_block", lambda query, block, *_: f"{query.mark}-{block.mark}", current)
     _remembered(module, "_merge_group", lambda files, k, target: Path(target).name, current)
     for inner, kind in (("block_topk", "rank"), ("merge_partials", "merge")):
-        _noted(module, inner, kind, lambda *_: current[0])
+        _noted(module, inner, kind, lambda *_, **__: current[0])
     _noted(module, "_write_task", "write", lambda *_: "pool")
 
 
