@@ -57,12 +57,20 @@ def distance(found, expected):
 
 @pytest.fixture
 def one_thread():
-    """Products of one view and of many are rounded alike, or nearly (with AVX-512 they are not): AdamW's first steps,
-    which divide by the gradient's own size, make 1e-4 of the last bit."""
+    """On more threads products are rounded in other ways, and AdamW's first steps, which divide by the gradient's own
+    size, make 1e-4 of the last bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def rounds_alike(model):
+    """Whether this processor gives a view the same bits alone and in a batch; with AVX-512 it does not."""
+    views = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 3, 28, 28), np.float32))
+    with torch.no_grad():
+        together = model.tokens_before(1, views)
+        return all(torch.equal(model.tokens_before(1, views[:few]), together[:few]) for few in range(1, 6))
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -77,7 +85,7 @@ def test_a_training_with_the_cache_is_the_one_without(split, views, loss):
     start = make_trainer(split, *keys)
     moved = distance(torch.cat([p.detach().flatten() for p in start.trained.values()]), expected)
     assert moved > 1e-2
-    assert distance(found, expected) < moved / 100
+    assert distance(found, expected) < (1e-5 if rounds_alike(start.model) else moved / 100)
     for one, other in zip(cached.progress.history[1:], plain.progress.history[1:], strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
