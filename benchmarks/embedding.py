@@ -42,8 +42,8 @@ from ray_jobs.run import Run
 from retrieval_core.config import load_config
 from retrieval_core.config_sections import ImagesConfig, SimulateConfig
 from retrieval_core.encoders import pick_device
-from retrieval_core.images import load_views
 from retrieval_core.model import FabricEmbedder, normalise
+from retrieval_core.regions import load_views
 from retrieval_core.simulation.dataset import simulate
 from retrieval_core.weights import load_model, save_model
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from retrieval_core.images import ground_of, turned
+from retrieval_core.resizing import ground_of, turned
 
 
 def jitter_colour(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from retrieval_core.config import Config
 from retrieval_core.datasets import Box, Labelled, Record
-from retrieval_core.images import ImageRejected, load_views
+from retrieval_core.images import ImageRejected
+from retrieval_core.regions import load_views
 
 GRID, OVERLAP = 5, 0.5
 CLOSE = 0.03

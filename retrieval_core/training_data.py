@@ -17,7 +17,8 @@ from retrieval_core import augment
 from retrieval_core.activation_cache import ActivationCache, ViewKey
 from retrieval_core.config import Config
 from retrieval_core.datasets import Box, DataError, Labelled, Record, load_motif_boxes
-from retrieval_core.images import ImageRejected, read_image, resize
+from retrieval_core.images import ImageRejected, read_image
+from retrieval_core.resizing import resize
 from retrieval_core.sampling import Draw, PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
 
 MAX_ATTEMPTS = 20

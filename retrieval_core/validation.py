@@ -14,9 +14,10 @@ import torch
 from retrieval_core.config import Config
 from retrieval_core.datasets import Labelled, Record
 from retrieval_core.encoders import resolve_precision
-from retrieval_core.images import ImageRejected, read_image, resize
+from retrieval_core.images import ImageRejected, read_image
 from retrieval_core.metrics import average_precision_at, recall_at
 from retrieval_core.model import FabricEmbedder, normalise
+from retrieval_core.resizing import resize
 from retrieval_core.similarity import block_topk
 
 Gather = Callable[[np.ndarray], list[np.ndarray]]

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from retrieval_core.arms import Arm
 from retrieval_core.config import Config
 from retrieval_core.config_sections import EmbedConfig, ImagesConfig
-from retrieval_core.images import cut_views, read_image, read_reduced, turned_views
+from retrieval_core.images import read_picture
 from retrieval_core.region_pooling import mean_of_views, pool_regions
+from retrieval_core.regions import cut_views, turned_views
 from retrieval_core.workspace import Role
 
 _SPARE = 2  # pixels that a reduced JPEG keeps for each of the model's, so that it is still resized with a filter
@@ -42,15 +44,14 @@ class Views(NamedTuple):
 
     def load(self, location: str, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
         """Views (each, S, S, 3) uint8 and boxes (each, 4) int32 of an image; ImageRejected if there are none."""
-        if images.jpeg == "reduced":
-            image, whole = read_reduced(location, images, _SPARE * self.size * max(self.grids))
-            return self.cut(image, images, whole)
-        return self.cut(read_image(location, images), images)
+        least = _SPARE * self.size * max(self.grids) if images.jpeg == "reduced" else None
+        picture, whole = read_picture(location, images, least)
+        return self.cut(picture, images, whole)
 
     def cut(
-        self, image: np.ndarray, images: ImagesConfig, whole: tuple[int, int] | None = None
+        self, image: np.ndarray | Image.Image, images: ImagesConfig, whole: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``load`` of an image (H, W, 3) uint8 that has been read; of a reduced one with its whole width and height."""
+        """``load`` of an image that has been read, as ``cut_views``; ``whole`` as ``read_picture`` gives it."""
         if self.turns is not None:
             return turned_views(image, images, self.size, self.turns, whole)
         return cut_views(image, images, self.size, self.grids, self.overlap, whole)

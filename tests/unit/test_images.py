@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.images import REASONS, ImageRejected, read_image, read_reduced
+from retrieval_core.images import REASONS, ImageRejected, read_image, read_picture
 from retrieval_core.views import Views
 from tests.odd_images import (
     BLUE,
@@ -254,9 +254,9 @@ def test_a_reduced_jpeg_keeps_what_the_model_needs(
 ) -> None:
     path = tmp_path / "a.jpg"
     photograph(*whole).save(path, quality=90)
-    image, told = read_reduced(str(path), DEFAULT, least)
+    picture, told = read_picture(str(path), DEFAULT, least)
     assert told == whole
-    assert image.shape[1::-1] == size
+    assert picture.size == size
     assert min(size) >= least
 
 
@@ -289,17 +289,17 @@ def test_a_reduced_jpeg_whose_turned_edge_would_be_half_a_pixel_is_read_whole(tm
     path, exif = tmp_path / "a.jpg", Image.Exif()
     exif[0x112] = 6
     photograph(1601, 1203).save(path, exif=exif)
-    image, whole = read_reduced(str(path), DEFAULT, 100)
-    assert image.shape == (1601, 1203, 3) and whole == (1203, 1601)
+    picture, whole = read_picture(str(path), DEFAULT, 100)
+    assert picture.size == whole == (1203, 1601)
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "tiff", "gif"])
 def test_other_formats_are_never_reduced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     photograph(640, 480).save(path)
-    image, whole = read_reduced(str(path), ImagesConfig(), 20)
+    picture, whole = read_picture(str(path), ImagesConfig(), 20)
     assert whole == (640, 480)
-    np.testing.assert_array_equal(image, read_image(str(path), DEFAULT))
+    np.testing.assert_array_equal(picture, read_image(str(path), DEFAULT))
 
 
 def test_a_reduced_jpeg_that_ends_early_is_rejected_all_the_same(tmp_path: Path) -> None:
@@ -307,4 +307,4 @@ def test_a_reduced_jpeg_that_ends_early_is_rejected_all_the_same(tmp_path: Path)
     photograph(1600, 1200).save(path)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ImageRejected, match="truncated"):
-        read_reduced(str(path), ImagesConfig(), 100)
+        read_picture(str(path), ImagesConfig(), 100)

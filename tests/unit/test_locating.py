@@ -7,8 +7,8 @@ import pytest
 from tiny_split import COLOURS, make_config, save
 
 from retrieval_core.datasets import Labelled, Record
-from retrieval_core.images import region_boxes
 from retrieval_core.locating import GRID, OVERLAP, locate_motifs
+from retrieval_core.regions import region_boxes
 from retrieval_core.training_data import TrainingData, needs_locating
 
 CONFIG = make_config("train.crop_start=0.3", "train.crop_end=0.3", "train.locate=true")

@@ -10,7 +10,8 @@ from PIL import Image
 from tiny_split import make_config, make_split
 
 from retrieval_core.datasets import DataError, Labelled
-from retrieval_core.images import read_image, resize
+from retrieval_core.images import read_image
+from retrieval_core.resizing import resize
 from retrieval_core.training_data import MAX_ATTEMPTS, Schedule, TrainingData
 
 

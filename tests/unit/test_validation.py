@@ -10,8 +10,9 @@ import torch
 from tiny_split import make_config, make_model, make_split
 
 from retrieval_core.datasets import Labelled
-from retrieval_core.images import read_image, resize
+from retrieval_core.images import read_image
 from retrieval_core.model import normalise
+from retrieval_core.resizing import resize
 from retrieval_core.validation import Validator
 
 CPU = torch.device("cpu")
