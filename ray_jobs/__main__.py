@@ -75,10 +75,11 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
         from ray_jobs.plan import print_plan
 
         return print_plan(run, options.command)
-    from ray_jobs.pipeline import run_stage, run_workflow, write_run_json
-    from ray_jobs.pretrain import pretrain
-
     with stops_on_ctrl_c(console), in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
+        run.connect()  # before the stages are imported, which takes seconds that Ray needs for its start anyway
+        from ray_jobs.pipeline import run_stage, run_workflow, write_run_json
+        from ray_jobs.pretrain import pretrain
+
         if options.command == "pretrain":
             pretrain(run)
             write_run_json(run)

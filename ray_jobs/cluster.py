@@ -58,12 +58,8 @@ def connect() -> Resources:
             ray.init(logging_level=logging.ERROR)
         else:
             with _on_loopback():
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    logging_level=logging.ERROR,
-                    runtime_env={"worker_process_setup_hook": "ray_jobs.cluster.quieten_worker"},
-                )
+                # Without a runtime_env, or Ray could not use the workers that it starts by itself.
+                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
             _keep_token_private()
             _warn_of_memory()
     for name in ("ray.data", "ray.train", "ray.tune"):
@@ -115,11 +111,6 @@ def _keep_token_private() -> None:
             token.chmod(0o600)
     except OSError:  # none is needed, or it is another user's
         return
-
-
-def quieten_worker() -> None:
-    """Silence the one logger that repeats every few seconds that there is no dashboard to ask."""
-    logging.getLogger("ray.train.v2._internal.execution.controller.placement_group_cleaner").setLevel(logging.ERROR)
 
 
 def watch(config: Config, folder: str) -> Watch:

@@ -26,7 +26,7 @@ from ray_jobs import metrics
 from ray_jobs.actor_pool import pool_sizing
 from ray_jobs.cluster import nodes, run_tasks, watch
 from ray_jobs.run import Run
-from ray_jobs.shard_plan import Store, plan_store
+from ray_jobs.shard_plan import ROLES, Store, list_images, plan_store
 from retrieval_core import storage
 from retrieval_core.arms import Arm
 from retrieval_core.catalogue import read_shard_plan
@@ -35,20 +35,20 @@ from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
 from retrieval_core.images import ImageRejected
 from retrieval_core.progress import Progress
-from retrieval_core.workspace import Role, RunError
+from retrieval_core.workspace import RunError
 
 if TYPE_CHECKING:
     from retrieval_core.encoders import Encoder
 
 log = logging.getLogger("fabric_retrieval")
 FOOTERS_PER_TASK = 64
-ROLES: tuple[Role, Role] = ("gallery", "queries")
 REJECTS = "rejects.parquet"
 REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "stage", "reason", "detail")])
 
 
 def embed(run: Run) -> None:
     """Embed gallery and queries for every arm, then list what was rejected."""
+    list_images(run)
     stores = [plan_store(run, arm, role) for arm in run.arms() for role in ROLES]
     graph = Graph(run, stores)
     for store in stores:

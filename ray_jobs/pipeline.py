@@ -12,11 +12,9 @@ records what its result was computed from. Any stage can be run alone with the s
 
 from __future__ import annotations
 
-import importlib
 import logging
 import platform
 import subprocess
-import threading
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
@@ -62,18 +60,14 @@ def run_stage(run: Run, name: str) -> None:
 
 
 def start(run: Run) -> None:
-    """Connect to Ray, and load meanwhile what every stage asks for the weights: each takes seconds, mostly waiting.
+    """Connect to Ray.
 
     Raises:
         RunError: on a cluster of which a node does not see the run's folder, its data or its weights.
     """
-    module = "transformers.models.dinov2.modeling_dinov2"
-    loading = threading.Thread(target=importlib.import_module, args=[module], daemon=True)
-    loading.start()
-    run.resources  # noqa: B018 - the first use connects
+    run.connect()
     if is_shared():
         require_shared_paths(run.config)
-    loading.join()
 
 
 def write_run_json(run: Run) -> None:

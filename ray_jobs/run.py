@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +28,12 @@ class Run:
         """Buckets of the listings made in this run, by role; all arms share a listing."""
         self.counts: dict[str, dict[str, int]] = {}
         """Counts of the embedding stages of this run, with what was reused."""
+
+    def connect(self) -> None:
+        """Connect to Ray, and import meanwhile, and beyond, what tells whether weights fit: both are mostly waiting."""
+        module = "transformers.models.dinov2.modeling_dinov2"
+        threading.Thread(target=importlib.import_module, args=[module]).start()
+        self.resources  # noqa: B018 - the first use connects
 
     @cached_property
     def resources(self) -> cluster.Resources:

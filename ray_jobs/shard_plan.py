@@ -22,6 +22,8 @@ from retrieval_core.progress import say
 from retrieval_core.views import Views, encoder_mark, views_of
 from retrieval_core.workspace import Role, fingerprint
 
+ROLES: tuple[Role, Role] = ("gallery", "queries")
+
 
 class Store(NamedTuple):
     """An embedding store that a run makes: one arm's gallery or queries."""
@@ -46,8 +48,18 @@ class Store(NamedTuple):
         return [shard for shard in self.shards if shard.file_name not in self.done]
 
 
+def list_images(run: Run) -> None:
+    """List gallery and queries, side by side; all arms share the listings."""
+    calls = [(run.config.data, role, _listing(run, role)) for role in ROLES]
+    run.listed = dict(run_tasks(_list_task, calls))
+
+
+def _listing(run: Run, role: Role) -> str:
+    return run.workspace.work("listing", role)
+
+
 def plan_store(run: Run, arm: Arm, role: Role) -> Store:
-    """Plan a store; what is committed and still holds stays as it is."""
+    """Plan a store of the listed images; what is committed and still holds stays as it is."""
     config, folder = run.config, run.store(arm.name, role)
     views = views_of(config.embed, arm.image_size, role)
     encoder = encoder_mark(arm, views, config)
@@ -68,9 +80,7 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
 
 def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:
     """Write the shard plan, the same one as last time but for images that came, changed or went."""
-    listing = run.workspace.work("listing", role)
-    if role not in run.listed:
-        run.listed[role] = next(run_tasks(_list_task, [(run.config.data, role, listing)]))
+    listing = _listing(run, role)
     images_per_shard = max(1, run.config.embed.shard_size // views.each)
     folders = listing, run.plan(arm.name, role), run.store(arm.name, role)
     calls = (
@@ -80,14 +90,14 @@ def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[Buc
     return [found[bucket] for bucket in range(run.listed[role])]
 
 
-def _list_task(data: DataConfig, role: Role, folder: str) -> int:
+def _list_task(data: DataConfig, role: Role, folder: str) -> tuple[Role, int]:
     records: Iterator[Record] = iter_gallery(data) if role == "gallery" else iter_queries(data)
     # As many buckets as before, so that an image meets its own past.
     before = sum(name.startswith("listing-") for name in storage.list_names(folder)) or None
     images, buckets = write_listing(records, folder, 1 if role == "queries" else before)
     if not images:
         raise DataError(f"there are no {role}: data.root = {data.root!r}; see `fabric-retrieval check`")
-    return buckets
+    return role, buckets
 
 
 def _plan_task(

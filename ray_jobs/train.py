@@ -140,6 +140,13 @@ class InterruptibleTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
     def _register_sigint_handler(self, controller: Any) -> None:
         pass
 
+    def _create_default_callbacks(self) -> list[Any]:
+        """Without the cleaner where Ray ends with this process: it would say every few seconds that nobody answers."""
+        callbacks: list[Any] = super()._create_default_callbacks()
+        if cluster.is_shared():
+            return callbacks
+        return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
+
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What each training worker runs; every rank returns the outcome.
