@@ -56,15 +56,17 @@ class Arm(NamedTuple):
         )
 
     def build(self, batch_size: int, seed: int) -> Encoder:
-        """Load the encoder onto this process's device."""
+        """Load the encoder onto this process's device; on a CPU the process keeps memory that it frees."""
         # Tasks that list and decode know arms too; torch would be most of their start.
-        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, pick_device
+        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, keep_freed_memory, pick_device
         from retrieval_core.weights import load_model
 
         if self.model is None:
             return HistogramEncoder()
-        model = load_model(self.model, seed, with_head=False)
-        return ModelEncoder(model, pick_device(), self.model.precision, batch_size)
+        model, device = load_model(self.model, seed, with_head=False), pick_device()
+        if device.type == "cpu":
+            keep_freed_memory()
+        return ModelEncoder(model, device, self.model.precision, batch_size)
 
 
 def model_arm(name: str, model: ModelConfig, seed: int) -> Arm:
