@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options, each with a default; sizes are those of 1 x."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512, help="embedded by the small model at 112 px")
-    parser.add_argument("--lead", type=int, default=1536, help="images before those: decoded while the model loads")
+    parser.add_argument("--lead", type=int, default=4096, help="images before those: decoded while the model loads")
     parser.add_argument("--side", type=int, default=300, help="pixels of an image's side on disk")
     parser.add_argument("--shard", type=int, default=32, help="images of a shard")
     parser.add_argument("--gallery", type=int, default=131_072, help="vectors of 256 dimensions that are ranked")

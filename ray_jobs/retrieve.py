@@ -22,6 +22,7 @@ from ray_jobs import metrics
 from ray_jobs.cluster import run_tasks, watch
 from ray_jobs.run import Run
 from retrieval_core import storage, tables
+from retrieval_core.allocator import keep_freed_memory
 from retrieval_core.candidate_pool import write_pool
 from retrieval_core.catalogue import plan_file
 from retrieval_core.embeddings import read_manifest, read_vectors
@@ -134,6 +135,7 @@ def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ra
     file = f"{ranking}-{block.mark}.parquet"
     if tables.is_whole_table(file):
         return
+    keep_freed_memory()
     rows, queries = load_queries(query)
     gallery = read_vectors(block.slices, regions, boxes=regions > 1)
     if not len(rows) or not len(gallery.paths):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from retrieval_core.allocator import keep_freed_memory
 from retrieval_core.config import Config
 from retrieval_core.config_sections import ImagesConfig, ModelConfig
 from retrieval_core.workspace import fingerprint
@@ -58,7 +59,7 @@ class Arm(NamedTuple):
     def build(self, batch_size: int, seed: int) -> Encoder:
         """Load the encoder onto this process's device; on a CPU the process keeps memory that it frees."""
         # Tasks that list and decode know arms too; torch would be most of their start.
-        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, keep_freed_memory, pick_device
+        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, pick_device
         from retrieval_core.weights import load_model
 
         if self.model is None:

@@ -5,7 +5,6 @@ Shapes: N views, S side in pixels, D width of the embedding.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from collections.abc import Callable
@@ -17,9 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval_core.model import FabricEmbedder, normalise
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
-_KEPT_BYTES = 1 << 30
 
 
 class Encoder(Protocol):
@@ -56,25 +52,6 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision not in types:
         raise ValueError(f"model.precision = {precision!r}: must be auto, float32 or bfloat16")
     return types[precision]
-
-
-def keep_freed_memory() -> bool:
-    """Let this process use the memory that it frees again, instead of giving it back and asking for it anew.
-
-    Each layer allocates and frees its activations, megabytes at a time. By default glibc returns such pieces to the
-    system, which then has to clear every page again at its first touch: up to a fifth of the time of a small network.
-    The process holds its peak from then on. Results stay the same to the last bit.
-
-    Returns:
-        False where the C library has no such setting (macOS, Windows, musl), and nothing was changed.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # no such function; on Windows no library without a name
-        return False
-    # Older versions take no more than 32 MiB here; larger pieces then come and go as ever.
-    mapped = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    return bool(mapped and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
 
 
 class ModelEncoder:

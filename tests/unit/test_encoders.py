@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import platform
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,7 +15,6 @@ from retrieval_core.encoders import (
     Encoder,
     HistogramEncoder,
     ModelEncoder,
-    keep_freed_memory,
     pick_device,
     resolve_precision,
 )
@@ -191,30 +186,3 @@ def test_histogram_of_disjoint_colours_is_orthogonal():
     black, white = np.zeros((1, 4, 4, 3), np.uint8), np.full((1, 4, 4, 3), 255, np.uint8)
     first, second = HistogramEncoder().encode(np.concatenate([black, white]))
     assert first @ second == 0
-
-
-class TestKeptMemory:
-    def faults(self, before: str) -> int:
-        """Pages that a process touches for the first time while it fills and frees 40 MB, again and again."""
-        script = f"""if True:
-            import resource, torch
-            from retrieval_core.encoders import keep_freed_memory
-            {before}
-            for _ in range(10):
-                start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-                pieces = [torch.ones(megabytes << 18) for megabytes in (35, 5)]
-                del pieces
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
-        """
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        return int(done.stdout)
-
-    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-    def test_pages_are_used_again(self) -> None:
-        if (usual := self.faults("")) < 1000:
-            pytest.skip(f"{usual} faults: this system hands out memory in huge pages")
-        assert self.faults("assert keep_freed_memory()") < 100
-
-    def test_without_such_a_setting_nothing_happens(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-        assert keep_freed_memory() is False
