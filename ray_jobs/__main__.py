@@ -57,6 +57,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
         with stops_on_ctrl_c(console):
             return simulate(config)
     from ray_jobs.run import Run
+    from retrieval_core.workspace import Lease
 
     run = Run(
         config,
@@ -76,6 +77,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
 
         return print_plan(run, options.command)
     with stops_on_ctrl_c(console), in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
+        Lease(run.workspace.work("lease.json")).refuse_second()  # which the pipeline would, but after Ray's start
         run.connect()  # before the stages are imported, which takes seconds that Ray needs for its start anyway
         from ray_jobs.pipeline import run_stage, run_workflow, write_run_json
         from ray_jobs.pretrain import pretrain

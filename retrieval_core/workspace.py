@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,11 +140,7 @@ class Lease:
         except ValueError:  # torn, and so nobody's
             storage.remove(self.path)
             holder = None
-        if holder is not None and _alive(holder):
-            raise RunError(
-                f"{self.path}: process {holder['pid']} on {holder['host']} is running in this folder since "
-                f"{holder['since']}; wait for it, stop it, or choose another run.name"
-            )
+        self._refuse_second(holder)
         if holder is not None:
             log.info("taking over the folder from process %s on %s, which is gone", holder["pid"], holder["host"])
             storage.remove(self.path)
@@ -160,6 +157,18 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
         return self
+
+    def refuse_second(self) -> None:
+        """Raise RunError if another run holds the folder now; nothing is taken."""
+        with suppress(ValueError):  # torn, and so nobody's
+            self._refuse_second(self._read())
+
+    def _refuse_second(self, holder: dict[str, Any] | None) -> None:
+        if holder is not None and _alive(holder):
+            raise RunError(
+                f"{self.path}: process {holder['pid']} on {holder['host']} is running in this folder since "
+                f"{holder['since']}; wait for it, stop it, or choose another run.name"
+            )
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
