@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from retrieval_core.backbone import backbone_settings, random_backbone
 from retrieval_core.config import Config, load_config
 from retrieval_core.config_sections import ModelConfig
 from retrieval_core.datasets import Labelled, Record
-from retrieval_core.model import FabricEmbedder, backbone_settings, new_head, random_backbone
+from retrieval_core.heads import new_head
+from retrieval_core.model import FabricEmbedder
 from retrieval_core.training import Trainer, Worker
 from retrieval_core.training_data import TrainingData
 from retrieval_core.weights import load_model

@@ -99,10 +99,10 @@ class Trainer:
     def _cache_activations(self) -> FrozenBlocks:
         train, model = self.config.train, self.model
         assert train.trainable_blocks != "all"
-        shape = model.tokens_shape(self.config.model.image_size)
+        blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks  # type: ignore[union-attr, arg-type]
+        shape = model.tokens_shape(self.config.model.image_size, blocks)
         cache = ActivationCache(shape, int(train.cache_max_gb * 1e9))
         self.data.cache = cache
-        blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks  # type: ignore[union-attr, arg-type]
         return FrozenBlocks(model, blocks, cache, self.worker.device, self._autocast)
 
     def step(self, batch: Batch) -> Tensor:

@@ -15,24 +15,18 @@ import pydantic
 from torch import Tensor, nn
 
 from retrieval_core import storage
-from retrieval_core.config import ConfigError
-from retrieval_core.config_sections import ModelConfig
-from retrieval_core.model import (
+from retrieval_core.backbone import (
     ARCHITECTURES,
-    FabricEmbedder,
-    HeadSource,
-    Pooling,
     backbone_settings,
     check_image_size,
     empty_backbone,
-    empty_head,
-    head_shape,
-    identity_head,
-    new_head,
-    pooled_width,
     random_backbone,
     square_side,
 )
+from retrieval_core.config import ConfigError
+from retrieval_core.config_sections import ModelConfig
+from retrieval_core.heads import empty_head, head_shape, identity_head, new_head
+from retrieval_core.model import FabricEmbedder, HeadSource, Pooling, pooled_width
 from retrieval_core.weight_files import (
     CONFIG,
     SINGLE,

@@ -226,7 +226,7 @@ def test_both_parts_are_the_whole_network(pooling, block):
     model.pooling, model.projection_head = pooling, None
     pixels = normalise(torch.randint(0, 256, (3, 28, 28, 3), dtype=torch.uint8))
     tokens = model.tokens_before(block, pixels)
-    assert tokens.shape[1:] == model.tokens_shape(28)
+    assert tokens.shape[1:] == model.tokens_shape(28, block)
     assert torch.equal(model(tokens, block), model(pixels))
 
 

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from retrieval_core.embeddings import write_manifest, write_shard
-from retrieval_core.model import FabricEmbedder, new_head
+from retrieval_core.heads import new_head
+from retrieval_core.model import FabricEmbedder
 from retrieval_core.weights import save_model
 from tests.doc_blocks import ROOT, blocks_of
 from tests.unit.tiny_weights import images, transformers_model

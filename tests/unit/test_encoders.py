@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from retrieval_core.backbone import backbone_settings, random_backbone
 from retrieval_core.encoders import (
     Encoder,
     HistogramEncoder,
@@ -18,7 +19,8 @@ from retrieval_core.encoders import (
     pick_device,
     resolve_precision,
 )
-from retrieval_core.model import FabricEmbedder, backbone_settings, new_head, normalise, random_backbone
+from retrieval_core.heads import new_head
+from retrieval_core.model import FabricEmbedder, normalise
 
 CPU = torch.device("cpu")
 VALUES = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}

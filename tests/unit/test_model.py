@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
+from retrieval_core.backbone import backbone_settings, empty_backbone, random_backbone
 from retrieval_core.config import ConfigError
-from retrieval_core.config_sections import ModelConfig
-from retrieval_core.model import (
-    IMAGE_SIZES,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    FabricEmbedder,
-    backbone_settings,
-    check_image_size,
-    empty_backbone,
-    identity_head,
-    new_head,
-    normalise,
-    random_backbone,
-    set_trainable,
-)
+from retrieval_core.heads import new_head
+from retrieval_core.model import IMAGENET_MEAN, IMAGENET_STD, FabricEmbedder, normalise, set_trainable
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
 PLAIN = {"model_type": "dinov2", **TINY}
@@ -116,29 +100,6 @@ def test_a_side_that_is_no_multiple_of_the_patch_is_refused_not_cropped():
         embedder()(images(side=30))
 
 
-@given(size=st.integers(14, 2048), patch=st.integers(1, 64))
-def test_image_size_names_the_two_nearest_valid_values(size, patch):
-    valid = [side for side in range(14, 2049) if side % patch == 0]
-    if size in valid:
-        check_image_size(size, patch)
-        return
-    with pytest.raises(ConfigError) as error:
-        check_image_size(size, patch)
-    named = [int(text) for text in re.findall(r"values are (\d+) and (\d+)", str(error.value))[0]]
-    others = [abs(side - size) for side in valid if side not in named]
-    assert set(named) <= set(valid)
-    assert len(set(named)) == 2
-    assert max(abs(side - size) for side in named) <= min(others)
-
-
-def test_the_range_of_image_sizes_is_that_of_the_configuration():
-    ModelConfig(image_size=IMAGE_SIZES[0])
-    ModelConfig(image_size=IMAGE_SIZES[-1])
-    for outside in (IMAGE_SIZES[0] - 1, IMAGE_SIZES[-1] + 1):
-        with pytest.raises(ValueError, match="image_size"):
-            ModelConfig(image_size=outside)
-
-
 @pytest.mark.parametrize("blocks", [0, 1, 2, 3])
 def test_only_the_last_blocks_the_final_norm_and_the_head_are_trained(blocks):
     model = embedder(head=True)
@@ -159,90 +120,6 @@ def test_only_the_last_blocks_the_final_norm_and_the_head_are_trained(blocks):
 def test_more_trainable_blocks_than_there_are_is_refused(blocks):
     with pytest.raises(ConfigError, match=rf"train\.trainable_blocks = {blocks}: .* 3 blocks"):
         set_trainable(embedder(), blocks)
-
-
-def test_new_head_follows_from_its_seed_and_touches_no_global_state():
-    before = torch.get_rng_state()
-    head = new_head(100, 7, 5)
-    assert torch.equal(before, torch.get_rng_state())
-    torch.manual_seed(99)
-    again = new_head(100, 7, 5)
-    assert all(torch.equal(a, b) for a, b in zip(head.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(head[0].weight, new_head(100, 7, 6)[0].weight)
-    assert [tuple(p.shape) for p in head.parameters()] == [(100, 100), (100,), (7, 100), (7,)]
-
-
-@pytest.mark.parametrize("out_dim", [16, 24])
-def test_identity_head_keeps_every_cosine_and_follows_from_its_seed(out_dim):
-    features = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
-    before = torch.get_rng_state()
-    head = identity_head(16, out_dim, 5)
-    assert torch.equal(before, torch.get_rng_state())
-    unit, out = (torch.nn.functional.normalize(x, dim=1) for x in (features, head(features)))
-    torch.testing.assert_close(out @ out.T, unit @ unit.T, atol=1e-5, rtol=0)
-    assert torch.equal(head[2].weight, identity_head(16, out_dim, 5)[2].weight)
-    assert not torch.equal(head[2].weight, identity_head(16, out_dim, 6)[2].weight)
-
-
-def test_identity_head_to_fewer_dimensions_is_an_orthogonal_projection():
-    features = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
-    projection = identity_head(16, 6, 5)(torch.eye(16)).T
-    torch.testing.assert_close(projection @ projection.T, torch.eye(6), atol=1e-5, rtol=0)
-    torch.testing.assert_close(identity_head(16, 6, 5)(features), features @ projection.T, atol=1e-5, rtol=0)
-
-
-def test_new_head_has_the_distribution_of_a_new_linear_layer():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        torchs = torch.nn.Linear(100, 100).weight.detach()
-    ours = new_head(100, 100, 5)[0].weight.detach()
-    for weight in (ours, torchs):
-        assert weight.abs().max() <= 0.1
-    assert abs(ours.std() - torchs.std()) < 0.002  # 1e4 draws: the standard errors are below 0.0006
-    assert abs(ours.mean()) < 0.002
-
-
-def test_random_backbone_follows_from_its_seed_and_touches_no_global_state():
-    settings = backbone_settings(PLAIN)
-    before = torch.get_rng_state()
-    first = random_backbone(settings, 5).state_dict()
-    assert torch.equal(before, torch.get_rng_state())
-    torch.manual_seed(99)
-    again, other = random_backbone(settings, 5).state_dict(), random_backbone(settings, 6).state_dict()
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    name = "encoder.layer.0.mlp.fc1.weight"
-    assert not torch.equal(first[name], other[name])
-
-
-def test_an_empty_backbone_draws_nothing_and_holds_nothing():
-    before = torch.get_rng_state()
-    backbone = empty_backbone(backbone_settings(PLAIN))
-    assert torch.equal(before, torch.get_rng_state())
-    assert all(parameter.is_meta for parameter in backbone.parameters())
-
-
-def test_attention_is_sdpa():
-    for values in (PLAIN, REGISTERS):
-        assert embedder(values).dinov2.config._attn_implementation == "sdpa"
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"hidden_size": "wide"}, "hidden_size"),
-        ({"patch_size": [14, 16]}, "patch_size"),
-        ({"out_features": ["stage12"]}, "out_features"),
-    ],
-)
-def test_impossible_settings_are_named(change, reason):
-    with pytest.raises(ValueError, match=reason):
-        backbone_settings(PLAIN | change)
-
-
-@pytest.mark.parametrize("change", [{"hidden_act": "nope"}, {"hidden_size": -3}, {"num_attention_heads": 0}])
-def test_settings_of_no_network_are_refused(change):
-    with pytest.raises(ValueError, match="no network"):
-        empty_backbone(backbone_settings(PLAIN | change))
 
 
 def test_a_head_of_another_width_is_refused():

@@ -27,7 +27,8 @@ from tiny_weights import (
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
 from retrieval_core.encoders import ModelEncoder
-from retrieval_core.model import identity_head, new_head, normalise
+from retrieval_core.heads import identity_head, new_head
+from retrieval_core.model import normalise
 from retrieval_core.weights import (
     WeightsError,
     holds_head,
