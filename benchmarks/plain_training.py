@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from retrieval_core.config_sections import TrainConfig
+from retrieval_core.model import FabricEmbedder
 
 MEAN = torch.tensor([123.675, 116.28, 103.53])
 STD = torch.tensor([58.395, 57.12, 57.375])
@@ -21,7 +22,7 @@ STD = torch.tensor([58.395, 57.12, 57.375])
 class PlainLoop:
     """One pass through the encoder for all images of a step; triplet loss, AdamW in two groups."""
 
-    def __init__(self, dinov2: nn.Module, head: nn.Module, train: TrainConfig) -> None:
+    def __init__(self, dinov2: nn.Module, head: nn.Sequential, train: TrainConfig) -> None:
         """Take copies of the start weights; all but the last ``train.trainable_blocks`` blocks are frozen."""
         self.dinov2, self.head, self.margin = copy.deepcopy(dinov2).train(), copy.deepcopy(head).train(), train.margin
         blocks = train.trainable_blocks
@@ -55,6 +56,20 @@ class PlainLoop:
     def trained(self) -> Iterator[Tensor]:
         """The trained parameters, backbone first."""
         return (p for group in self.optimiser.param_groups for p in group["params"])
+
+
+class ShortLoop(PlainLoop):
+    """With the network of this project, whose last block makes the pooled token alone."""
+
+    def __init__(self, dinov2: nn.Module, head: nn.Sequential, train: TrainConfig) -> None:
+        """As of the plain loop."""
+        super().__init__(dinov2, head, train)
+        self.network = FabricEmbedder(self.dinov2, self.head, "cls", "stored")
+
+    def embed(self, views: Tensor) -> Tensor:
+        """(N, S, S, 3) uint8 to (N, D), rows of norm 1."""
+        embeddings: Tensor = self.network(((views.float() - MEAN) / STD).permute(0, 3, 1, 2))
+        return embeddings
 
 
 class PublishedLoop(PlainLoop):

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 import training
-from plain_training import PlainLoop, PublishedLoop
+from plain_training import PlainLoop, PublishedLoop, ShortLoop
 from training_cases import MINIATURE, Case, make_trainer, pictures, settings, shaped
 
 CASE = Case("miniature", 28, 2, 3, lambda: shaped(MINIATURE))
@@ -20,10 +20,10 @@ def result():
 
 
 def test_the_result_is_plain_figures(result):
-    assert result["ratios"].keys() == {"train_vs_plain", "train_cached_vs_plain"}
+    assert result["ratios"].keys() == {"train_vs_plain", "train_vs_short", "train_cached_vs_plain"}
     assert all(ratio > 0 for ratio in result["ratios"].values())
     base = result["raw"]["base"]
-    ways = {"plain", "published", "ours", "storing", "cached"}
+    ways = {"plain", "short", "published", "ours", "storing", "cached"}
     assert base["turns"].keys() == base["images_per_second"].keys() == base["against_plain"].keys() == ways
     assert all(len(turns) == 3 for turns in base["turns"].values())
     assert base["cached_ceiling"] == pytest.approx(7 / 6)
@@ -37,7 +37,7 @@ def test_a_ratio_is_the_median_of_the_turns(result):
     assert result["ratios"]["train_cached_vs_plain"] == pytest.approx(paired[1] / (7 / 6))
 
 
-@pytest.mark.parametrize("loop", [PlainLoop, PublishedLoop])
+@pytest.mark.parametrize("loop", [PlainLoop, ShortLoop, PublishedLoop])
 def test_the_plain_loops_train_what_ours_does(tmp_path, loop):
     rates = ["train.learning_rate=1e-4", "train.head_learning_rate=1e-3"]
     ours = make_trainer(CASE, pictures(CASE, tmp_path), *rates)
