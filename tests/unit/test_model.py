@@ -95,6 +95,14 @@ def test_gradients_reach_the_head_under_autocast():
     assert model.dinov2.layernorm.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("pooling", ["cls", "cls_plus_mean"])
+def test_the_network_compiles_to_one_graph(pooling):
+    model, pixels = embedder(pooling=pooling, head=True), images()
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(pixels), model(pixels))
+
+
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused_not_cropped():
     with pytest.raises(ConfigError, match=r"model\.image_size = 30: .* patch size 14 .* 28 and 42"):
         embedder()(images(side=30))
