@@ -13,37 +13,33 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from ray_jobs import metrics
 from ray_jobs.actor_pool import pool_sizing
 from ray_jobs.cluster import nodes, run_tasks, watch
+from ray_jobs.finish_store import REJECTS, finish, stores_of, write_rejects
 from ray_jobs.run import Run
-from ray_jobs.shard_plan import ROLES, Store, list_images, plan_store
+from ray_jobs.shard_plan import Store, list_images, plan_store
 from retrieval_core import storage
 from retrieval_core.arms import Arm
 from retrieval_core.catalogue import read_shard_plan
 from retrieval_core.config import Config
 from retrieval_core.datasets import Record, name_problem
-from retrieval_core.embeddings import MANIFEST, Reject, read_manifest, shard_summary, write_manifest, write_shard
+from retrieval_core.embeddings import MANIFEST, Reject, write_shard
 from retrieval_core.images import ImageRejected
 from retrieval_core.progress import Progress
-from retrieval_core.workspace import RunError
+from retrieval_core.workspace import ROLES, RunError
 
 if TYPE_CHECKING:
     from retrieval_core.encoders import Encoder
 
 log = logging.getLogger("fabric_retrieval")
-FOOTERS_PER_TASK = 64
-REJECTS = "rejects.parquet"
-REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "stage", "reason", "detail")])
 
 
 def embed(run: Run) -> None:
@@ -54,7 +50,7 @@ def embed(run: Run) -> None:
     for store in stores:
         run.counts[stage_name(run, store)] = _embed_store(run, graph, store)["counts"]
     graph.close()
-    next(run_tasks(_write_rejects, [(run.workspace.path(REJECTS), run.train_rejects(), stores_of(run))]))
+    next(run_tasks(write_rejects, [(run.workspace.path(REJECTS), run.train_rejects(), stores_of(run))]))
 
 
 def stage_name(run: Run, store: Store) -> str:
@@ -67,7 +63,7 @@ def _embed_store(run: Run, graph: Graph, store: Store) -> dict[str, Any]:
 
     def action() -> dict[str, Any]:
         facts = graph.complete(store)
-        return {**facts, **store.marks, "counts": _finish(store)}
+        return {**facts, **store.marks, "counts": finish(store)}
 
     outputs = [storage.join(store.folder, MANIFEST)]
     record = run.workspace.stage(stage_name(run, store), store.marks, outputs, action)
@@ -279,69 +275,3 @@ class ShardEncoder:
 def _array(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
     buffer = column.chunk(0)[0].as_buffer()
     return np.frombuffer(buffer, dtype=dtype)
-
-
-# ---- finish
-
-
-def _summary_task(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    summaries = {name: shard_summary(storage.join(store, name)) for name in names}
-    return {name: (rows, len(rejects)) for name, (rows, rejects) in summaries.items()}
-
-
-def _finish(store: Store) -> dict[str, int]:
-    """Check that no image was lost, write the manifest, clear what is stale, and count."""
-    names = [shard.file_name for shard in store.shards]
-    calls = (
-        (store.folder, names[start : start + FOOTERS_PER_TASK]) for start in range(0, len(names), FOOTERS_PER_TASK)
-    )
-    found = {name: summary for part in run_tasks(_summary_task, calls) for name, summary in part.items()}
-    entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
-    for shard in store.shards:
-        rows, rejected = found[shard.file_name]
-        if rows != (shard.images - rejected) * store.views.vectors:
-            file = storage.join(store.folder, shard.file_name)
-            raise RunError(f"{file}: {rows} rows for {shard.images} images; delete it")
-        entries.append({"file": shard.file_name, "images": shard.images, "rows": rows, "rejected": rejected})
-        counts["inputs"] += shard.images
-        counts["embedded"] += shard.images - rejected
-        counts["rejected"] += rejected
-        counts["reused"] += shard.images if shard.file_name in store.done else 0
-    arm = store.arm
-    facts = {
-        "arm": arm.name,
-        "image_size": arm.image_size,
-        "views": store.views.each,
-        "regions": store.views.vectors,
-        "weights": arm.weights,
-        "encoder": store.encoder,
-    }
-    write_manifest(store.folder, store.marks["shards"], entries, facts)
-    return counts
-
-
-def rejects_of(store: str) -> Iterator[Reject]:
-    """All rejects of a finished store, shard by shard."""
-    for entry in read_manifest(store)["shards"]:
-        if entry["rejected"]:
-            yield from shard_summary(storage.join(store, entry["file"]))[1]
-
-
-def stores_of(run: Run) -> dict[str, str]:
-    """Role -> store of the run's own arm."""
-    return {role: run.store(run.main, role) for role in ROLES}
-
-
-def _write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> None:
-    """Write rejects.parquet, streamed: path, role, stage, reason, detail."""
-    with storage.atomic_write(path) as file, pq.ParquetWriter(file, REJECTS_SCHEMA) as writer:
-
-        def write(role: str, stage: str, rows: Iterable[Sequence[str]]) -> None:
-            values = [{"path": r[0], "role": role, "stage": stage, "reason": r[1], "detail": r[2]} for r in rows]
-            writer.write_table(pa.Table.from_pylist(values, schema=REJECTS_SCHEMA))
-
-        write("train", "train", train)
-        for role, store in stores.items():
-            rejects = rejects_of(store)
-            while rows := list(islice(rejects, 10_000)):
-                write("gallery" if role == "gallery" else "query", "embed", rows)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ray_jobs.cluster import run_tasks
-from ray_jobs.embed import rejects_of
+from ray_jobs.finish_store import rejects_of
 from ray_jobs.run import Run
 from retrieval_core import storage, tables
 from retrieval_core.arms import RANDOM

@@ -21,9 +21,8 @@ from retrieval_core.encoders import HistogramEncoder
 from retrieval_core.progress import duration, size
 from retrieval_core.views import Views, views_of
 from retrieval_core.weights import embedding_width, weights_bytes
-from retrieval_core.workspace import Role
+from retrieval_core.workspace import ROLES, Role
 
-ROLES: tuple[Role, Role] = ("gallery", "queries")
 MEASURED_IMAGES = 200
 """A rate of fewer images is that of the start of processes."""
 CANDIDATE_BYTES = 110

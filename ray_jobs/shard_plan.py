@@ -20,9 +20,7 @@ from retrieval_core.datasets import DataError, Record, iter_gallery, iter_querie
 from retrieval_core.embeddings import shard_summary, shrink_shard
 from retrieval_core.progress import say
 from retrieval_core.views import Views, encoder_mark, views_of
-from retrieval_core.workspace import Role, fingerprint
-
-ROLES: tuple[Role, Role] = ("gallery", "queries")
+from retrieval_core.workspace import ROLES, Role, fingerprint
 
 
 class Store(NamedTuple):

@@ -25,6 +25,7 @@ from retrieval_core.config import Config
 log = logging.getLogger("fabric_retrieval")
 
 Role = Literal["gallery", "queries"]
+ROLES: tuple[Role, Role] = ("gallery", "queries")
 LEASE_SECONDS = 60.0
 SETTLE_SECONDS = {True: 0.05, False: 1.0}
 """How long a new holder waits to see that the lease is still its own: on a disk, elsewhere."""

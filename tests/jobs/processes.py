@@ -69,17 +69,21 @@ class Processes:
         return self.start([sys.executable, "-m", "ray_jobs", *arguments])
 
     def alive(self) -> dict[int, str]:
-        """Command lines of all processes that descend from what was started here."""
+        """Command lines of all processes that descend from what was started here.
+
+        Some of Ray's change their title, and lose with it what /proc shows of their environment: those are found as
+        children of the others.
+        """
         mark = b"\0" + self.mark.encode() + b"\0"
-        found = {}
+        marked = set()
         for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            try:
-                if mark in b"\0" + (folder / "environ").read_bytes() + b"\0" and int(folder.name) != os.getpid():
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except OSError:  # ended meanwhile, or another user's
-                continue
+            with suppress(OSError):  # ended meanwhile, or another user's
+                if folder.name.isdigit() and mark in b"\0" + (folder / "environ").read_bytes() + b"\0":
+                    marked.add(int(folder.name))
+        found = {}
+        for pid in descendants(*marked) - {os.getpid()}:
+            with suppress(OSError):
+                found[pid] = Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode()
         return {pid: line for pid, line in found.items() if line}
 
     def halt(self, name: str) -> None:
@@ -114,14 +118,14 @@ def _ending(pid: int) -> bool:
         return False
 
 
-def descendants(pid: int) -> set[int]:
-    """A process, its children, their children."""
+def descendants(*pids: int) -> set[int]:
+    """Processes, their children, their children."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
                 parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {pid}
+    found = set(pids)
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found

@@ -20,7 +20,7 @@ class Head:
     """Started when it is made; it ends with its processes."""
 
     def __init__(self, processes: Processes, token: str = "", cpus: int = 2) -> None:
-        ports = free_ports(4)
+        ports = free_ports(5)
         self.processes = processes
         self.token = token
         self.address = f"http://127.0.0.1:{ports[0]}"
@@ -34,18 +34,22 @@ class Head:
             "--port": ports[1],
             "--ray-client-server-port": ports[2],
             "--metrics-export-port": ports[3],
+            # It starts jobs. Where an earlier agent still holds the default port, it starts none, and says so nowhere.
+            "--dashboard-agent-listen-port": ports[4],
             "--num-cpus": cpus,
             "--num-gpus": 0,
         }
         words = [str(word) for pair in options.items() for word in pair]
         head = processes.start([RAY, "start", "--head", "--block", "--disable-usage-stats", *words], **LOOPBACK)
         wait_until(lambda: self.status(self.token) == 200, head)
+        # The agent comes later than the job server; it has the node's logs, too.
+        wait_until(lambda: self.status(self.token, "/api/v0/logs?node_ip=127.0.0.1") == 200, head)
 
-    def status(self, token: str = "") -> int:
+    def status(self, token: str = "", path: str = "/api/jobs/") -> int:
         """What the job server answers to someone with this token: an HTTP status, 0 for no answer."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            with urlopen(Request(f"{self.address}/api/jobs/", headers=headers), timeout=5) as answer:
+            with urlopen(Request(f"{self.address}{path}", headers=headers), timeout=5) as answer:
                 return int(answer.status)
         except HTTPError as error:
             return error.code
