@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from retrieval_core.encoders import Encoder
 
 log = logging.getLogger("fabric_retrieval")
+LEAST_ROOM_BYTES = 64 << 20
+"""Of the object store, for decoded pixels: what surrounds them counts, too, where they are few."""
 
 
 def embed(run: Run) -> None:
@@ -84,7 +86,8 @@ class Graph:
         self.finished: Counter[str] = Counter()
         """Images that are committed, by store."""
         shards = sum(len(store.todo) for store in stores)
-        self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, shards, nodes())
+        views = max((shard.images * store.views.each for store in stores for shard in store.todo), default=1)
+        self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, shards, views, nodes())
         self.began = time.perf_counter()
         self._rows = self._start(stores)
 
@@ -121,6 +124,11 @@ class Graph:
                 num_gpus=self.sizing.actor_gpus,
             )
         )
+        largest = max(shard.images * store.views.bytes for store in stores for shard in store.todo)
+        room = ray.data.ExecutionResources.for_limits(
+            object_store_memory=max(self.sizing.room * largest, LEAST_ROOM_BYTES)
+        )
+        graph.context.execution_options.resource_limits = room
         for row in graph.iter_rows():
             if row["problem"]:
                 raise RunError(f"{row['problem']}; see to that, and the same command goes on")

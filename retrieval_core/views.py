@@ -38,6 +38,11 @@ class Views(NamedTuple):
         return sum(grid * grid for grid in self.grids) if self.turns is None else len(self.turns)
 
     @property
+    def bytes(self) -> int:
+        """Of an image's pixels."""
+        return self.each * self.size**2 * 3
+
+    @property
     def vectors(self) -> int:
         """Rows an image has in the store."""
         return 1 if self.turns is not None else self.kept or self.each
