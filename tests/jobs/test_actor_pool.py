@@ -46,6 +46,6 @@ def test_one_machine_decodes_for_every_actor() -> None:
 
 
 def test_more_decode_at_a_time_where_shards_are_small_but_not_without_end() -> None:
-    decoders = [pool_sizing(Resources(2.0, 0), None, MANY, views).decoders for views in (1, 32, 64, 256, 1024)]
-    assert decoders == [4, 4, 4, 2, 2]
-    assert pool_sizing(Resources(64.0, 0), None, MANY, 1024).decoders == 68
+    decoders = [pool_sizing(Resources(2.0, 0), None, MANY, views).decoders for views in (1, 16, 32, 64, 1024)]
+    assert decoders == [4, 4, 3, 2, 2]
+    assert pool_sizing(Resources(64.0, 0), None, MANY, 1024).decoders == 65
