@@ -147,8 +147,8 @@ def embed(folder: Path, sizes: list[int], side: int, shard: int, lead: int, repe
     """Seconds of each size (the fewest of the repeats), by `ray_jobs.embed.embed`, all in one session of Ray.
 
     ``lead`` images go before those that count, in whole shards: while the actors load their model the cores decode
-    ahead, and until some 3,500 images are through on two cores, a third more of them pass than when decoding must keep
-    up. Seconds run from the commit of the lead's last shard to the last commit, by the times of the files:
+    ahead, as far as there is room, and the first thousand images on two cores pass at another rate than those after
+    them. Seconds run from the commit of the lead's last shard to the last commit, by the times of the files:
     neither Ray's start, nor the plan, nor the actor's model is in them.
     """
     from ray_jobs import embed as job

@@ -57,8 +57,7 @@ def pool_sizing(
         full = [node for node in nodes if node.gpus] or [resources]
         actor_cpus = min(1.0, *(node.cpus / 2 / node.gpus for node in full))
         decode_cpus = min(1.0, *(node.cpus - node.gpus * actor_cpus for node in full))
-        slots = int((resources.cpus - actors * actor_cpus) / decode_cpus)
-        return Sizing(actors, actor_cpus, 1, decode_cpus, None, threads, _room(actors, slots))
+        return Sizing(actors, actor_cpus, 1, decode_cpus, None, threads, _room(actors, int(resources.cpus)))
     # On no node fits one actor more than its part of them, and a full one leaves room to decode for every actor: with
     # one decode task at a time for two of them, small shards wait for Ray to start the next (58 images/s, not 80).
     each = max(1.0, actors / resources.cpus)

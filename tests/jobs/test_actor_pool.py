@@ -34,6 +34,12 @@ def test_a_full_gpu_node_decodes_without_the_others(gpus: int) -> None:
     assert sizing.room // 2 >= (69.0 - gpus * sizing.actor_cpus) // sizing.decode_cpus + 2 * gpus
 
 
+def test_a_gpu_node_without_cpus_has_an_actor_all_the_same() -> None:
+    sizing = pool_sizing(Resources(8.0, 1), None, MANY, 1024, [Resources(0.0, 1), Resources(8.0, 0)])
+    assert (sizing.actors, sizing.actor_gpus, sizing.actor_cpus) == (1, 1, 0.0)
+    assert sizing.room >= 8
+
+
 def test_one_machine_decodes_for_every_actor() -> None:
     for cpus in (2, 4, 16, 64):
         for views in (1, 32, 256, 1024, 100_000):
