@@ -2,7 +2,8 @@
 
     forward    the network, as transformers runs it, on batches of pixels that are in memory; before and after ours,
                since the machine's speed wanders
-    own        the same by `FabricEmbedder`, whose last block computes only the token that is pooled
+    own        the same as our encoder runs it: the last block makes only the token that is pooled, and on a CPU the
+               weights are folded (`folding.py`)
     published  as the published code does: open a picture, prepare it, one forward pass, the next picture
     ours       the embedding stage on Ray Data: decode in tasks, encode in actors, commit shard by shard
     decode     decoding alone, a process a core
@@ -46,6 +47,7 @@ from ray_jobs.run import Run
 from retrieval_core.config import load_config
 from retrieval_core.config_sections import ImagesConfig, SimulateConfig
 from retrieval_core.encoders import pick_device
+from retrieval_core.folding import fold
 from retrieval_core.model import FabricEmbedder, normalise
 from retrieval_core.regions import load_views
 from retrieval_core.simulation.dataset import simulate
@@ -129,13 +131,15 @@ def draw(scratch: Path, case: Case) -> list[Path]:
 def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> dict[str, list[float]]:
     """Images a second of all ways, and seconds of start-up, in every turn."""
     config = load_config(None, settings(case, scratch, "any"))
-    model = load_model(config.model, 0, with_head=False).to(pick_device()).eval()
+    model, ours_alone = (load_model(config.model, 0, with_head=False).to(pick_device()).eval() for _ in range(2))
+    if pick_device().type == "cpu":
+        fold(ours_alone)
     loaded = [load_views(str(path), config.images, case.size)[0] for path in pictures[: case.batch]]
     pixels = normalise(torch.from_numpy(np.stack(loaded).reshape(-1, case.size, case.size, 3)).to(pick_device()))
     plain = as_written(model)
     with torch.inference_mode():  # which also lets both be quick from the first turn on
-        torch.testing.assert_close(model(pixels), plain(pixels), rtol=0, atol=1e-5)
-    bare, own = (partial(forward, network, pixels, case.passes) for network in (plain, model))
+        torch.testing.assert_close(ours_alone(pixels), plain(pixels), rtol=0, atol=1e-5)
+    bare, own = (partial(forward, network, pixels, case.passes) for network in (plain, ours_alone))
     few = pictures[: case.one_by_one]
     names = ("ours", "forward", "own", "published", "decode", "ours_start_s")
     rates: dict[str, list[float]] = {name: [] for name in names}

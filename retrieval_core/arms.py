@@ -59,7 +59,10 @@ class Arm(NamedTuple):
     def build(self, batch_size: int, seed: int) -> Encoder:
         """Load the encoder onto this process's device; on a CPU the process keeps memory that it frees."""
         # Tasks that list and decode know arms too; torch would be most of their start.
-        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, pick_device
+        import torch
+
+        from retrieval_core.encoders import HistogramEncoder, ModelEncoder, pick_device, resolve_precision
+        from retrieval_core.folding import fold
         from retrieval_core.weights import load_model
 
         if self.model is None:
@@ -67,6 +70,8 @@ class Arm(NamedTuple):
         model, device = load_model(self.model, seed, with_head=False), pick_device()
         if device.type == "cpu":
             keep_freed_memory()
+            if resolve_precision(self.model.precision, device) == torch.float32:
+                fold(model)
         return ModelEncoder(model, device, self.model.precision, batch_size)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from retrieval_core.backbone import check_image_size, cls_after, square_side
 from retrieval_core.config import ConfigError
+from retrieval_core.folding import FoldedBlock
 from retrieval_core.heads import head_shape
 
 Pooling = Literal["cls", "cls_mean", "cls_plus_mean"]
@@ -105,8 +106,10 @@ class FabricEmbedder(nn.Module):
         backbone: Any = self.dinov2
         layers = backbone.encoder.layer
         for layer in layers[blocks]:
-            only_cls = self.pooling == "cls" and layer is layers[-1]
-            tokens = cls_after(layer, tokens) if only_cls else layer(tokens)
+            if self.pooling == "cls" and layer is layers[-1]:
+                tokens = layer.cls_after(tokens) if isinstance(layer, FoldedBlock) else cls_after(layer, tokens)
+            else:
+                tokens = layer(tokens)
         return tokens
 
     def _pool(self, tokens: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from drawn_block import PLAIN, TINY, drawn_block
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,19 +21,7 @@ from retrieval_core.backbone import (
 from retrieval_core.config import ConfigError
 from retrieval_core.config_sections import ModelConfig
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
-PLAIN = {"model_type": "dinov2", **TINY}
 REGISTERS = {"model_type": "dinov2_with_registers", "num_register_tokens": 3, **TINY}
-
-
-def drawn_block(seed, **settings):
-    """A block whose every parameter matters, in float64."""
-    block = random_backbone(backbone_settings(PLAIN | settings), 0).encoder.layer[-1].double()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.normal_(std=0.3, generator=generator)
-    return block
 
 
 @given(
