@@ -1,6 +1,7 @@
 """Time and peak memory at 1, 2, 4 and 8 times the data: slopes on log-log axes, 1 is linear growth, 0 is none.
 
-    slope_embed           seconds from the commit of --lead images to the last commit, against the images between
+    slope_embed           seconds between two commits, after --lead images and before --trail, against those between
+    slope_embed_to_end    seconds from the first of these to the last commit of all, against those between
     slope_retrieve        seconds of ranking from the --gallery-lead th vector on, against the vectors after it
     slope_retrieve_whole  ranking and merging of all vectors, against all: below 1, as blocks learn what is too low
     slope_driver_memory   peak resident memory of the driver against the gallery, in that retrieval
@@ -41,7 +42,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options, each with a default; sizes are those of 1 x."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=512, help="embedded by the small model at 112 px")
-    parser.add_argument("--lead", type=int, default=4096, help="images before those: decoded while the model loads")
+    parser.add_argument("--lead", type=int, default=2048, help="images before those, as the actors load their model")
+    parser.add_argument("--trail", type=int, default=1024, help="images after those, some decoded with them")
     parser.add_argument("--side", type=int, default=300, help="pixels of an image's side on disk")
     parser.add_argument("--shard", type=int, default=32, help="images of a shard")
     parser.add_argument("--gallery", type=int, default=131_072, help="vectors of 256 dimensions that are ranked")
@@ -66,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         vars(options).update(
-            images=8, lead=4, side=64, shard=4, gallery=2048, gallery_lead=1024, gallery_block=1024, queries=20
+            images=8, lead=4, trail=4, side=64, shard=4, gallery=2048, gallery_lead=1024, gallery_block=1024, queries=20
         )
         vars(options).update(fabrics=100, pool_queries=10, repeats=1)
     return options
@@ -103,6 +105,8 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
     raw["load_average_after"] = os.getloadavg()[0]
     series = {name: raw[name] for name in ("embed", "retrieve", "check", "listing", "evaluate", "pool")}
     ratios = {f"slope_{name}": _slope(rows, "seconds") for name, rows in series.items()}
+    to_end = [{**row, "size": row["images_to_end"]} for row in raw["embed"]]
+    ratios["slope_embed_to_end"] = _slope(to_end, "seconds_to_end")
     whole = [{**row, "size": row["all"]} for row in raw["retrieve"]]
     ratios["slope_retrieve_whole"] = _slope(whole, "seconds_ranking_and_merging")
     for who in ("driver", "worker"):
@@ -115,6 +119,7 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
 _SIZES = (
     "images",
     "lead",
+    "trail",
     "shard",
     "side",
     "gallery",
@@ -131,7 +136,7 @@ Rows = list[dict[str, float]]
 
 def _embed(options: argparse.Namespace, folder: Path, run: Case) -> Rows:
     sizes = [options.images * factor for factor in FACTORS]
-    keys = ("side", "shard", "lead", "repeats")
+    keys = ("side", "shard", "lead", "trail", "repeats")
     found = run("embed", sizes=sizes, folder=str(folder / "embed"), **{key: vars(options)[key] for key in keys})
     rows: Rows = []
     for size in sizes:

@@ -143,13 +143,15 @@ def _parts(folder: Path, queries: int, fabrics: np.ndarray, rng: np.random.Gener
 # ---- on a local Ray
 
 
-def embed(folder: Path, sizes: list[int], side: int, shard: int, lead: int, repeats: int) -> dict[str, Found]:
+def embed(
+    folder: Path, sizes: list[int], side: int, shard: int, lead: int, trail: int, repeats: int
+) -> dict[str, Found]:
     """Seconds of each size (the fewest of the repeats), by `ray_jobs.embed.embed`, all in one session of Ray.
 
-    ``lead`` images go before those that count, in whole shards: while the actors load their model the cores decode
-    ahead, as far as there is room, and the first thousand images on two cores pass at another rate than those after
-    them. Seconds run from the commit of the lead's last shard to the last commit, by the times of the files:
-    neither Ray's start, nor the plan, nor the actor's model is in them.
+    ``lead`` images go before those that count and ``trail`` after them, in whole shards. The first thousand on two
+    cores pass more slowly, as the actors load their model one after the other; the last thousand faster, as they are
+    decoded when there is nothing more to decode. See `window`; neither Ray's start, nor the plan, nor the actor's
+    model is in what counts.
     """
     from ray_jobs import embed as job
 
@@ -157,7 +159,7 @@ def embed(folder: Path, sizes: list[int], side: int, shard: int, lead: int, repe
     # The first one wakes the workers and the file system's cache.
     for turn, size in enumerate([shard, *sizes * repeats]):
         root = folder / f"n{size}"
-        pictures(root / "fabrics", lead + size, side)
+        pictures(root / "fabrics", lead + size + trail, side)
         pictures(root / "queries", 1, side)
         settings = {
             "run.output_dir": folder / "out",
@@ -177,11 +179,29 @@ def embed(folder: Path, sizes: list[int], side: int, shard: int, lead: int, repe
         job.embed(run)
         whole = time.perf_counter() - began
         times = sorted(path.stat().st_mtime for path in Path(run.store(run.main, "gallery")).glob("*.parquet"))
-        counted = {"seconds": times[-1] - times[lead // shard - 1], "images": size, "seconds_with_start": whole}
+        counted = {**window(times, shard, lead, size), "seconds_with_start": whole}
         best = found.get(str(size))
         if turn and (best is None or counted["seconds"] < best["seconds"]):
             found[str(size)] = counted
     return found
+
+
+def window(times: list[float], shard: int, lead: int, size: int) -> Found:
+    """What passed between two commits, of the lead's last shard and of the last that counts, and from there to the end.
+
+    Args:
+        times: of the commits, ascending, each of ``shard`` images.
+        shard: images.
+        lead: images before those that count.
+        size: images that count.
+    """
+    begin, end = lead // shard - 1, (lead + size) // shard - 1
+    return {
+        "images": size,
+        "seconds": times[end] - times[begin],
+        "images_to_end": (len(times) - 1 - begin) * shard,
+        "seconds_to_end": times[-1] - times[begin],
+    }
 
 
 def store(folder: Path, size: int, queries: int, block: int) -> list[Run]:

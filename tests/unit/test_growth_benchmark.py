@@ -20,7 +20,12 @@ import pytest
 def made_up(case, **options):
     """Costs of exactly known growth."""
     if case == "embed":
-        return {str(size): {"images": size, "seconds": size * 0.5} for size in options["sizes"]}
+        shard, lead, trail = (options[name] for name in ("shard", "lead", "trail"))
+        times = {
+            size: [shard * 0.5 * number for number in range((lead + size + trail) // shard)]
+            for size in options["sizes"]
+        }
+        return {str(size): growth_cases.window(times[size], shard, lead, size) for size in options["sizes"]}
     if case == "retrieve":
         size = options["size"]
         counted = size - options["lead"] * options["block"]
@@ -44,12 +49,20 @@ def found():
 def test_slopes_are_those_of_the_costs(found):
     ratios = found["ratios"]
     assert ratios["slope_embed"] == pytest.approx(1)
+    assert ratios["slope_embed_to_end"] == pytest.approx(1)
+    assert [row["seconds"] for row in found["raw"]["embed"]] == [4, 8, 16, 32]
     assert ratios["slope_retrieve"] == pytest.approx(1.5)
     assert ratios["slope_retrieve_whole"] == pytest.approx(0.5)
     assert ratios["slope_driver_memory"] == pytest.approx(0)
     assert ratios["slope_worker_memory"] == pytest.approx(0.25)
     assert {"slope_check", "slope_listing", "slope_evaluate", "slope_pool"} < ratios.keys()
     json.dumps(found, allow_nan=False)
+
+
+def test_what_counts_lies_between_two_commits():
+    times = [0.0, 1.0, 3.0, 7.0, 8.0, 8.5]  # of shards of 4
+    found = growth_cases.window(times, 4, lead=8, size=8)
+    assert found == {"images": 8, "seconds": 6.0, "images_to_end": 16, "seconds_to_end": 7.5}
 
 
 def test_the_plain_steps_are_measured_at_every_size(found):
