@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from retrieval_core.backbone import scores_of, values_of
+
 _SHIFT = 1.0
 """c: of the size of what it is added to, so that neither is rounded away."""
 
@@ -91,10 +93,7 @@ class FoldedBlock(nn.Module):
         return tokens
 
     def cls_after(self, tokens: Tensor) -> Tensor:
-        """``self(tokens)[:, :1]`` up to rounding, with neither the other tokens nor their keys and values.
-
-        A score is q . (K x) = (K^T q) . x, and a head's result sum(p V x) = V sum(p x): two products with one row a
-        head in the place of two with one row a token. What a bias adds is in K and V as for all else: sum(p) is 1.
+        """``self(tokens)[:, :1]`` up to rounding, as `backbone.cls_after`; the biases are in the weights here, too.
 
         Args:
             tokens: (N, T, H); left as they are.
@@ -102,15 +101,12 @@ class FoldedBlock(nn.Module):
         Returns:
             (N, 1, H). Memory O(N (T (H + heads) + heads H)).
         """
-        width = tokens.shape[2]
         seen = self._normed(tokens, 0)
-        of_query, of_key, of_value = self.qkv.view(width, 3, self.heads, self.head_dim).unbind(1)
-        query = torch.einsum("nw,whd->nhd", seen[:, 0], of_query)
-        scores = torch.einsum("nhd,whd->nhw", query, of_key) @ seen.transpose(1, 2)
-        seen_by_head = (scores * self.scaling).softmax(dim=-1) @ seen
-        mixed = torch.einsum("nhw,whd->nhd", seen_by_head, of_value)
+        of_query, of_key, of_value = self.qkv.t().view(3, self.heads, self.head_dim, -1)
+        query = torch.einsum("nw,hdw->nhd", seen[:, 0], of_query) * self.scaling
+        shares = scores_of(query, of_key, seen).softmax(dim=-1)
         cls = tokens[:, 0].clone()
-        self._add(cls, mixed.flatten(1))
+        self._add(cls, values_of(shares, of_value, seen).flatten(1))
         return cls[:, None]
 
     def _normed(self, states: Tensor, which: int) -> Tensor:
