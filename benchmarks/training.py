@@ -9,7 +9,7 @@
 
 With L blocks of which 2 train, a plain step is counted as L + 4 passes through a block, a backward pass being two, a
 cached one as 6. `train_cached_vs_plain` is the cached rate over (L + 4) / 6 times the plain one; it may pass 1, as our
-last block is a sixth of a whole one. `train_vs_short` compares the same arithmetic. Patch embedding, head and optimiser
+last block costs next to nothing. `train_vs_short` compares the same arithmetic. Patch embedding, head and optimiser
 are in the times, not in that count.
 """
 
