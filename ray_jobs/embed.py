@@ -34,6 +34,7 @@ from retrieval_core.datasets import Record, name_problem
 from retrieval_core.embeddings import MANIFEST, Reject, write_shard
 from retrieval_core.images import ImageRejected
 from retrieval_core.progress import Progress
+from retrieval_core.reading import read_ahead
 from retrieval_core.workspace import ROLES, RunError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Graph:
                 num_gpus=self.sizing.actor_gpus,
             )
         )
-        largest = max(shard.images * store.views.bytes for store in stores for shard in store.todo)
+        largest = max(shard.images * store.views.pixel_bytes for store in stores for shard in store.todo)
         room = ray.data.ExecutionResources.for_limits(
             object_store_memory=max(self.sizing.room * largest, LEAST_ROOM_BYTES)
         )
@@ -186,13 +187,15 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
     boxes: list[np.ndarray] = []
     images: list[list[str]] = []
     rejects: list[list[str]] = []
-    for row in rows:
-        problem = name_problem(Record(row["path"], row["location"]))
+    problems = [name_problem(Record(row["path"], row["location"])) for row in rows]
+    readable = [row["location"] for row, problem in zip(rows, problems, strict=True) if problem is None]
+    readings = read_ahead(readable, config.images.max_pixels)
+    for row, problem in zip(rows, problems, strict=True):
         if problem is not None:
             rejects.append([row["path"], "unnameable", problem])
             continue
         try:
-            found, where = views.load(row["location"], config.images)
+            found, where = views.of(next(readings).result(), config.images)
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue

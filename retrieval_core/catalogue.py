@@ -35,6 +35,7 @@ LISTING_SCHEMA = pa.schema(
         ("location", pa.string()),
         ("categories", pa.list_(pa.string())),
         ("position", pa.int64()),
+        ("stamp", pa.string()),  # null where the listing did not tell it
     ]
 )
 PLAN_SCHEMA = pa.schema(
@@ -129,6 +130,7 @@ def _chunks(records: Iterable[Record]) -> Iterator[pa.Table]:
                 "location": record.location,
                 "categories": list(record.categories),
                 "position": position,
+                "stamp": record.stamp,
             }
         )
         if len(rows) == _CHUNK:
@@ -224,7 +226,7 @@ def plan_bucket(
     """
     merged, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())
     with ThreadPoolExecutor(16) as pool:
-        stamps = list(pool.map(_stamp, [row["location"] for row in merged]))
+        stamps = list(pool.map(lambda row: row["stamp"] or _stamp(row["location"]), merged))
     ids = assign_ids([row["path"] for row in merged])
     places, old = _read_plan(plan_file(folder, bucket), encoder)
     kept, fresh = [], []

@@ -213,8 +213,8 @@ def gallery_records(
         yield from _manifest_fabrics(data, "gallery", labels_needed=False, report=report)
     else:
         folder = gallery_folder(data)
-        for name in walk_images(folder, ignored=ignored, report=report):
-            yield fabric_record(storage.join(folder, name))
+        for name, stamp in walk_images(folder, ignored=ignored, report=report):
+            yield fabric_record(storage.join(folder, name))._replace(stamp=stamp)
 
 
 def query_records(data: DataConfig, report: Report = fail) -> Iterator[Record]:
@@ -271,8 +271,10 @@ def _manifest_fabrics(data: DataConfig, key: str, *, labels_needed: bool, report
 def _loose_queries(data: DataConfig, report: Report) -> Iterator[Record]:
     source = find_source(data, "queries")
     if is_folder(source):
-        for name in walk_images(source, report=report):
-            yield fabric_record(storage.join(source, name))  # listed, not spelled by a person: it opens as it is
+        for name, stamp in walk_images(source, report=report):
+            yield fabric_record(storage.join(source, name))._replace(
+                stamp=stamp
+            )  # listed, not spelled by a person: it opens as it is
     elif has_image_suffix(source):
         yield fabric_record(source)
     elif source.lower().endswith(_TABLE_SUFFIXES):

@@ -78,6 +78,9 @@ def read_content(location: str, max_pixels: int) -> bytes:
 
 def _read_blocks(location: str, limit: int) -> bytes | None:
     """The content, or None where it is longer than the limit by more than a block."""
+    if storage.local_path(location) is None:
+        content = storage.read_object(location, limit + 1)
+        return None if len(content) > limit else content
     blocks: list[bytes] = []
     with storage.open_once(location) as file:
         while block := file.read(_READ_BLOCK):

@@ -24,6 +24,7 @@ class _Entry(NamedTuple):
     is_folder: bool
     is_link: bool = False
     is_special: bool = False  # a pipe or device: opening it could wait for ever
+    stamp: str | None = None  # as `storage.stamp`, where the listing tells it
 
 
 class _Tree(Protocol):
@@ -71,8 +72,8 @@ class _RemoteTree:
             key = str(entry["name"]).rstrip("/")
             name = key.rpartition("/")[2]
             if key.strip("/") != folder.strip("/") and name and not name.startswith("."):
-                found.append(_Entry(name, entry["type"] == "directory"))
-        return sorted(found)
+                found.append(_Entry(name, entry["type"] == "directory", stamp=storage.stamp_of(entry)))
+        return sorted(found, key=lambda entry: entry[:2])
 
     def identity(self, relative: str) -> Identity | None:
         return None  # object stores have no links
@@ -104,8 +105,13 @@ def is_folder(path: str) -> bool:
         raise DataError(f"{path}: cannot be looked at: {reason}", "missing-file") from None
 
 
-def walk_images(folder: str, *, ignored: Callable[[str], None] | None = None, report: Report = fail) -> Iterator[str]:
-    """Paths of the image files under a folder, relative to it, folder by folder in order of names.
+def walk_images(
+    folder: str, *, ignored: Callable[[str], None] | None = None, report: Report = fail
+) -> Iterator[tuple[str, str | None]]:
+    """Image files under a folder, folder by folder in order of names.
+
+    Each is its path from there, and its ``storage.stamp`` where the listing tells it: on an object store, where asking
+    would take a request a file.
 
     A folder that is reached through symbolic links is read once, and never from inside itself.
 
@@ -118,7 +124,7 @@ def walk_images(folder: str, *, ignored: Callable[[str], None] | None = None, re
         if entry.is_folder:
             continue
         if has_image_suffix(entry.name) and not entry.is_special:
-            yield relative
+            yield relative, entry.stamp
         elif ignored is not None:
             ignored(relative)
 

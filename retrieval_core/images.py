@@ -28,6 +28,7 @@ __all__ = [
     "REASONS",
     "ImageRejected",
     "Reason",
+    "picture_of",
     "pixels_of",
     "read_image",
     "read_picture",
@@ -63,7 +64,7 @@ def read_picture(location: str, images: ImagesConfig, least: int | None = None) 
         ImageRejected: for whatever is wrong with this file.
         RuntimeError: if other code told Pillow to load truncated images, which would paint what is missing.
     """
-    return _picture(read_content(location, images.max_pixels), images, least)
+    return picture_of(read_content(location, images.max_pixels), images, least)
 
 
 def read_image(location: str, images: ImagesConfig) -> np.ndarray:
@@ -73,10 +74,11 @@ def read_image(location: str, images: ImagesConfig) -> np.ndarray:
 
 def pixels_of(content: bytes, images: ImagesConfig) -> np.ndarray:
     """``read_image`` of a file that is in memory."""
-    return np.array(_picture(content, images, None)[0])
+    return np.array(picture_of(content, images)[0])
 
 
-def _picture(content: bytes, images: ImagesConfig, least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def picture_of(content: bytes, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """``read_picture`` of a file that is in memory."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
     opened, (width, height) = decode(content, images.max_pixels, least)
@@ -84,7 +86,7 @@ def _picture(content: bytes, images: ImagesConfig, least: int | None) -> tuple[I
     scale = round(width / opened.width)
     if turn is not None and (width % scale or height % scale):
         # Turned, the pixel that is only partly picture would be the first: few cameras give such sides.
-        return _picture(content, images, None)
+        return picture_of(content, images)
     picture = _to_rgb(opened, images.alpha, content)
     if turn is not None:
         picture = picture.transpose(turn)

@@ -74,7 +74,7 @@ class FabricEmbedder(nn.Module):
             pixels: (N, 3, S, S) float, normalised as by ``normalise``.
 
         Returns:
-            (N, W) float32, under autocast too. Memory O(N T H) beside the backbone's own.
+            (N, W) float32, under autocast too; float64 of a float64 network. Memory O(N T H) beside the backbone's own.
 
         Raises:
             ConfigError: if a side is no multiple of the patch size; the convolution would drop the rest unseen.
@@ -113,10 +113,11 @@ class FabricEmbedder(nn.Module):
         return tokens
 
     def _pool(self, tokens: Tensor) -> Tensor:
-        cls = tokens[:, 0].float()
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        cls = tokens[:, 0].to(wide)
         if self.pooling == "cls":
             return cls
-        mean = tokens[:, self._first_patch :].float().mean(dim=1)
+        mean = tokens[:, self._first_patch :].to(wide).mean(dim=1)
         return cls + mean if self.pooling == "cls_plus_mean" else torch.cat([cls, mean], dim=1)
 
     def train(self, mode: bool = True) -> FabricEmbedder:

@@ -165,20 +165,26 @@ def read_fabrics(root: str, split: Split, *, labels_needed: bool = False, report
         }
     names.update(*(entry.categories for entry in labels.values()))
     ignored: list[str] = []
-    paths = list(_image_paths(root, split, ignored.append, report))
-    held, without_image = match_labels(labels, paths)
-    records = [fabric_record(path, entry.categories, entry.elements) for path, entry in zip(paths, held, strict=True)]
+    found_images = list(_images(root, split, ignored.append, report))
+    held, without_image = match_labels(labels, [path for path, _ in found_images])
+    records = [
+        fabric_record(path, entry.categories, entry.elements)._replace(stamp=stamp)
+        for (path, stamp), entry in zip(found_images, held, strict=True)
+    ]
     return Fabrics(records, frozenset(names), without_image, ignored)
 
 
-def _image_paths(root: str, split: Split, ignored: Callable[[str], None], report: Report) -> Iterator[str]:
+def _images(
+    root: str, split: Split, ignored: Callable[[str], None], report: Report
+) -> Iterator[tuple[str, str | None]]:
     def skip(relative: str) -> bool:
         # Fabrics, of this split or another, are never looked through for folders, nor are the queries.
         return f"/{relative}".endswith("/img/images") or relative.rpartition("/")[2] == QUERY_FOLDER
 
     for relative in find_folders(root, (split, "img", "images"), skip=skip, report=report):
         folder = from_root(root, relative)
-        yield from (f"{folder}/{name}" for name in walk_images(folder, ignored=ignored, report=report))
+        for name, stamp in walk_images(folder, ignored=ignored, report=report):
+            yield f"{folder}/{name}", stamp
 
 
 def read_split_file(path: str, report: Report = fail) -> dict[str, Labels]:

@@ -49,6 +49,8 @@ class Record(NamedTuple):
     """Sorted, unique; empty when unlabelled."""
     elements: tuple[str, ...] = ()
     """Ids of the motifs on a fabric, sorted and unique, where the published split file gives them."""
+    stamp: str | None = None
+    """``storage.stamp`` where the listing told it; None for one that is still to be asked for."""
 
 
 class Labelled(NamedTuple):

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -93,8 +93,13 @@ def stamp(path: str) -> str:
     fs, key = _filesystem(path)
     with credentials_needed(path):
         entry = fs.info(key)
-    mark = next((entry[name] for name in _CHANGE_MARKS if entry.get(name)), "")
-    return f"{entry.get('size')}:{mark}"
+    return stamp_of(entry) or f"{entry.get('size')}:"
+
+
+def stamp_of(entry: Mapping[str, Any]) -> str | None:
+    """``stamp`` by what a store says of a file, also as it lists a folder; None where it tells no change by that."""
+    mark = next((entry[name] for name in _CHANGE_MARKS if entry.get(name)), None)
+    return None if mark is None else f"{entry.get('size')}:{mark}"
 
 
 def list_names(folder: str) -> list[str]:
@@ -171,6 +176,26 @@ def open_once(path: str) -> IO[bytes]:
     fs, key = _filesystem(path)
     with credentials_needed(path):
         return fs.open(key, "rb")  # type: ignore[no-any-return]
+
+
+def read_object(url: str, most: int) -> bytes:
+    """Of what lies behind a URL the first ``most`` bytes, by one request and without asking for its size before.
+
+    Once only; to be ``retried`` as a whole.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    fs, key = _filesystem(url)
+    with credentials_needed(url):
+        try:
+            return bytes(fs.cat_file(key, start=0, end=most))
+        except _LASTING:
+            raise
+        except OSError:
+            if fs.info(key)["size"] == 0:  # nothing has no first bytes: stores refuse such a range
+                return b""
+            raise
 
 
 def read_bytes(path: str, most: int | None = None) -> bytes:

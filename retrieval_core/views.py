@@ -13,7 +13,8 @@ from PIL import Image
 from retrieval_core.arms import Arm
 from retrieval_core.config import Config
 from retrieval_core.config_sections import EmbedConfig, ImagesConfig
-from retrieval_core.images import read_picture
+from retrieval_core.decoding import read_content
+from retrieval_core.images import picture_of
 from retrieval_core.region_pooling import mean_of_views, pool_regions
 from retrieval_core.regions import cut_views, turned_views
 from retrieval_core.workspace import Role
@@ -38,7 +39,7 @@ class Views(NamedTuple):
         return sum(grid * grid for grid in self.grids) if self.turns is None else len(self.turns)
 
     @property
-    def bytes(self) -> int:
+    def pixel_bytes(self) -> int:
         """Of an image's pixels."""
         return self.each * self.size**2 * 3
 
@@ -49,8 +50,12 @@ class Views(NamedTuple):
 
     def load(self, location: str, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
         """Views (each, S, S, 3) uint8 and boxes (each, 4) int32 of an image; ImageRejected if there are none."""
+        return self.of(read_content(location, images.max_pixels), images)
+
+    def of(self, content: bytes, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
+        """``load`` of a file that is in memory."""
         least = _SPARE * self.size * max(self.grids) if images.jpeg == "reduced" else None
-        picture, whole = read_picture(location, images, least)
+        picture, whole = picture_of(content, images, least)
         return self.cut(picture, images, whole)
 
     def cut(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from retrieval_core.storage import stamp_of
 from tests.jobs.processes import Processes, wait_until
 from tests.jobs.s3_server import BUCKET, SECRET, Request, S3Server
 from tests.jobs.small_data import as_options, settings, write_catalogue
@@ -151,6 +152,24 @@ def test_a_commit_is_one_put_a_shard_and_the_manifest_last(story: Story, role: s
     assert not any(request.query for request in wrote)  # a part of an upload has one
     assert len(names) == len(set(names)) == STORES[role] + 1
     assert names[-1] == "manifest.json"
+
+
+def test_an_image_is_known_by_its_listing_and_read_at_once(story: Story) -> None:
+    """A cluster pays for each request."""
+    asked = [request for request in story.computing if request.path.startswith(f"{BUCKET}/my fabrics/")]
+    images = [request for request in asked if "/img/images/" in request.path and request.path.endswith(".png")]
+    assert {request.method for request in images} == {"GET"}
+    assert len({request.path for request in images}) == FABRICS
+    assert not [request for request in story.again if "/img/images/" in request.path and request.path.endswith(".png")]
+
+
+def test_a_listing_tells_what_asking_for_a_file_would(story: Story) -> None:
+    """Or a manifest of the same images, or a store of an earlier version, would be taken for another catalogue."""
+    files = story.s3.files()
+    listed = files.ls(f"{TRIAL}/embeddings/gallery", detail=True)
+    assert len(listed) == SHARDS + 1
+    assert [stamp_of(entry) for entry in listed] == [stamp_of(files.info(entry["name"])) for entry in listed]
+    assert None not in [stamp_of(entry) for entry in listed]
 
 
 def test_the_same_command_again_computes_nothing(story: Story) -> None:

@@ -90,6 +90,14 @@ def test_a_first_plan_orders_by_path_and_fills_shards(catalogue):
     assert part.to_pylist() == rows[2:4]
 
 
+def test_a_stamp_that_the_listing_told_is_not_asked_for_again(catalogue, monkeypatch):
+    catalogue.put("a.png", "b.png")
+    monkeypatch.setattr(storage, "stamp", lambda location: f"asked for {location[-5:]}")
+    first, second = (catalogue.record(name) for name in ("a.png", "b.png"))
+    rows, _, _ = catalogue.plan([first._replace(stamp="7:x"), second])
+    assert [row["stamp"] for row in rows] == ["7:x", "asked for b.png"]
+
+
 def test_file_names_tell_buckets_shards_and_content_apart():
     names = {
         Shard(bucket, number, images, mark * 64).file_name

@@ -262,7 +262,7 @@ def test_a_folder_of_any_depth_is_a_gallery_and_its_spelling_stays(tmp_path: Pat
     assert [record.path for record in datasets.iter_gallery(data)] == ["cloth/first.png"]
     whole = DataConfig(format="folder", root=f"file://{tmp_path}/root")
     paths = [f"file://{tmp_path}/root/cloth/{name}" for name in names]
-    assert [tuple(record) for record in datasets.iter_gallery(whole)] == [(path, path, (), ()) for path in paths]
+    assert [tuple(record) for record in datasets.iter_gallery(whole)] == [(path, path, (), (), None) for path in paths]
     assert not datasets.has_labels(data)
 
 
@@ -277,7 +277,7 @@ def test_links_are_followed_once_and_broken_ones_are_not_lost(tmp_path: Path) ->
     (tmp_path / "root/one.png").symlink_to(tmp_path / "far/1.png")
     os.mkfifo(tmp_path / "root/pipe.png")
     ignored: list[str] = []
-    found = list(walk_images(str(tmp_path / "root"), ignored=ignored.append))
+    found = [name for name, _ in walk_images(str(tmp_path / "root"), ignored=ignored.append)]
     assert found == [
         "a/3.png",
         "a/up/far/1.png",
@@ -386,7 +386,13 @@ def test_a_url_is_read_like_a_folder(tmp_path: Path) -> None:
     folder = f"{root}/Set/test/img/images"
     a = Record(f"{folder}/a.png", f"{folder}/a.png", ("bear",))
     a_b = Record(f"{folder}/a.b.png", f"{folder}/a.b.png", ("owl",))
-    assert list(datasets.iter_gallery(data)) == [a_b, a]
+    listed = list(datasets.iter_gallery(data))
+    assert [record._replace(stamp=None) for record in listed] == [a_b, a]
+    assert list(datasets.iter_gallery(data)) == listed
+    memory.pipe("/bucket/data set/Set/test/img/images/a.png", b"changed")
+    again = [record.stamp for record in datasets.iter_gallery(data)]
+    assert again[0] == listed[0].stamp is not None
+    assert again[1] != listed[1].stamp
     assert list(datasets.iter_queries(data)) == [
         Record("element img/1,x.png", f"{root}/element img/1,x.png", ("bear",)),
         Record("elsewhere/2,x.png", f"{tmp_path}/here/elsewhere/2,x.png", ("owl",)),
@@ -395,7 +401,9 @@ def test_a_url_is_read_like_a_folder(tmp_path: Path) -> None:
     tree = [
         f"{root}/Set/{name}" for name in ("test/img/images/a.b.png", "test/img/images/a.png", "train/img/images/z.png")
     ]
-    assert [record.path for record in datasets.iter_gallery(DataConfig(root=root, format="folder"))] == tree
+    as_folder = list(datasets.iter_gallery(DataConfig(root=root, format="folder")))
+    assert [record.path for record in as_folder] == tree
+    assert None not in {record.stamp for record in as_folder}
     table = DataConfig(root=root, format="manifest", gallery="table.csv")
     assert list(datasets.iter_gallery(table)) == [a._replace(categories=("x",))]
     memory.rm("/bucket", recursive=True)

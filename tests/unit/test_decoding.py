@@ -199,5 +199,10 @@ def test_urls(tmp_path):
     np.testing.assert_array_equal(read_image("memory://images/a.png", DEFAULT), quadrants())
     with pytest.raises(ImageRejected, match="missing"):
         read_image("memory://images/b.png", DEFAULT)
+    fsspec.filesystem("memory").pipe({"/images/empty.png": b"", "/images/large.png": bytes((64 << 20) + 17)})
+    with pytest.raises(ImageRejected, match="empty"):
+        read_image("memory://images/empty.png", DEFAULT)
+    with pytest.raises(ImageRejected, match="too_large"):
+        read_image("memory://images/large.png", ImagesConfig(max_pixels=1))
     (tmp_path / "a.png").write_bytes(encode(Image.fromarray(quadrants()), "PNG"))
     np.testing.assert_array_equal(read_image(f"file://{tmp_path}/a.png", DEFAULT), quadrants())

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import decoding
+import reading
 import retrieval
 import speed
 import timing
@@ -92,3 +93,12 @@ def test_reduced_jpegs_are_compared_with_whole_ones() -> None:
     small, large = found["raw"]["rows"]
     assert small["grey_levels"] == 0, "128 pixels are too few to be reduced to twice 56"
     assert 0 < large["grey_levels"] < 3 and 0.9 < large["lowest_cosine"] < 1
+
+
+def test_reading_ahead_is_compared_with_one_after_another() -> None:
+    found = reading.measure(reading.parse(["--quick"]))
+    ways = ("asked", "memory", "opened")
+    assert set(found["ratios"]) == {f"read_ahead_vs_{way}_{delay}ms" for way in ways for delay in (0, 5)}
+    distant = found["raw"]["rows"][1]["images_per_second"]
+    assert distant["opened"] < 100, "two requests of 5 ms each"
+    assert distant["asked"] < 200

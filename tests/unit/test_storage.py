@@ -10,7 +10,9 @@ import subprocess
 import sys
 from uuid import uuid4
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 
 from retrieval_core import storage
 
@@ -54,6 +56,41 @@ def test_what_is_written_is_read(folder):
     assert storage.list_names(folder) == ["a b,c.bin"]
     with storage.open_read(path) as file:
         assert file.read(1) == b"t"
+
+
+class Strict(AbstractFileSystem):
+    """As S3 does, refuses to give a part of nothing; counts what it is asked."""
+
+    protocol, objects, asked = "strict", {"a.png": b"content", "empty.png": b""}, []
+
+    def cat_file(self, path, start=None, end=None, **_):
+        self.asked.append("get")
+        content = self.objects.get(path)
+        if content is None:
+            raise FileNotFoundError(path)
+        if start is not None and not content:
+            raise OSError(errno.EINVAL, "InvalidRange")
+        return content[start:end]
+
+    def info(self, path, **_):
+        self.asked.append("head")
+        return {"name": path, "size": len(self.objects[path]), "type": "file"}
+
+
+def test_an_object_is_read_by_one_request_and_no_further_than_asked():
+    fsspec.register_implementation("strict", Strict, clobber=True)
+    assert storage.read_object("strict://a.png", 4) == b"cont"
+    assert storage.read_object("strict://a.png", 40) == b"content"
+    with pytest.raises(FileNotFoundError):
+        storage.read_object("strict://b.png", 4)
+    assert Strict.asked == ["get"] * 3
+    assert storage.read_object("strict://empty.png", 4) == b""
+
+
+def test_what_a_listing_says_is_taken_only_where_it_tells_a_change():
+    assert storage.stamp_of({"size": 7, "ETag": "x", "mtime": 3}) == "7:x"
+    assert storage.stamp_of({"size": 7, "created": 3}) == "7:3"
+    assert storage.stamp_of({"size": 7}) is None
 
 
 def test_names_are_sorted_base_names(folder):
