@@ -24,7 +24,8 @@ from stores import WEIGHTS, run_of
 from ray_jobs.run import Run
 from retrieval_core import storage, tables
 from retrieval_core.candidate_pool import write_pool
-from retrieval_core.catalogue import plan_bucket, plan_file, write_listing
+from retrieval_core.catalogue import plan_bucket, plan_file
+from retrieval_core.catalogue_listing import write_listing
 from retrieval_core.config import Config, load_config
 from retrieval_core.data_check import check_data
 from retrieval_core.datasets import iter_gallery

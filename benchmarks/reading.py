@@ -2,7 +2,7 @@
 
     opened    each opened as fsspec opens a file of S3 (a request for its size, one for its bytes), decoded, the next
     asked     the bytes alone by one request, decoded, the next
-    ahead     as `ray_jobs.embed` does: the next ones are asked for while one is decoded
+    ahead     as decoding tasks do: the next ones are asked for while one is decoded
     memory    decoding alone, the bytes in memory
 
 0 milliseconds are a local disk: files in the system's cache. Pictures are the simulator's fabrics as PNG of 600 px.

@@ -56,4 +56,7 @@ EMBEDDED = Total("fabric_retrieval_images_embedded_total", "Images whose embeddi
 REJECTED = Total("fabric_retrieval_images_rejected_total", "Images that could not be used.")
 RANKED = Total("fabric_retrieval_blocks_ranked_total", "Pairs of a query block and a gallery block that are ranked.")
 IMAGES_PER_SECOND = Level("fabric_retrieval_images_per_second", "Images embedded a second, since the first shard.")
+ACTORS_BUSY = Level(
+    "fabric_retrieval_actors_busy_ratio", "Share of their time that embedding actors worked, not waiting for pixels."
+)
 TRAIN_RATE = Level("fabric_retrieval_train_images_per_second", "Images a second that training saw in its last epoch.")

@@ -14,7 +14,8 @@ from ray_jobs.cluster import run_tasks
 from ray_jobs.run import Run
 from retrieval_core import storage, tables
 from retrieval_core.arms import Arm
-from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file, write_listing
+from retrieval_core.catalogue import BucketPlan, Shard, plan_bucket, plan_file
+from retrieval_core.catalogue_listing import write_listing
 from retrieval_core.config_sections import DataConfig
 from retrieval_core.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.embeddings import shard_summary, shrink_shard

@@ -272,9 +272,8 @@ def _loose_queries(data: DataConfig, report: Report) -> Iterator[Record]:
     source = find_source(data, "queries")
     if is_folder(source):
         for name, stamp in walk_images(source, report=report):
-            yield fabric_record(storage.join(source, name))._replace(
-                stamp=stamp
-            )  # listed, not spelled by a person: it opens as it is
+            # Listed, not spelled by a person: it opens as it is.
+            yield fabric_record(storage.join(source, name))._replace(stamp=stamp)
     elif has_image_suffix(source):
         yield fabric_record(source)
     elif source.lower().endswith(_TABLE_SUFFIXES):

@@ -197,7 +197,7 @@ def _training(module: Any) -> None:
 PATCHES: dict[str, Callable[[Any], None]] = {
     "retrieval_core.storage": _storage,
     "retrieval_core.training": _training,
-    "ray_jobs.embed": _embed,
+    "ray_jobs.shard_work": _embed,
     "ray_jobs.retrieve": _retrieve,
     "ray_jobs.evaluate": _evaluate,
     "ray_jobs.report": _report,

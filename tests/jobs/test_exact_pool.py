@@ -17,7 +17,8 @@ import pytest
 from ray_jobs.retrieve import retrieve_arm
 from ray_jobs.run import Run
 from retrieval_core import storage, tables
-from retrieval_core.catalogue import plan_bucket, plan_file, write_listing
+from retrieval_core.catalogue import plan_bucket, plan_file
+from retrieval_core.catalogue_listing import write_listing
 from retrieval_core.embeddings import Reject, write_manifest, write_shard
 from retrieval_core.records import Record
 from tests.jobs.small_data import as_options, config, settings

@@ -10,15 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_jobs import embed
+from ray_jobs import shard_work
 from retrieval_core.config import load_config
 
 
 def shard(name: str) -> pa.Table:
     """What decoding hands on of a shard in which no image could be read."""
     texts = pa.list_(pa.list_(pa.string()))
-    empty = {"pixels": embed._one_binary(np.zeros(0, np.uint8)), "boxes": embed._one_binary(np.zeros(0, np.int32))}
-    numbers = {"store": [0], "images": [0], "side": [14], "regions": [1]}
+    empty = {
+        "pixels": shard_work._one_binary(np.zeros(0, np.uint8)),
+        "boxes": shard_work._one_binary(np.zeros(0, np.int32)),
+    }
+    numbers = {"store": [0], "images": [0], "side": [14], "regions": [1], "decoding": [0.5]}
     rows = {"embedded": pa.array([[]], texts), "rejected": pa.array([[]], texts)}
     return pa.table({"file": [name], **numbers, **empty, **rows})
 
@@ -30,12 +33,12 @@ def test_no_shard_is_encoded_after_one_that_could_not_be_written(monkeypatch: py
         tried.append(path)
         raise OSError(errno.ENOSPC, "No space left on device", path)
 
-    monkeypatch.setattr(embed, "write_shard", full)
+    monkeypatch.setattr(shard_work, "write_shard", full)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     views = SimpleNamespace(pool=lambda embeddings, boxes: (embeddings, boxes))
     stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views)]
-    actor = embed.ShardEncoder(stores, load_config(None, []), 1)
+    actor = shard_work.ShardEncoder(stores, load_config(None, []), 1)
     monkeypatch.setattr(actor, "_encoder_of", lambda _: SimpleNamespace(dim=3))
     found = [actor(shard(name)).to_pylist()[0]["problem"] for name in ("a.parquet", "b.parquet")]
     assert found == ["/store/a.parquet: No space left on device"] * 2

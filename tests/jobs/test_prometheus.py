@@ -63,3 +63,4 @@ def test_counts_are_those_of_the_inputs(weights: Path, tmp_path: Path) -> None:
         ("blocks_ranked_total", "trial", "retrieve", "frozen"): 3,
     }
     assert seen["images_per_second", "trial", "embed.gallery", "frozen"] > 0
+    assert 0 < seen["actors_busy_ratio", "trial", "embed.gallery", "frozen"] <= 1

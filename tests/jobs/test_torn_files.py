@@ -12,7 +12,8 @@ from ray_jobs.retrieve import _merge_group, _rank_block, gallery_blocks, query_b
 from ray_jobs.run import Run
 from ray_jobs.shard_plan import _plan_task
 from retrieval_core import storage, tables
-from retrieval_core.catalogue import plan_file, write_listing
+from retrieval_core.catalogue import plan_file
+from retrieval_core.catalogue_listing import write_listing
 from retrieval_core.embeddings import write_shard
 from retrieval_core.records import Record
 from tests.jobs.small_data import config

@@ -16,8 +16,8 @@ from retrieval_core.catalogue import (
     plan_bucket,
     plan_file,
     read_shard_plan,
-    write_listing,
 )
+from retrieval_core.catalogue_listing import write_listing
 from retrieval_core.datasets import Record, full_stem
 
 

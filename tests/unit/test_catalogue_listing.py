@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retrieval_core import storage, tables
-from retrieval_core.catalogue import assign_ids, bucket_of, listing_file, write_listing
+from retrieval_core.catalogue_listing import assign_ids, bucket_of, listing_file, write_listing
 from retrieval_core.datasets import Record, short_id
 
 PATHS = st.lists(
@@ -75,7 +75,10 @@ def test_images_that_may_share_an_id_share_a_bucket():
 
 
 def test_buckets_are_the_same_in_every_process():
-    program = "from retrieval_core.catalogue import bucket_of; print([bucket_of(f'é/{n}.png', 1000) for n in range(9)])"
+    program = (
+        "from retrieval_core.catalogue_listing import bucket_of\n"
+        "print([bucket_of(f'é/{n}.png', 1000) for n in range(9)])"
+    )
     here = [bucket_of(f"é/{n}.png", 1000) for n in range(9)]
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed}
@@ -97,7 +100,7 @@ def read_listing(folder, buckets):
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_a_listing_holds_every_record_in_its_bucket(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr("retrieval_core.catalogue._CHUNK", chunk)
+    monkeypatch.setattr("retrieval_core.catalogue_listing._CHUNK", chunk)
     records = [Record(f"img/{n % 17}.png", f"/data/{n % 17}.png", (f"c{n}",)) for n in range(40)]
     assert write_listing(iter(records), str(tmp_path), 3) == (40, 3)
     listed = read_listing(str(tmp_path), 3)
@@ -109,7 +112,7 @@ def test_a_listing_holds_every_record_in_its_bucket(tmp_path, monkeypatch, chunk
 
 
 def test_the_number_of_buckets_follows_the_number_of_images(tmp_path, monkeypatch):
-    monkeypatch.setattr("retrieval_core.catalogue.BUCKET_ROWS", 10)
+    monkeypatch.setattr("retrieval_core.catalogue_listing.BUCKET_ROWS", 10)
     records = [Record(f"{n}.png", f"/{n}.png") for n in range(41)]
     for listed, buckets in ((41, 5), (40, 4), (1, 1)):
         folder = tmp_path / str(listed)
@@ -135,8 +138,8 @@ def test_a_new_listing_replaces_the_old(tmp_path):
 
 def test_a_bucket_is_not_cut_at_every_chunk(tmp_path, monkeypatch):
     """Else row groups would be chunks x buckets: quadratic in the catalogue."""
-    monkeypatch.setattr("retrieval_core.catalogue._CHUNK", 10)
-    monkeypatch.setattr("retrieval_core.catalogue._GROUP", 50)
+    monkeypatch.setattr("retrieval_core.catalogue_listing._CHUNK", 10)
+    monkeypatch.setattr("retrieval_core.catalogue_listing._GROUP", 50)
     names = [f"{row:04d}.png" for row in range(1000)]
     write_listing((Record(name, name) for name in names), str(tmp_path), 4)
     found = []

@@ -1,0 +1,76 @@
+"""What the embedding actors did with their time, and so what binds the stage."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+MOSTLY = 0.9
+"""Of its time that an actor works: more hardly helps whatever feeds it."""
+
+
+class Spent(NamedTuple):
+    """Seconds of one shard."""
+
+    decoding: float
+    """In its task: reading and decoding."""
+    waiting: float
+    """Of its actor between the shard before and this one."""
+    encoding: float
+    """Of its actor in the network; on a CPU that shares its cores with decoding, longer than without."""
+    writing: float
+    """Of its actor until the shard was committed."""
+
+
+class ActorTime:
+    """Sums over shards. O(1)."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.spent = Spent(0, 0, 0, 0)
+
+    def add(self, images: int, spent: Spent) -> None:
+        """Another shard with so many images that have embeddings now."""
+        self.images += images
+        self.spent = Spent(*(total + more for total, more in zip(self.spent, spent, strict=True)))
+
+    def busy(self) -> float | None:
+        """The share of the actors' time in which they worked, from the first shard of each on; None before any."""
+        worked = self.spent.encoding + self.spent.writing
+        return worked / (worked + self.spent.waiting) if worked else None
+
+    def limit(self, actors: int) -> float | None:
+        """Images a second of so many actors if they never waited; None before any."""
+        worked = self.spent.encoding + self.spent.writing
+        return self.images * actors / worked if worked else None
+
+    def bottleneck(self) -> str:
+        """``encoding``, ``writing`` or ``decoding``: what would have to be quicker."""
+        busy = self.busy()
+        if busy is not None and busy < MOSTLY:
+            return "decoding"
+        return "encoding" if self.spent.encoding >= self.spent.writing else "writing"
+
+    def facts(self, actors: int) -> dict[str, Any]:
+        """For the record of a stage."""
+        busy, limit = self.busy(), self.limit(actors)
+        if busy is None or limit is None:
+            return {}
+        decoded = self.images / self.spent.decoding if self.spent.decoding else None
+        return {
+            "actors_busy": round(busy, 3),
+            "actors_images_per_second": round(limit, 2),
+            "decoded_per_second_and_task": None if decoded is None else round(decoded, 2),
+            "bottleneck": self.bottleneck(),
+        }
+
+    def sentence(self, actors: int) -> str:
+        """The same for a person."""
+        busy, limit = self.busy(), self.limit(actors)
+        if busy is None or limit is None:
+            return "nothing was encoded"
+        remedy = {
+            "encoding": "the network is the bottleneck",
+            "writing": "writing is the bottleneck: larger shards (embed.shard_size), or a quicker disk",
+            "decoding": "reading and decoding is the bottleneck: more CPUs, smaller files, images.jpeg=reduced",
+        }[self.bottleneck()]
+        return f"actors worked {busy:.0%} of the time, {limit:,.1f} images/s if they never waited; {remedy}"
