@@ -42,7 +42,7 @@ site: $(VENV)/.installed-docs ## build the documentation as a web site in site/;
 bench: $(VENV)/.installed-bench ## measure speed, 20 minutes on two cores; results go to benchmarks/results/
 	env -u RAY_ADDRESS $(PY) benchmarks/speed.py $(ARGS)
 
-bench-full: $(VENV)/.installed-bench ## the same with more data: 90 minutes
+bench-full: $(VENV)/.installed-bench ## the same with more data: an hour
 	env -u RAY_ADDRESS $(PY) benchmarks/speed.py --full $(ARGS)
 
 bench-quality: $(VENV)/.installed ## compare recipes; ARGS="--data DIR" for other data, ARGS=--quick for minutes
