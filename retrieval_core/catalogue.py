@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from retrieval_core import storage, tables
 from retrieval_core.catalogue_listing import assign_ids, listing_file
+from retrieval_core.collector import no_collection
 
 _ASKED_TOGETHER = 64  # rows of one piece of a thread's work: handing over each would cost more than a local stat
 _ENCODER = b"encoder"
@@ -101,16 +102,30 @@ def plan_bucket(
         The plan, not yet written; its summary; and for each shrunken shard, keyed by the file name it had, the shard
         it becomes and the paths it keeps. Memory O(bucket).
     """
-    merged, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())
-    stamps = _stamps(merged)
-    ids = assign_ids([row["path"] for row in merged])
-    for row, stamp in zip(merged, stamps, strict=True):
+    with no_collection():
+        merged, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())
+        ids = assign_ids([row["path"] for row in merged])
+    for row, stamp in zip(merged, _stamps(merged), strict=True):
         row |= {"stamp": stamp, "id": ids[row["path"]]}
-    places, old = _read_plan(plan_file(folder, bucket), encoder)
-    kept, fresh = _part(merged, places, retry)
-    fresh.sort(key=lambda row: row["position"] if keep_order else row["path"].encode())
-    first = max(old, default=-1) + 1
-    rows = kept + [row | {"shard": first + index // images_per_shard} for index, row in enumerate(fresh)]
+    with no_collection():
+        places, old = _read_plan(plan_file(folder, bucket), encoder)
+        kept, fresh = _part(merged, places, retry)
+        fresh.sort(key=lambda row: row["position"] if keep_order else row["path"].encode())
+        first = max(old, default=-1) + 1
+        rows = kept + [row | {"shard": first + index // images_per_shard} for index, row in enumerate(fresh)]
+        summary, shrunken = _summary(bucket, rows, old, encoder, repeats, keep_order)
+        return pa.Table.from_pylist(rows, schema=PLAN_SCHEMA.with_metadata({_ENCODER: encoder})), summary, shrunken
+
+
+def _summary(
+    bucket: int,
+    rows: Sequence[dict[str, Any]],
+    old: Mapping[int, list[tuple[str, str]]],
+    encoder: str,
+    repeats: int,
+    keep_order: bool,
+) -> tuple[BucketPlan, dict[str, tuple[Shard, list[str]]]]:
+    """What ``plan_bucket`` tells of its rows beside the plan."""
     content: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for row in rows:
         content[row["shard"]].append((row["path"], row["stamp"]))
@@ -126,9 +141,8 @@ def plan_bucket(
         if number in content and images != content[number]
     }
     labels = hashlib.sha256(repr([(row["path"], row["categories"]) for row in rows]).encode()).hexdigest()
-    table = pa.Table.from_pylist(rows, schema=PLAN_SCHEMA.with_metadata({_ENCODER: encoder}))
     order = hashlib.sha256(repr([row["position"] for row in rows] if keep_order else "").encode()).hexdigest()
-    return table, BucketPlan([shards[n] for n in sorted(shards)], len(rows), repeats, labels, order), shrunken
+    return BucketPlan([shards[n] for n in sorted(shards)], len(rows), repeats, labels, order), shrunken
 
 
 def _part(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retrieval_core import storage, tables
+from retrieval_core.collector import no_collection
 from retrieval_core.metrics import QueryOutcome
 from retrieval_core.motif_size import CLASSES, Sizes, pair_class
 
@@ -46,6 +47,7 @@ def read_query_plan(path: str) -> Queries:
     return Queries(table.column("path").to_pylist(), categories)
 
 
+@no_collection()
 def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str], sizes: Sizes | None = None) -> Judgement:
     """Count relevant fabrics and find the hits of one bucket.
 
