@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="vectors of a block: a sixteenth fills a merge at 1x",
     )
     parser.add_argument("--queries", type=int, default=1_000, help="that the gallery is ranked for")
-    parser.add_argument("--fabrics", type=int, default=10_000, help="that are listed, checked and judged")
+    parser.add_argument("--fabrics", type=int, default=20_000, help="that are listed, checked and judged")
     parser.add_argument("--pool-queries", type=int, default=500, help="of the pool that is written")
     parser.add_argument("--repeats", type=int, default=2, help="the fewest seconds count")
     parser.add_argument("--results", type=Path, default=HERE / "results")
