@@ -37,6 +37,7 @@ import numpy as np
 import ray
 import torch
 import torch.nn.functional as F
+from drawn import drawn_fabrics
 from machine import machine
 from PIL import Image
 from timing import ratio, show
@@ -45,12 +46,11 @@ from training_cases import BASE, MINIATURE, shaped
 from ray_jobs.embed import embed
 from ray_jobs.run import Run
 from retrieval_core.config import load_config
-from retrieval_core.config_sections import ImagesConfig, SimulateConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.encoders import pick_device
 from retrieval_core.folding import fold
 from retrieval_core.model import FabricEmbedder, normalise
 from retrieval_core.regions import load_views
-from retrieval_core.simulation.dataset import simulate
 from retrieval_core.weights import load_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,10 +115,7 @@ def cases(options: argparse.Namespace, scratch: Path) -> list[Case]:
 
 def draw(scratch: Path, case: Case) -> list[Path]:
     """Simulated fabrics of 600 px, as many as a turn of ours embeds; one picture may have several names."""
-    root = scratch / "drawn"
-    few = {f"{split}_{what}": 1 for split in ("train", "val") for what in ("motifs", "fabrics")}
-    simulate(SimulateConfig(test_motifs=8, test_fabrics=64, fabric_size=600, **few), 0, str(root))
-    drawn = sorted(root.glob("*/test/img/images/*.png"))
+    drawn = drawn_fabrics(scratch / "drawn", 64, 600)
     folder = scratch / f"gallery-{case.name}"
     folder.mkdir()
     pictures = []

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
+from drawn import drawn_fabrics
 from fsspec import AbstractFileSystem
 from machine import machine
 from timing import in_turns, ratio, show
 
-from retrieval_core.config_sections import ImagesConfig, SimulateConfig
+from retrieval_core.config_sections import ImagesConfig
 from retrieval_core.decoding import read_content
 from retrieval_core.reading import read_ahead
-from retrieval_core.simulation.dataset import simulate
 from retrieval_core.views import Views
 
 KEYS = ImagesConfig()
@@ -51,11 +51,11 @@ class Distant(AbstractFileSystem):  # type: ignore[misc]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """``ratios``: ahead / opened and ahead / memory in images a second, a key a delay; ``raw``: rates."""
+    """``ratios``: ahead / each other way in images a second, a key a delay; ``raw``: rates."""
     ratios, rows = {}, []
     views = Views(options.view, (1,), 0.25)
     with tempfile.TemporaryDirectory() as folder:
-        files = draw(Path(folder), options)
+        files = [str(path) for path in drawn_fabrics(Path(folder), options.count, options.side)]
         for delay in options.milliseconds:
             ways = {name: decoder(way, views) for name, way in of_delay(files, delay).items()}
             seconds = in_turns(ways, options.repeats)
@@ -99,14 +99,6 @@ def decoder(way: Callable[[], Iterator[bytes]], views: Views) -> Callable[[], No
             views.of(content, KEYS)
 
     return decode_all
-
-
-def draw(folder: Path, options: argparse.Namespace) -> list[str]:
-    """Fabrics as files."""
-    few = {f"{split}_{what}": 1 for split in ("train", "val") for what in ("motifs", "fabrics")}
-    size = options.side
-    simulate(SimulateConfig(test_motifs=8, test_fabrics=options.count, fabric_size=size, **few), 0, str(folder))
-    return sorted(str(path) for path in folder.glob("*/test/img/images/*.png"))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

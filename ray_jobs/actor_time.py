@@ -33,44 +33,45 @@ class ActorTime:
         self.images += images
         self.spent = Spent(*(total + more for total, more in zip(self.spent, spent, strict=True)))
 
-    def busy(self) -> float | None:
-        """The share of the actors' time in which they worked, from the first shard of each on; None before any."""
-        worked = self.spent.encoding + self.spent.writing
-        return worked / (worked + self.spent.waiting) if worked else None
+    @property
+    def worked(self) -> float:
+        """Seconds of all actors together."""
+        return self.spent.encoding + self.spent.writing
 
-    def limit(self, actors: int) -> float | None:
-        """Images a second of so many actors if they never waited; None before any."""
-        worked = self.spent.encoding + self.spent.writing
-        return self.images * actors / worked if worked else None
+    def busy(self) -> float:
+        """The share of the actors' time in which they worked, from the first shard of each on; 0 before any."""
+        return self.worked / (self.worked + self.spent.waiting) if self.worked else 0.0
+
+    def limit(self, actors: int) -> float:
+        """Images a second of so many actors if they never waited; 0 before any."""
+        return self.images * actors / self.worked if self.worked else 0.0
 
     def bottleneck(self) -> str:
         """``encoding``, ``writing`` or ``decoding``: what would have to be quicker."""
-        busy = self.busy()
-        if busy is not None and busy < MOSTLY:
+        if self.busy() < MOSTLY:
             return "decoding"
         return "encoding" if self.spent.encoding >= self.spent.writing else "writing"
 
     def facts(self, actors: int) -> dict[str, Any]:
         """For the record of a stage."""
-        busy, limit = self.busy(), self.limit(actors)
-        if busy is None or limit is None:
+        if not self.worked:
             return {}
         decoded = self.images / self.spent.decoding if self.spent.decoding else None
         return {
-            "actors_busy": round(busy, 3),
-            "actors_images_per_second": round(limit, 2),
+            "actors_busy": round(self.busy(), 3),
+            "actors_images_per_second": round(self.limit(actors), 2),
             "decoded_per_second_and_task": None if decoded is None else round(decoded, 2),
             "bottleneck": self.bottleneck(),
         }
 
     def sentence(self, actors: int) -> str:
         """The same for a person."""
-        busy, limit = self.busy(), self.limit(actors)
-        if busy is None or limit is None:
+        if not self.worked:
             return "nothing was encoded"
         remedy = {
             "encoding": "the network is the bottleneck",
             "writing": "writing is the bottleneck: larger shards (embed.shard_size), or a quicker disk",
             "decoding": "reading and decoding is the bottleneck: more CPUs, smaller files, images.jpeg=reduced",
         }[self.bottleneck()]
-        return f"actors worked {busy:.0%} of the time, {limit:,.1f} images/s if they never waited; {remedy}"
+        rate = f"{self.limit(actors):,.1f} images/s if they never waited"
+        return f"actors worked {self.busy():.0%} of the time, {rate}; {remedy}"

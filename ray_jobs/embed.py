@@ -148,7 +148,7 @@ class Graph:
                 if row["folder"] == store.folder:
                     progress.advance(row["images"])
                     metrics.IMAGES_PER_SECOND.set(progress.rate or 0.0, self._tags(store))
-                    metrics.ACTORS_BUSY.set(self.time.busy() or 0.0, self._tags(store))
+                    metrics.ACTORS_BUSY.set(self.time.busy(), self._tags(store))
         facts: dict[str, Any] = {"actors": self.sizing.actors, "views": store.views.each, "side": store.views.size}
         facts["encoded"] = self.finished.total() - before
         # Shards of this store may have been embedded while the one before was waited for, so the rate is that of both.

@@ -100,7 +100,6 @@ class ShardEncoder:
         self._unwritable = ""
         """Why a shard could not be written. The next ones wait already; encoding them would be for nothing, too."""
         self._ended: float | None = None
-        self._encoding = self._writing = 0.0
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode and commit one shard.
@@ -110,10 +109,9 @@ class ShardEncoder:
         """
         waiting = 0.0 if self._ended is None else time.perf_counter() - self._ended
         row = batch.slice(0, 1)
-        self._encoding = self._writing = 0.0
-        images, rejected = (0, 0) if self._unwritable else self._commit(row)
+        images, rejected, encoding, writing = (0, 0, 0.0, 0.0) if self._unwritable else self._commit(row)
         self._ended = time.perf_counter()
-        spent = Spent(row.column("decoding")[0].as_py(), waiting, self._encoding, self._writing)
+        spent = Spent(row.column("decoding")[0].as_py(), waiting, encoding, writing)
         return pa.table(
             {
                 "file": row.column("file"),
@@ -126,8 +124,8 @@ class ShardEncoder:
             }
         )
 
-    def _commit(self, row: pa.Table) -> tuple[int, int]:
-        """Encode and commit a shard; returns its numbers of images and rejects."""
+    def _commit(self, row: pa.Table) -> tuple[int, int, float, float]:
+        """Encode and commit a shard; returns its numbers of images and rejects, and the seconds of either."""
         store = self.stores[row.column("store")[0].as_py()]
         side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
         pixels = _array(row.column("pixels"), np.uint8).reshape(-1, side, side, 3)
@@ -145,8 +143,7 @@ class ShardEncoder:
             write_shard(path, images, boxes, embeddings, rejects, dtype)
         except OSError as error:
             self._unwritable = f"{path}: {error.strerror or error}"
-        self._encoding, self._writing = encoded - began, time.perf_counter() - encoded
-        return len(images) + len(rejects), len(rejects)
+        return len(images) + len(rejects), len(rejects), encoded - began, time.perf_counter() - encoded
 
     def _encoder_of(self, arm: Arm) -> Encoder:
         """Stores come arm by arm, so an actor changes its model a few times at most, and holds one."""

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from drawn_block import PLAIN, TINY, drawn_block
+from drawn_block import PLAIN, TINY, TOKENS, blocks, drawn_block
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,27 +24,15 @@ from retrieval_core.config_sections import ModelConfig
 REGISTERS = {"model_type": "dinov2_with_registers", "num_register_tokens": 3, **TINY}
 
 
-@given(
-    seed=st.integers(0, 2**31),
-    shape=st.tuples(st.integers(1, 4), st.integers(1, 9)),
-    registers=st.booleans(),
-    swiglu=st.booleans(),
-    qkv_bias=st.booleans(),
-    heads=st.sampled_from([1, 2, 4]),
-)
-def test_the_cls_token_alone_is_the_one_that_the_whole_block_makes(seed, shape, registers, swiglu, qkv_bias, heads):
-    family = "dinov2_with_registers" if registers else "dinov2"
-    block = drawn_block(seed, model_type=family, num_attention_heads=heads, use_swiglu_ffn=swiglu, qkv_bias=qkv_bias)
-    whole, alone = (
-        torch.randn(*shape, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-        for _ in range(2)
-    )
+@given(block=blocks(), tokens=TOKENS)
+def test_the_cls_token_alone_is_the_one_that_the_whole_block_makes(block, tokens):
+    whole, alone = (tokens.clone().requires_grad_() for _ in range(2))
     outputs, gradients = [], []
-    for tokens, cls in ((whole, block(whole)[:, :1]), (alone, cls_after(block, alone))):
+    for given_tokens, cls in ((whole, block(whole)[:, :1]), (alone, cls_after(block, alone))):
         block.zero_grad()
         cls.pow(2).sum().backward()
         outputs.append(cls.detach())
-        gradients.append([tokens.grad, *(parameter.grad for parameter in block.parameters())])
+        gradients.append([given_tokens.grad, *(parameter.grad for parameter in block.parameters())])
     torch.testing.assert_close(outputs[1], outputs[0])
     torch.testing.assert_close(gradients[1], gradients[0])
 
