@@ -21,11 +21,11 @@ from PIL import Image
 from stores import WEIGHTS
 from timing import in_turns, ratio, show
 
-from retrieval_core.arms import model_arm
-from retrieval_core.config_sections import ImagesConfig, ModelConfig, SimulateConfig
+from retrieval_core.config.sections import ImagesConfig, ModelConfig, SimulateConfig
+from retrieval_core.encoding.arms import model_arm
+from retrieval_core.encoding.views import Views
 from retrieval_core.simulation.dataset import draw_fabric
 from retrieval_core.simulation.plan import plan_dataset
-from retrieval_core.views import Views
 
 WAYS = {jpeg: ImagesConfig(jpeg=jpeg) for jpeg in ("whole", "reduced")}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval_core.config_sections import SimulateConfig
+from retrieval_core.config.sections import SimulateConfig
 from retrieval_core.simulation.dataset import simulate
 
 

@@ -45,13 +45,13 @@ from training_cases import BASE, MINIATURE, shaped
 
 from ray_jobs.embed import embed
 from ray_jobs.run import Run
-from retrieval_core.config import load_config
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.encoders import pick_device
-from retrieval_core.folding import fold
-from retrieval_core.model import FabricEmbedder, normalise
-from retrieval_core.regions import load_views
-from retrieval_core.weights import load_model, save_model
+from retrieval_core.config.config import load_config
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.encoding.encoders import pick_device
+from retrieval_core.images.regions import load_views
+from retrieval_core.model.embedder import FabricEmbedder, normalise
+from retrieval_core.model.folding import fold
+from retrieval_core.model.weights import load_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "Weight_Path" / "dinov2-motif-tiny"
@@ -192,7 +192,7 @@ def published(network: Network, pictures: Sequence[Path], size: int) -> np.ndarr
 
 def decode(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
     """Images a second of decoding alone on all cores, by Ray tasks of one core each."""
-    from ray_jobs.cluster import run_tasks
+    from ray_jobs.cluster.connect import run_tasks
 
     cores = os.cpu_count() or 1
     return sum(run_tasks(decoded, [(pictures, images, size)] * cores))
@@ -249,7 +249,7 @@ def first_image_seconds(scratch: Path, case: Case, pictures: list[Path]) -> floa
 @contextmanager
 def own_ray() -> Iterator[None]:
     """A Ray of this machine for all turns, with one task done so that it has processes."""
-    from ray_jobs.cluster import connect, run_tasks
+    from ray_jobs.cluster.connect import connect, run_tasks
 
     connect()
     list(run_tasks(torch.cuda.is_available, [()]))

@@ -28,8 +28,8 @@ from benchmarks.faults_plan import (
     Case,
 )
 from benchmarks.training_cases import MINIATURE, shaped
-from ray_jobs.cluster import ENVIRONMENT
-from retrieval_core.weights import save_model
+from ray_jobs.cluster.connect import ENVIRONMENT
+from retrieval_core.model.weights import save_model
 from tests.jobs.processes import Processes, free_ports, wait_until
 from tests.jobs.small_data import as_options, settings, write_catalogue, write_png
 

@@ -22,15 +22,16 @@ from PIL import Image
 from stores import WEIGHTS, run_of
 
 from ray_jobs.run import Run
-from retrieval_core import storage, tables
-from retrieval_core.candidate_pool import write_pool
-from retrieval_core.catalogue import plan_bucket, plan_file
-from retrieval_core.catalogue_listing import write_listing
-from retrieval_core.config import Config, load_config
-from retrieval_core.data_check import check_data
-from retrieval_core.datasets import iter_gallery
-from retrieval_core.metrics import arm_metrics
-from retrieval_core.relevance import Queries, judge_bucket, outcomes_of, unite
+from retrieval_core.config.config import Config, load_config
+from retrieval_core.data.check import check_data
+from retrieval_core.data.datasets import iter_gallery
+from retrieval_core.data.listing import write_listing
+from retrieval_core.data.shard_plan import plan_bucket, plan_file
+from retrieval_core.evaluation.metrics import arm_metrics
+from retrieval_core.evaluation.relevance import Queries, judge_bucket, outcomes_of, unite
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.ranking.candidate_pool import write_pool
 
 Found = dict[str, float]
 DISTINCT = 64

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retrieval_core.config_sections import TrainConfig
-from retrieval_core.model import FabricEmbedder
+from retrieval_core.config.sections import TrainConfig
+from retrieval_core.model.embedder import FabricEmbedder
 
 MEAN = torch.tensor([123.675, 116.28, 103.53])
 STD = torch.tensor([58.395, 57.12, 57.375])

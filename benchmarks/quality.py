@@ -26,18 +26,18 @@ import numpy as np
 from quality_data import Split, read_split
 from quality_results import write_results
 
-from retrieval_core.arms import histogram_arm
-from retrieval_core.config import Config, load_config
-from retrieval_core.datasets import Record, labelled_split
-from retrieval_core.encoders import Encoder, ModelEncoder, pick_device
-from retrieval_core.region_pooling import mean_of_views, pool_regions
-from retrieval_core.similarity import block_topk
+from retrieval_core.config.config import Config, load_config
+from retrieval_core.data.datasets import Record, labelled_split
+from retrieval_core.encoding.arms import histogram_arm
+from retrieval_core.encoding.encoders import Encoder, ModelEncoder, pick_device
+from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
+from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
+from retrieval_core.ranking.topk import block_topk
+from retrieval_core.run.workspace import fingerprint
 from retrieval_core.simulation.dataset import simulate
-from retrieval_core.training import Hooks, Trainer, Worker, fit
-from retrieval_core.training_data import TrainingData
-from retrieval_core.views import Views, views_of
-from retrieval_core.weights import load_model, save_model, weights_fingerprint
-from retrieval_core.workspace import fingerprint
+from retrieval_core.training.loader import TrainingData
+from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "ray_jobs" / "configs"

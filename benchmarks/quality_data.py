@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from retrieval_core.config import load_config
-from retrieval_core.datasets import Box, Record, iter_gallery, iter_queries, labelled_split, load_motif_boxes
-from retrieval_core.metrics import QueryOutcome
+from retrieval_core.config.config import load_config
+from retrieval_core.data.datasets import Box, Record, iter_gallery, iter_queries, labelled_split, load_motif_boxes
+from retrieval_core.evaluation.metrics import QueryOutcome
 
 
 class Split(NamedTuple):

@@ -11,10 +11,10 @@ import numpy as np
 from machine import machine
 from quality_data import Split
 
-from retrieval_core.metrics import arm_metrics, paired_difference, random_outcomes, recall_curve
-from retrieval_core.region_pooling import mean_of_views
+from retrieval_core.encoding.region_pooling import mean_of_views
+from retrieval_core.evaluation.metrics import arm_metrics, paired_difference, random_outcomes, recall_curve
+from retrieval_core.ranking.topk import block_topk
 from retrieval_core.report.chart import Chart, Line, recall_chart
-from retrieval_core.similarity import block_topk
 
 if TYPE_CHECKING:
     from quality import Found, Index

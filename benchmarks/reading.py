@@ -23,10 +23,10 @@ from fsspec import AbstractFileSystem
 from machine import machine
 from timing import in_turns, ratio, show
 
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.decoding import read_content
-from retrieval_core.reading import read_ahead
-from retrieval_core.views import Views
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.encoding.views import Views
+from retrieval_core.images.decoding import read_content
+from retrieval_core.images.prefetch import read_ahead
 
 KEYS = ImagesConfig()
 Ways = dict[str, Callable[[], Iterator[bytes]]]

@@ -30,8 +30,8 @@ from machine import machine
 from stores import run_of, unit_vectors
 from timing import Seconds, in_turns, ratio, show
 
-from retrieval_core import selection
-from retrieval_core.similarity import block_topk
+from retrieval_core.ranking import selection
+from retrieval_core.ranking.topk import block_topk
 
 SAMPLE = 20_000  # fabrics of the published loop's sample
 SCORES = 10**9  # that a matrix product writes at a time: all of 1,000 queries x 1 million
@@ -123,7 +123,7 @@ def stage_seconds(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the whole stage in every turn, of the first one in a new Ray, and peak megabytes of the processes."""
     import ray
 
-    from ray_jobs.cluster import connect
+    from ray_jobs.cluster.connect import connect
     from ray_jobs.retrieve import retrieve_arm
 
     with tempfile.TemporaryDirectory() as folder:

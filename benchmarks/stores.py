@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from ray_jobs.run import Run
-from retrieval_core import storage, tables
-from retrieval_core.catalogue import plan_file
-from retrieval_core.config import load_config
-from retrieval_core.embeddings import write_manifest, write_shard
-from retrieval_core.workspace import Role
+from retrieval_core.config.config import load_config
+from retrieval_core.data.shard_plan import plan_file
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import Role
+from retrieval_core.store.embeddings import write_manifest, write_shard
 
 SHARD = 1024
 WEIGHTS = Path(__file__).resolve().parent.parent / "Weight_Path" / "dinov2-motif-tiny"

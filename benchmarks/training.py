@@ -32,9 +32,9 @@ from plain_training import PlainLoop, PublishedLoop, ShortLoop
 from training_cases import BASE, CACHED, MINIATURE, Case, make_trainer, pictures, settings, shaped, tiny
 from training_workers import images_per_second
 
-from retrieval_core.activation_cache import ActivationCache, ViewKey
-from retrieval_core.training import Trainer
-from retrieval_core.training_data import Batch
+from retrieval_core.training.activation_cache import ActivationCache, ViewKey
+from retrieval_core.training.loader import Batch
+from retrieval_core.training.loop import Trainer
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

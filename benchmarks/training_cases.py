@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval_core.backbone import backbone_settings, random_backbone
-from retrieval_core.config import Config, load_config
-from retrieval_core.config_sections import ModelConfig
-from retrieval_core.datasets import Labelled, Record
-from retrieval_core.heads import new_head
-from retrieval_core.model import FabricEmbedder
-from retrieval_core.training import Trainer, Worker
-from retrieval_core.training_data import TrainingData
-from retrieval_core.weights import load_model
+from retrieval_core.config.config import Config, load_config
+from retrieval_core.config.sections import ModelConfig
+from retrieval_core.data.datasets import Labelled, Record
+from retrieval_core.model.backbone import backbone_settings, random_backbone
+from retrieval_core.model.embedder import FabricEmbedder
+from retrieval_core.model.heads import new_head
+from retrieval_core.model.weights import load_model
+from retrieval_core.training.loader import TrainingData
+from retrieval_core.training.loop import Trainer, Worker
 
 TINY = Path(__file__).parents[1] / "Weight_Path" / "dinov2-motif-tiny"
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "image_size": 518}

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 from training_cases import Case, make_trainer, pictures
 
-from retrieval_core.training import Worker
+from retrieval_core.training.loop import Worker
 
 
 def images_per_second(case: Case, workers: int, folder: str) -> float:

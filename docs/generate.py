@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import yaml
 
-from retrieval_core.config import Config
-from retrieval_core.config_sections import Section
+from retrieval_core.config.config import Config
+from retrieval_core.config.sections import Section
 
 TARGET = Path(__file__).with_name("configuration.md")
 

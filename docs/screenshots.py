@@ -21,9 +21,9 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from retrieval_core.candidate_pool import read_pool
-from retrieval_core.config import Config, load_config
-from retrieval_core.datasets import load_motif_boxes
+from retrieval_core.config.config import Config, load_config
+from retrieval_core.data.datasets import load_motif_boxes
+from retrieval_core.ranking.candidate_pool import read_pool
 
 TARGET = Path(__file__).with_name("images")
 LARGEST = 300_000  # bytes of a picture

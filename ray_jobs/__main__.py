@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ray_jobs.command_line import build_parser, complain, completion
-from ray_jobs.interrupt import STOPPED, how_to_go_on, stops_on_ctrl_c
-from ray_jobs.run_log import in_file, on_screen
-from retrieval_core.config import Config, ConfigError, load_config
-from retrieval_core.credentials import hide_credentials
-from retrieval_core.progress import Console
+from ray_jobs.console.command_line import build_parser, complain, completion
+from ray_jobs.console.interrupt import STOPPED, how_to_go_on, stops_on_ctrl_c
+from ray_jobs.console.progress import Console
+from ray_jobs.console.run_log import in_file, on_screen
+from retrieval_core.config.config import Config, ConfigError, load_config
+from retrieval_core.files.credentials import hide_credentials
 
 GO_ON = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrain", "simulate"}
 """Commands that take up what an earlier one has committed."""
@@ -57,7 +57,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
         with stops_on_ctrl_c(console):
             return simulate(config)
     from ray_jobs.run import Run
-    from retrieval_core.workspace import Lease
+    from retrieval_core.run.workspace import Lease
 
     run = Run(
         config,
@@ -73,7 +73,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
 
         return serve(run)
     if getattr(options, "dry_run", False):
-        from ray_jobs.plan import print_plan
+        from ray_jobs.dry_run import print_plan
 
         return print_plan(run, options.command)
     with stops_on_ctrl_c(console), in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
@@ -100,7 +100,7 @@ def refuse_relative_paths(config: Config) -> None:
     """
     from pathlib import Path
 
-    from retrieval_core.storage import is_url
+    from retrieval_core.files.storage import is_url
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return

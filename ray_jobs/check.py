@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from ray_jobs import cluster
-from ray_jobs.probe import node_problems
+from ray_jobs.cluster import connect as cluster
+from ray_jobs.cluster.probe import node_problems
+from ray_jobs.console.progress import coloured, printable
 from ray_jobs.run import Run
-from retrieval_core.config import Config
-from retrieval_core.data_check import check_data
-from retrieval_core.datasets import DataError
-from retrieval_core.progress import coloured, printable
-from retrieval_core.weights import missing_weights
+from retrieval_core.config.config import Config
+from retrieval_core.data.check import check_data
+from retrieval_core.data.datasets import DataError
+from retrieval_core.model.weights import missing_weights
 
 
 def check(config: Config) -> int:

@@ -17,18 +17,18 @@ from typing import Any
 
 import ray
 
-from ray_jobs import metrics
-from ray_jobs.actor_pool import pool_sizing
-from ray_jobs.actor_time import ActorTime, Spent
-from ray_jobs.cluster import nodes, run_tasks, watch
-from ray_jobs.finish_store import REJECTS, finish, stores_of, write_rejects
+from ray_jobs.cluster import gauges as metrics
+from ray_jobs.cluster.connect import nodes, run_tasks, watch
+from ray_jobs.console.progress import Progress
+from ray_jobs.embedding.actor_pool import pool_sizing
+from ray_jobs.embedding.actor_time import ActorTime, Spent
+from ray_jobs.embedding.finish_store import REJECTS, finish, stores_of, write_rejects
+from ray_jobs.embedding.plan_store import Store, list_images, plan_store
+from ray_jobs.embedding.shard_work import ShardEncoder, decode_shard
 from ray_jobs.run import Run
-from ray_jobs.shard_plan import Store, list_images, plan_store
-from ray_jobs.shard_work import ShardEncoder, decode_shard
-from retrieval_core import storage
-from retrieval_core.embeddings import MANIFEST
-from retrieval_core.progress import Progress
-from retrieval_core.workspace import ROLES, RunError
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import ROLES, RunError
+from retrieval_core.store.embeddings import MANIFEST
 
 log = logging.getLogger("fabric_retrieval")
 LEAST_ROOM_BYTES = 64 << 20

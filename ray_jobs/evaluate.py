@@ -10,15 +10,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_jobs.cluster import run_tasks
-from ray_jobs.finish_store import rejects_of
+from ray_jobs.cluster.connect import run_tasks
+from ray_jobs.console.progress import Progress, track
+from ray_jobs.embedding.finish_store import rejects_of
 from ray_jobs.run import Run
-from retrieval_core import storage, tables
-from retrieval_core.arms import RANDOM
-from retrieval_core.catalogue import bucket_shards, plan_file
-from retrieval_core.config_sections import DataConfig
-from retrieval_core.datasets import MOTIF_BOXES, load_motif_boxes
-from retrieval_core.depth import (
+from retrieval_core.config.sections import DataConfig
+from retrieval_core.data.datasets import MOTIF_BOXES, load_motif_boxes
+from retrieval_core.data.records import from_root
+from retrieval_core.data.shard_plan import bucket_shards, plan_file
+from retrieval_core.encoding.arms import RANDOM
+from retrieval_core.evaluation.depth import (
     PRECISION_BY_DEPTH,
     RECALL_BY_DEPTH,
     depth_figures,
@@ -26,20 +27,20 @@ from retrieval_core.depth import (
     recall_by_depth,
     write_by_depth,
 )
-from retrieval_core.embeddings import read_manifest
-from retrieval_core.metrics import (
+from retrieval_core.evaluation.metrics import (
     QueryOutcome,
     arm_metrics,
     paired_difference,
     per_query_rows,
     random_outcomes,
 )
-from retrieval_core.motif_size import recall_by_size, sizes_of
-from retrieval_core.progress import Progress, track
-from retrieval_core.records import from_root
-from retrieval_core.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
-from retrieval_core.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
-from retrieval_core.workspace import POOL_PARQUET
+from retrieval_core.evaluation.motif_size import recall_by_size, sizes_of
+from retrieval_core.evaluation.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
+from retrieval_core.evaluation.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import POOL_PARQUET
+from retrieval_core.store.embeddings import read_manifest
 
 log = logging.getLogger("fabric_retrieval")
 HITS = "hits.parquet"

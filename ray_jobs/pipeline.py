@@ -19,16 +19,16 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ray_jobs.cluster import interrupt_ends_ray, is_shared
+from ray_jobs.cluster.connect import interrupt_ends_ray, is_shared
+from ray_jobs.cluster.probe import require_shared_paths
 from ray_jobs.embed import embed
 from ray_jobs.evaluate import evaluate
-from ray_jobs.probe import require_shared_paths
 from ray_jobs.report import report
 from ray_jobs.retrieve import retrieve
 from ray_jobs.run import Run
 from ray_jobs.train import train
-from retrieval_core import storage
-from retrieval_core.workspace import POOL_JSON, Lease
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import POOL_JSON, Lease
 
 log = logging.getLogger("fabric_retrieval")
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ray_jobs.cluster import interrupt_ends_ray
+from ray_jobs.cluster.connect import interrupt_ends_ray
 from ray_jobs.run import Run
 from ray_jobs.simulate import simulate
 from ray_jobs.train import train
-from retrieval_core import storage
-from retrieval_core.config import ConfigError
-from retrieval_core.weights import load_model, save_model
-from retrieval_core.workspace import Lease
+from retrieval_core.config.config import ConfigError
+from retrieval_core.files import storage
+from retrieval_core.model.weights import load_model, save_model
+from retrieval_core.run.workspace import Lease
 
 log = logging.getLogger("fabric_retrieval")
 

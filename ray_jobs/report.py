@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ray_jobs.evaluate import HITS
-from ray_jobs.missed import lost_fabrics
+from ray_jobs.lost import lost_fabrics
 from ray_jobs.run import Run
-from retrieval_core import storage, tables
-from retrieval_core.catalogue import plan_file
-from retrieval_core.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH, read_by_depth
-from retrieval_core.embeddings import read_manifest
-from retrieval_core.metrics import average_precision_at, recall_at
-from retrieval_core.missed import Lost
+from retrieval_core.data.shard_plan import plan_file
+from retrieval_core.evaluation.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH, read_by_depth
+from retrieval_core.evaluation.lost import Lost
+from retrieval_core.evaluation.metrics import average_precision_at, recall_at
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
 from retrieval_core.report import (
     Candidate,
     LostFabric,
@@ -28,7 +28,8 @@ from retrieval_core.report import (
     StageTime,
     write_report,
 )
-from retrieval_core.workspace import POOL_PARQUET
+from retrieval_core.run.workspace import POOL_PARQUET
+from retrieval_core.store.embeddings import read_manifest
 
 log = logging.getLogger("fabric_retrieval")
 REJECTS_SHOWN = 50

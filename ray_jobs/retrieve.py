@@ -18,17 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from ray_jobs import metrics
-from ray_jobs.cluster import run_tasks, watch
+from ray_jobs.cluster import gauges as metrics
+from ray_jobs.cluster.connect import run_tasks, watch
+from ray_jobs.console.progress import Progress
 from ray_jobs.run import Run
-from retrieval_core import storage, tables
-from retrieval_core.allocator import keep_freed_memory
-from retrieval_core.candidate_pool import write_pool
-from retrieval_core.catalogue import plan_file
-from retrieval_core.embeddings import read_manifest, read_vectors
-from retrieval_core.progress import Progress
-from retrieval_core.similarity import PARTIAL_SCHEMA, Floor, block_topk, merge_partials, topk_table
-from retrieval_core.workspace import POOL_JSON, POOL_PARQUET, fingerprint
+from retrieval_core.data.shard_plan import plan_file
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.process import keep_freed_memory
+from retrieval_core.ranking.candidate_pool import write_pool
+from retrieval_core.ranking.topk import PARTIAL_SCHEMA, Floor, block_topk, merge_partials, topk_table
+from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET, fingerprint
+from retrieval_core.store.embeddings import read_manifest, read_vectors
 
 log = logging.getLogger("fabric_retrieval")
 FAN_IN = 8  # a merge holds as many partials in memory

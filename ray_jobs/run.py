@@ -7,13 +7,13 @@ import threading
 from functools import cached_property
 from typing import Any
 
-from ray_jobs import cluster
-from retrieval_core import storage
-from retrieval_core.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
-from retrieval_core.config import Config
-from retrieval_core.config_sections import ModelConfig
-from retrieval_core.datasets import has_labels, has_training_data
-from retrieval_core.workspace import RunError, Workspace
+from ray_jobs.cluster import connect as cluster
+from retrieval_core.config.config import Config
+from retrieval_core.config.sections import ModelConfig
+from retrieval_core.data.datasets import has_labels, has_training_data
+from retrieval_core.encoding.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import RunError, Workspace
 
 
 class Run:
@@ -42,7 +42,7 @@ class Run:
 
     @cached_property
     def _holds_head(self) -> bool:
-        from retrieval_core.weights import holds_head  # torch, which tasks that list and decode do without
+        from retrieval_core.model.weights import holds_head
 
         return holds_head(self.config.model)
 

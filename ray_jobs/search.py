@@ -8,16 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_jobs.cluster import run_tasks
+from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.retrieve import GalleryBlock, gallery_blocks
 from ray_jobs.run import Run
-from retrieval_core.arms import model_arm
-from retrieval_core.config import ConfigError
-from retrieval_core.embeddings import read_manifest, read_vectors
-from retrieval_core.images import ImageRejected
-from retrieval_core.search_index import refuse_other_model
-from retrieval_core.similarity import block_topk, merge_partials, topk_table
-from retrieval_core.views import views_of
+from retrieval_core.config.config import ConfigError
+from retrieval_core.encoding.arms import model_arm
+from retrieval_core.encoding.views import views_of
+from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.ranking.topk import block_topk, merge_partials, topk_table
+from retrieval_core.serving.search_index import refuse_other_model
+from retrieval_core.store.embeddings import read_manifest, read_vectors
 
 
 def search(run: Run, images: Sequence[str], top: int) -> int:

@@ -6,11 +6,11 @@ import logging
 import socket
 
 from ray_jobs.run import Run
-from retrieval_core import storage
-from retrieval_core.arms import model_arm
-from retrieval_core.images import ImageRejected, read_image
-from retrieval_core.search_index import SearchIndex, open_index
-from retrieval_core.workspace import RunError
+from retrieval_core.encoding.arms import model_arm
+from retrieval_core.files import storage
+from retrieval_core.images.rgb import ImageRejected, read_image
+from retrieval_core.run.workspace import RunError
+from retrieval_core.serving.search_index import SearchIndex, open_index
 
 log = logging.getLogger("fabric_retrieval")
 CONNECTIONS = 200  # more at a time are turned away

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
-from ray_jobs.cluster import connect, run_tasks
-from retrieval_core.config import Config, ConfigError
-from retrieval_core.progress import Progress
+from ray_jobs.cluster.connect import connect, run_tasks
+from ray_jobs.console.progress import Progress
+from retrieval_core.config.config import Config, ConfigError
 from retrieval_core.simulation.dataset import is_complete, plan_dataset, write_lists, write_range
 
 log = logging.getLogger("fabric_retrieval")

@@ -1,6 +1,6 @@
 """Fine-tuning on Ray Train: workers, devices, checkpoints, resume.
 
-The loop itself is ``retrieval_core.training.fit``; this file gives it a process group, a place for checkpoints and a
+The loop itself is ``retrieval_core.training.loop.fit``; this file gives it a process group, a place for checkpoints and a
 log. A run that was killed goes on from its newest checkpoint, whichever process or worker died; with
 ``train.min_workers`` on the workers that are left, each with a larger share of the same batches.
 """
@@ -21,23 +21,24 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from ray_jobs import cluster, metrics
-from ray_jobs.cluster import run_tasks
+from ray_jobs.cluster import connect as cluster
+from ray_jobs.cluster import gauges as metrics
+from ray_jobs.cluster.connect import run_tasks
+from ray_jobs.console.progress import Progress, say
 from ray_jobs.run import Run
-from retrieval_core import storage
-from retrieval_core.arms import FINE_TUNED
-from retrieval_core.checkpoints import newest_checkpoint, save_checkpoint
-from retrieval_core.config import Config
-from retrieval_core.datasets import Box, Labelled, labelled_split
-from retrieval_core.encoders import ModelEncoder
-from retrieval_core.locating import locate_motifs
-from retrieval_core.model import FabricEmbedder
-from retrieval_core.progress import Progress, say
-from retrieval_core.training import Hooks, Trainer, Worker, fit
-from retrieval_core.training_data import TrainingData, needs_locating
-from retrieval_core.validation import Validator
-from retrieval_core.weights import load_model, save_model, weights_fingerprint
-from retrieval_core.workspace import RunError, Workspace, fingerprint
+from retrieval_core.config.config import Config
+from retrieval_core.data.datasets import Box, Labelled, labelled_split
+from retrieval_core.encoding.arms import FINE_TUNED
+from retrieval_core.encoding.encoders import ModelEncoder
+from retrieval_core.files import storage
+from retrieval_core.model.embedder import FabricEmbedder
+from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
+from retrieval_core.run.workspace import RunError, Workspace, fingerprint
+from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
+from retrieval_core.training.loader import TrainingData, needs_locating
+from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
+from retrieval_core.training.motif_locating import locate_motifs
+from retrieval_core.training.validation import Validator
 
 log = logging.getLogger("fabric_retrieval")
 

@@ -195,9 +195,9 @@ def _training(module: Any) -> None:
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
-    "retrieval_core.storage": _storage,
-    "retrieval_core.training": _training,
-    "ray_jobs.shard_work": _embed,
+    "retrieval_core.files.storage": _storage,
+    "retrieval_core.training.loop": _training,
+    "ray_jobs.embedding.shard_work": _embed,
     "ray_jobs.retrieve": _retrieve,
     "ray_jobs.evaluate": _evaluate,
     "ray_jobs.report": _report,

@@ -17,10 +17,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from retrieval_core import storage
-from retrieval_core.config_sections import ImagesConfig, ReportConfig
-from retrieval_core.depth import SHARES, share_key
-from retrieval_core.metrics import METRICS, metric_key
+from retrieval_core.config.sections import ImagesConfig, ReportConfig
+from retrieval_core.evaluation.depth import SHARES, share_key
+from retrieval_core.evaluation.metrics import METRICS, metric_key
+from retrieval_core.files import storage
 from retrieval_core.report.cards import CardSheet
 from retrieval_core.report.chart import precision_recall_chart, recall_chart, size_chart, size_label
 from retrieval_core.report.data import ReportData

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.images import ImageRejected, read_image
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.rgb import ImageRejected, read_image
 
 QUALITY = 85
 SMALLEST = 64  # pixels; smaller ones show nothing

@@ -26,12 +26,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from retrieval_core import storage
-from retrieval_core.config_sections import ServeConfig
-from retrieval_core.images import ImageRejected, pixels_of
-from retrieval_core.search_index import Box, Hit, SearchIndex
+from retrieval_core.config.sections import ServeConfig
+from retrieval_core.files import storage
+from retrieval_core.images.rgb import ImageRejected, pixels_of
 from retrieval_core.serving.guard import Guard, Refused
 from retrieval_core.serving.pictures import Pictures
+from retrieval_core.serving.search_index import Box, Hit, SearchIndex
 from retrieval_core.serving.workers import Workers
 
 MAX_TOP = 1000

@@ -8,8 +8,8 @@ from collections import OrderedDict
 
 from PIL import Image
 
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.images import read_image
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.rgb import read_image
 
 QUALITY = 85
 

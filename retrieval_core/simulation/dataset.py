@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from retrieval_core import storage
-from retrieval_core.config_sections import SimulateConfig
+from retrieval_core.config.sections import SimulateConfig
+from retrieval_core.files import storage
 from retrieval_core.simulation.cloth import cut, draw_design, motif_boxes, print_cell
 from retrieval_core.simulation.listing import BoxRow, claim, holds, write_lists
 from retrieval_core.simulation.motifs import sprite

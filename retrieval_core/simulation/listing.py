@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from retrieval_core import storage
-from retrieval_core.config_sections import Split
+from retrieval_core.config.sections import Split
+from retrieval_core.files import storage
 from retrieval_core.simulation.plan import DatasetPlan, SplitPlan, fabric_path, queries, query_path
 
 RECORD = "simulation.json"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from retrieval_core.config_sections import SimulateConfig, Split
+from retrieval_core.config.sections import SimulateConfig, Split
 from retrieval_core.simulation.motifs import Motif, catalogue
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

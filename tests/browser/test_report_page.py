@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from retrieval_core.config_sections import ImagesConfig, ReportConfig
+from retrieval_core.config.sections import ImagesConfig, ReportConfig
 from retrieval_core.report import Candidate, LostFabric, QueryCard, ReportData, write_report
 from tests.browser.conftest import Watched
 

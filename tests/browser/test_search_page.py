@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from retrieval_core.arms import model_arm
-from retrieval_core.search_index import open_index
+from retrieval_core.encoding.arms import model_arm
 from retrieval_core.serving.app import build_app
+from retrieval_core.serving.search_index import open_index
 from retrieval_core.simulation.dataset import plan_dataset, write_range
 from tests.browser.conftest import Watched
 from tests.unit.serving.small_store import config, embed

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from retrieval_core import storage
+from retrieval_core.files import storage
 from tests.cluster.nodes import Cluster
 from tests.jobs.processes import identities, wait_until
 from tests.jobs.small_data import as_options, settings, write_catalogue

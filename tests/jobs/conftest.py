@@ -23,7 +23,7 @@ def ray_cluster() -> Iterator[None]:
     """Ray as the program itself starts it, with two logical CPUs and two logical GPUs."""
     import ray
 
-    from ray_jobs.cluster import connect
+    from ray_jobs.cluster.connect import connect
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrieval_core.config import Config, load_config
+from retrieval_core.config.config import Config, load_config
 
 SIDE = 32
 CATEGORIES = 3

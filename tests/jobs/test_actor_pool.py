@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ray_jobs.actor_pool import pool_sizing
-from ray_jobs.cluster import Resources
+from ray_jobs.cluster.connect import Resources
+from ray_jobs.embedding.actor_pool import pool_sizing
 
 MANY = 10_000
 

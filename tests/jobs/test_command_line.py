@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ray_jobs.__main__ import main
-from ray_jobs.command_line import COMMANDS, FIRST_STEPS, build_parser
-from retrieval_core.config import load_config
+from ray_jobs.console.command_line import COMMANDS, FIRST_STEPS, build_parser
+from retrieval_core.config.config import load_config
 from tests.jobs.small_data import as_options, fabric_path, query_paths, settings, write_catalogue
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.__main__ import main
-from ray_jobs.command_line import build_parser
-from retrieval_core.config import load_config
+from ray_jobs.console.command_line import build_parser
+from retrieval_core.config.config import load_config
 from tests.doc_blocks import ROOT, arguments, commands_of, computes, runnable_blocks
 from tests.jobs.small_data import write_png
 

@@ -16,11 +16,12 @@ import pytest
 
 from ray_jobs.retrieve import retrieve_arm
 from ray_jobs.run import Run
-from retrieval_core import storage, tables
-from retrieval_core.catalogue import plan_bucket, plan_file
-from retrieval_core.catalogue_listing import write_listing
-from retrieval_core.embeddings import Reject, write_manifest, write_shard
-from retrieval_core.records import Record
+from retrieval_core.data.listing import write_listing
+from retrieval_core.data.records import Record
+from retrieval_core.data.shard_plan import plan_bucket, plan_file
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.store.embeddings import Reject, write_manifest, write_shard
 from tests.jobs.small_data import as_options, config, settings
 
 FABRICS, QUERIES, TOP_K, DIM = 23, 7, 9, 12

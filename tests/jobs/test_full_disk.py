@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_jobs import shard_work
-from retrieval_core.config import load_config
+from ray_jobs.embedding import shard_work
+from retrieval_core.config.config import load_config
 
 
 def shard(name: str) -> pa.Table:

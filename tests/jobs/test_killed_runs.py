@@ -13,7 +13,7 @@ import pytest
 from ray_jobs.__main__ import main
 from ray_jobs.pipeline import run_stage
 from ray_jobs.run import Run
-from retrieval_core import storage
+from retrieval_core.files import storage
 from tests.jobs.processes import Processes, identities, wait_until
 from tests.jobs.small_data import as_options, config, settings, write_catalogue
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.__main__ import main
-from retrieval_core.workspace import Lease
+from retrieval_core.run.workspace import Lease
 from tests.jobs.small_data import as_options, settings, write_catalogue
 
 HOLDER = """

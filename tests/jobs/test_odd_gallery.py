@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from ray_jobs.__main__ import main
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.model import normalise
-from retrieval_core.regions import load_views
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.regions import load_views
+from retrieval_core.model.embedder import normalise
 from tests.jobs.logical_gpus import watch_gpus
 from tests.jobs.small_data import as_options, settings
 from tests.odd_images import OddImage, write_odd_images

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import Dinov2Model
 
 from ray_jobs.__main__ import main
-from retrieval_core.config_sections import ModelConfig
-from retrieval_core.weights import load_model
+from retrieval_core.config.sections import ModelConfig
+from retrieval_core.model.weights import load_model
 from tests.jobs.small_data import as_options, settings
 
 KEYS: dict[str, Any] = {

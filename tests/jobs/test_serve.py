@@ -15,9 +15,9 @@ import pytest
 
 from ray_jobs.__main__ import main
 from ray_jobs.run import Run
-from retrieval_core import storage
-from retrieval_core.arms import model_arm
-from retrieval_core.config import load_config
+from retrieval_core.config.config import load_config
+from retrieval_core.encoding.arms import model_arm
+from retrieval_core.files import storage
 from tests.jobs.small_data import as_options, fabric_path, settings, write_catalogue
 from tests.unit.serving.small_store import embed
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ray_jobs.embedding.plan_store import _plan_task
 from ray_jobs.retrieve import _merge_group, _rank_block, gallery_blocks, query_blocks
 from ray_jobs.run import Run
-from ray_jobs.shard_plan import _plan_task
-from retrieval_core import storage, tables
-from retrieval_core.catalogue import plan_file
-from retrieval_core.catalogue_listing import write_listing
-from retrieval_core.embeddings import write_shard
-from retrieval_core.records import Record
+from retrieval_core.data.listing import write_listing
+from retrieval_core.data.records import Record
+from retrieval_core.data.shard_plan import plan_file
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.store.embeddings import write_shard
 from tests.jobs.small_data import config
 from tests.jobs.test_exact_pool import TOP_K, keys, store
 

@@ -22,10 +22,10 @@ from PIL import Image
 from ray_jobs.__main__ import main
 from ray_jobs.pipeline import run_workflow
 from ray_jobs.run import Run
-from retrieval_core.arms import model_arm
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.images import ImageRejected
-from retrieval_core.regions import load_views
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.encoding.arms import model_arm
+from retrieval_core.images.regions import load_views
+from retrieval_core.images.rgb import ImageRejected
 from tests.jobs.small_data import as_options, config, fabric_path, query_paths, settings, write_catalogue, write_png
 from tests.trec_eval import NAMES, trec_eval
 

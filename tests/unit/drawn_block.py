@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from retrieval_core.backbone import ARCHITECTURES, backbone_settings, random_backbone
+from retrieval_core.model.backbone import ARCHITECTURES, backbone_settings, random_backbone
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
 PLAIN = {"model_type": "dinov2", **TINY}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_jobs.actor_time import ActorTime, Spent
+from ray_jobs.embedding.actor_time import ActorTime, Spent
 
 
 def time_of(*shards):

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_jobs.__main__ import main
-from retrieval_core.config import ConfigError, load_config
-from retrieval_core.config_sections import ImagesConfig
-from retrieval_core.images import REASONS, ImageRejected, read_image
-from retrieval_core.weight_files import read_tensors
-from retrieval_core.weights import WeightsError, load_model
+from retrieval_core.config.config import ConfigError, load_config
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.rgb import REASONS, ImageRejected, read_image
+from retrieval_core.model.weight_files import read_tensors
+from retrieval_core.model.weights import WeightsError, load_model
 from tests.bad_input import BadInput, bad_inputs
 from tests.bad_settings import MARKER, bad_settings, sound_weights
 from tests.odd_images import encode, smooth_noise

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from retrieval_core.config import load_config
+from retrieval_core.config.config import load_config
 
 FOLDER = Path(__file__).parents[2] / "ray_jobs" / "configs"
 PUBLISHED: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.__main__ import main
-from retrieval_core.config import load_config
-from retrieval_core.heads import new_head
-from retrieval_core.model import FabricEmbedder
-from retrieval_core.weights import save_model
+from retrieval_core.config.config import load_config
+from retrieval_core.model.embedder import FabricEmbedder
+from retrieval_core.model.heads import new_head
+from retrieval_core.model.weights import save_model
 from tests.doc_blocks import COMMANDS, ROOT, Block, arguments, blocks_of, commands_of, computes, pages, runnable_blocks
 from tests.jobs.small_data import write_catalogue, write_png
 from tests.unit.tiny_weights import transformers_model

@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from ray_jobs.command_line import build_parser
-from retrieval_core.config import Config, load_config, valid_keys
+from ray_jobs.console.command_line import build_parser
+from retrieval_core.config.config import Config, load_config, valid_keys
 from tests.doc_blocks import ROOT, pages
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

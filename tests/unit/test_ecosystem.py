@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval_core.embeddings import write_manifest, write_shard
-from retrieval_core.heads import new_head
-from retrieval_core.model import FabricEmbedder
-from retrieval_core.weights import save_model
+from retrieval_core.model.embedder import FabricEmbedder
+from retrieval_core.model.heads import new_head
+from retrieval_core.model.weights import save_model
+from retrieval_core.store.embeddings import write_manifest, write_shard
 from tests.doc_blocks import ROOT, blocks_of
 from tests.unit.tiny_weights import images, transformers_model
 from tests.unit.trec_files import write_trec_files

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import faults, faults_compare, faults_plan
-from retrieval_core.embeddings import Reject, write_shard
+from retrieval_core.store.embeddings import Reject, write_shard
 
 HOOKS = Path(__file__).parents[2] / "benchmarks" / "fault_hooks"
 

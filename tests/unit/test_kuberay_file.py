@@ -13,8 +13,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from ray_jobs.command_line import build_parser
-from retrieval_core.config import load_config
+from ray_jobs.console.command_line import build_parser
+from retrieval_core.config.config import load_config
 
 ROOT = Path(__file__).parents[2]
 Schema = dict[str, Any]

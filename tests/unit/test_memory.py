@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval_core.memory import Memory, measure, problems
+from ray_jobs.cluster.memory import Memory, measure, problems
 
 GB = 10**9
 PLENTY = Memory(64 * GB, 60 * GB, 30 * GB)

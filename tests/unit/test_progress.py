@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from retrieval_core.progress import (
+from ray_jobs.console.progress import (
     Console,
     Progress,
     Silence,

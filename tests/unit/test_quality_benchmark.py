@@ -11,8 +11,8 @@ import quality
 from quality_data import Split, read_split
 from quality_results import BINS
 
-from retrieval_core.datasets import Record
-from retrieval_core.metrics import recall_at
+from retrieval_core.data.datasets import Record
+from retrieval_core.evaluation.metrics import recall_at
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import speed
 import timing
 
 from ray_jobs.retrieve import gallery_blocks
-from retrieval_core.embeddings import read_vectors
+from retrieval_core.store.embeddings import read_vectors
 
 
 def test_a_ratio_is_taken_turn_by_turn() -> None:

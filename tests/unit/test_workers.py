@@ -12,11 +12,11 @@ import torch.multiprocessing as mp
 from tiny_split import make_config, make_model, make_split
 from torch.nn.parallel import DistributedDataParallel
 
-from retrieval_core.losses import gather_rows, info_nce, triplet_loss
-from retrieval_core.model import set_trainable
-from retrieval_core.sampling import worker_sizes
-from retrieval_core.training import Trainer, Worker
-from retrieval_core.training_data import TrainingData
+from retrieval_core.model.embedder import set_trainable
+from retrieval_core.training.loader import TrainingData
+from retrieval_core.training.loop import Trainer, Worker
+from retrieval_core.training.losses import gather_rows, info_nce, triplet_loss
+from retrieval_core.training.sampling import worker_sizes
 
 BATCHES = (4, 5)  # shared by two as 2 + 2 and 3 + 2
 LOSSES = {"triplet": 3, "info_nce": 2}  # images a query

@@ -12,8 +12,8 @@ from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers im
     Dinov2WithRegistersModel,
 )
 
-from retrieval_core.config_sections import ModelConfig
-from retrieval_core.weights import WeightsError, load_model
+from retrieval_core.config.sections import ModelConfig
+from retrieval_core.model.weights import WeightsError, load_model
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval_core import metrics
-from retrieval_core.config_sections import ImagesConfig, ReportConfig
-from retrieval_core.depth import depth_figures
+from retrieval_core.config.sections import ImagesConfig, ReportConfig
+from retrieval_core.evaluation import metrics
+from retrieval_core.evaluation.depth import depth_figures
 from retrieval_core.report import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
 from retrieval_core.report import page as page_module
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval_core.config_sections import ImagesConfig
+from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.report.thumbnails import BLOCK, NO_ROOM, SMALLEST, Album, Entry
 
 PLENTY = 10_000_000

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrieval_core.arms import Arm, histogram_arm
-from retrieval_core.config import Config, parse_config
-from retrieval_core.embeddings import write_manifest, write_shard
-from retrieval_core.views import encoder_mark, views_of
+from retrieval_core.config.config import Config, parse_config
+from retrieval_core.encoding.arms import Arm, histogram_arm
+from retrieval_core.encoding.views import encoder_mark, views_of
+from retrieval_core.store.embeddings import write_manifest, write_shard
 
 SIDE = 28
 FABRICS = 9

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from retrieval_core.config import Config
-from retrieval_core.search_index import SearchIndex, open_index
+from retrieval_core.config.config import Config
 from retrieval_core.serving.app import build_app
 from retrieval_core.serving.guard import HEADERS, is_loopback
+from retrieval_core.serving.search_index import SearchIndex, open_index
 from tests.unit.serving.small_store import FABRICS, NAMES, as_file, config, embed, picture, write_fabrics
 
 HOST = "http://127.0.0.1:8000"

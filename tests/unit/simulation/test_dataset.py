@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval_core.config_sections import SimulateConfig
+from retrieval_core.config.sections import SimulateConfig
 from retrieval_core.simulation import dataset
 from retrieval_core.simulation.cloth import print_cell
 from retrieval_core.simulation.dataset import draw_fabric, is_complete, plan_dataset, simulate, write_lists, write_range

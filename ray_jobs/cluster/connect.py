@@ -1,0 +1,183 @@
+"""Connecting to Ray, and running bounded numbers of tasks on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import ray
+
+from ray_jobs.cluster import memory
+from ray_jobs.console.progress import Watch, duration
+from retrieval_core.config.config import Config
+from retrieval_core.files import storage
+
+T = TypeVar("T")
+IN_FLIGHT_PER_CPU = 2
+NODES_ANSWER_SECONDS = 10.0
+ENVIRONMENT = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    # One footer actor instead of 32: a shard is read by one task anyway, and each actor costs a process.
+    "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in training workers
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else each worker would resolve the environment again
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Settings of Ray that a user may override; read when Ray's libraries start, in workers too."""
+
+
+class Resources(NamedTuple):
+    """What the cluster has, in Ray's logical units."""
+
+    cpus: float
+    gpus: int
+
+
+def in_submitted_job() -> bool:
+    """True in the entry point of `ray job submit`, which runs in Ray's own copy of the working directory."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def is_shared() -> bool:
+    """True when Ray was started by someone else: a cluster, not just this process's own."""
+    return "RAY_ADDRESS" in os.environ
+
+
+def connect() -> Resources:
+    """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, else start Ray on this machine alone."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    if not ray.is_initialized():
+        if is_shared():
+            ray.init(logging_level=logging.ERROR)
+        else:
+            with _on_loopback():
+                # Without a runtime_env, or Ray could not use the workers that it starts by itself.
+                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+            _keep_token_private()
+            _warn_of_memory()
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return resources()
+
+
+def _warn_of_memory() -> None:
+    total = ray.cluster_resources()
+    found = memory.measure()
+    for line in memory.problems(found, int(total.get("object_store_memory", 0)), int(total.get("CPU", 1))):
+        logging.getLogger("fabric_retrieval").warning("%s", line)
+
+
+@contextmanager
+def interrupt_ends_ray() -> Iterator[None]:
+    """On Ctrl-C end all workers before the folder is given free: none of them may still write then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Make a Ray of this machine alone listen on 127.0.0.1 only: who reaches a port of Ray runs code.
+
+    ``_node_ip_address="127.0.0.1"`` would not do: Ray replaces it by the machine's address, and then listens on all of
+    them. It stays on loopback where clusters are switched off, as on macOS and Windows, where it asks this constant.
+    """
+    constants = ray._private.ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _keep_token_private() -> None:
+    """Ray writes its token with the permissions of any file; another user of this machine could show it."""
+    token = Path.home() / ".ray" / "auth_token"
+    try:
+        if token.stat().st_mode & 0o077:
+            token.chmod(0o600)
+    except OSError:  # none is needed, or it is another user's
+        return
+
+
+def watch(config: Config, folder: str) -> Watch:
+    """Says when nothing moves, with the nodes and what was written last into a folder (O(its files))."""
+
+    def look() -> str:
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.extend([_nodes(), _newest(folder)]), daemon=True)
+        asking.start()
+        asking.join(NODES_ANSWER_SECONDS)
+        seen = "; ".join(answers) or "the head of the cluster does not answer"
+        return f"{seen}; `ray status` shows what waits for resources, and a read may hang: try the storage by hand"
+
+    return Watch(config.run.stuck_minutes, look)
+
+
+def _nodes() -> str:
+    nodes = ray.nodes()
+    gone = [node["NodeManagerHostname"] for node in nodes if not node["Alive"]]
+    return f"{len(nodes) - len(gone)} of {len(nodes)} nodes alive" + (f", gone: {', '.join(gone[:5])}" if gone else "")
+
+
+def _newest(folder: str) -> str:
+    local = storage.local_path(folder)
+    files = list(Path(local).glob("[!.]*")) if local is not None else []
+    if not files:
+        return f"nothing to see in {folder}"
+    newest = max(files, key=lambda file: file.stat().st_mtime)
+    return f"newest file {newest}, {duration(time.time() - newest.stat().st_mtime)} old"
+
+
+def resources() -> Resources:
+    """CPUs and GPUs of all nodes that are there now."""
+    total = ray.cluster_resources()
+    return Resources(cpus=float(total.get("CPU", 1.0)), gpus=int(total.get("GPU", 0)))
+
+
+def nodes() -> list[Resources]:
+    """What each living node has; those without CPUs, where nothing of ours is computed, are left out."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Resources(float(has["CPU"]), int(has.get("GPU", 0))) for has in found if has.get("CPU")]
+
+
+def run_tasks(
+    function: Callable[..., T], calls: Iterable[tuple[Any, ...]], *, num_cpus: float = 1.0, num_gpus: float = 0
+) -> Iterator[T]:
+    """Run ``function(*call)`` for each call as Ray tasks; yield results as they come.
+
+    The calls are taken from their iterator only as tasks finish, so the driver holds O(CPUs) of them. A task whose
+    worker or node dies is run again.
+
+    Raises:
+        Exception: what a task raised; those under way are cancelled.
+    """
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(function)
+    limit = max(2, int(connect().cpus / num_cpus)) * IN_FLIGHT_PER_CPU
+    waiting = iter(calls)
+    running: list[ray.ObjectRef] = []
+    try:
+        while True:
+            while len(running) < limit and (call := next(waiting, None)) is not None:
+                running.append(task.remote(*call))
+            if not running:
+                return
+            done, running = ray.wait(running, num_returns=1)
+            yield ray.get(done[0])
+    finally:
+        for reference in running:
+            ray.cancel(reference)

@@ -1,0 +1,123 @@
+"""What a command says and where: lines for people on stderr, everything else in a file of the run.
+
+Libraries warn about much that a user cannot act on, some of them below Python's own streams. While a stage runs all of
+that goes to ``work/logs/<time>-<command>.txt``, with our own lines and the traceback of a failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from ray_jobs.console.progress import Console
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import Workspace
+
+log = logging.getLogger("fabric_retrieval")
+RECORD = "%(asctime)s %(levelname)-7s run=%(run)s stage=%(stage)s node=%(node)s %(name)s: %(message)s"
+
+
+@contextmanager
+def on_screen(*, debug: bool) -> Iterator[Console]:
+    """Our lines go to stderr while this holds; those of libraries only with ``debug``."""
+    console, root = Console(sys.stderr), logging.getLogger()
+    before = log.handlers[:], log.propagate, log.level, root.level
+    log.handlers[:] = [console]
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    root.setLevel(logging.INFO if debug else logging.ERROR)
+    logging.captureWarnings(not debug)
+    try:
+        yield console
+    finally:
+        console.show("")
+        logging.captureWarnings(False)
+        log.handlers[:], log.propagate = before[:2]
+        log.setLevel(before[2])
+        root.setLevel(before[3])
+
+
+class _Where(logging.Filter):
+    """Adds to each record which run, which stage of it, and on which node."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__()
+        self.workspace, self.node = workspace, socket.gethostname()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.run, record.node = self.workspace.config.run.name, self.node
+        record.stage = self.workspace.current_stage or "-"
+        return True
+
+
+@contextmanager
+def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool) -> Iterator[str]:
+    """Keep a log of the command in the run's folder; yields where.
+
+    With ``debug`` libraries are heard on stderr, too. A store that files cannot be appended to gets it at the end.
+    """
+    name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{command}-{os.getpid()}.txt"
+    target = workspace.work("logs", name)
+    with ExitStack() as stack:
+        local = storage.local_path(target)
+        if local is None:
+            local = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / name)
+            stack.callback(_upload, local, target)
+        Path(local).parent.mkdir(parents=True, exist_ok=True)
+        file = stack.enter_context(Path(local).open("a", encoding="utf-8", errors="replace"))
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter(RECORD))
+        handler.addFilter(_Where(workspace))
+        root = logging.getLogger()
+        for logger in (log, root):
+            logger.addHandler(handler)
+            stack.callback(logger.removeHandler, handler)
+        if not debug:
+            stack.callback(root.setLevel, root.level)
+            root.setLevel(logging.WARNING)
+            stack.enter_context(_stderr_into(file, console))
+        try:
+            yield target
+        except BaseException as error:
+            record = logging.LogRecord(log.name, logging.ERROR, "", 0, "ended by", None, (type(error), error, None))
+            record.exc_info = (type(error), error, error.__traceback__)
+            handler.handle(record)
+            raise
+
+
+def _upload(local: str, target: str) -> None:
+    try:
+        storage.copy(local, target)
+    except Exception as error:  # a log that is lost must not hide why the run ended
+        log.warning("%s: could not be written (%s)", target, type(error).__name__)
+
+
+@contextmanager
+def _stderr_into(file: IO[str], console: Console) -> Iterator[None]:
+    """Send what anybody but the console writes to stderr into a file, also from below Python.
+
+    Where stderr is a stand-in, as in a notebook, it stays as it is.
+    """
+    if sys.stderr is not sys.__stderr__ or sys.stderr is None or sys.stderr.fileno() != 2:
+        yield
+        return
+    sys.stderr.flush()
+    kept, stream = os.dup(2), console.stream
+    with open(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="replace") as screen:  # noqa: PTH123
+        console.stream = screen
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            console.show("")
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            console.stream = stream

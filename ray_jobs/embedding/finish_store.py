@@ -1,0 +1,83 @@
+"""What ends the embedding of a store: nothing was lost, the manifest says what is there, rejects are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_jobs.cluster.connect import run_tasks
+from ray_jobs.embedding.plan_store import Store
+from ray_jobs.run import Run
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import ROLES, RunError
+from retrieval_core.store.embeddings import Reject, read_manifest, shard_summary, write_manifest
+
+FOOTERS_PER_TASK = 64
+REJECTS = "rejects.parquet"
+REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "stage", "reason", "detail")])
+
+
+def _summary_task(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
+    summaries = {name: shard_summary(storage.join(store, name)) for name in names}
+    return {name: (rows, len(rejects)) for name, (rows, rejects) in summaries.items()}
+
+
+def finish(store: Store) -> dict[str, int]:
+    """Check that no image was lost, write the manifest, clear what is stale, and count."""
+    names = [shard.file_name for shard in store.shards]
+    calls = (
+        (store.folder, names[start : start + FOOTERS_PER_TASK]) for start in range(0, len(names), FOOTERS_PER_TASK)
+    )
+    found = {name: summary for part in run_tasks(_summary_task, calls) for name, summary in part.items()}
+    entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
+    for shard in store.shards:
+        rows, rejected = found[shard.file_name]
+        if rows != (shard.images - rejected) * store.views.vectors:
+            file = storage.join(store.folder, shard.file_name)
+            raise RunError(f"{file}: {rows} rows for {shard.images} images; delete it")
+        entries.append({"file": shard.file_name, "images": shard.images, "rows": rows, "rejected": rejected})
+        counts["inputs"] += shard.images
+        counts["embedded"] += shard.images - rejected
+        counts["rejected"] += rejected
+        counts["reused"] += shard.images if shard.file_name in store.done else 0
+    arm = store.arm
+    facts = {
+        "arm": arm.name,
+        "image_size": arm.image_size,
+        "views": store.views.each,
+        "regions": store.views.vectors,
+        "weights": arm.weights,
+        "encoder": store.encoder,
+    }
+    write_manifest(store.folder, store.marks["shards"], entries, facts)
+    return counts
+
+
+def rejects_of(store: str) -> Iterator[Reject]:
+    """All rejects of a finished store, shard by shard."""
+    for entry in read_manifest(store)["shards"]:
+        if entry["rejected"]:
+            yield from shard_summary(storage.join(store, entry["file"]))[1]
+
+
+def stores_of(run: Run) -> dict[str, str]:
+    """Role -> store of the run's own arm."""
+    return {role: run.store(run.main, role) for role in ROLES}
+
+
+def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> None:
+    """Write rejects.parquet, streamed: path, role, stage, reason, detail."""
+    with storage.atomic_write(path) as file, pq.ParquetWriter(file, REJECTS_SCHEMA) as writer:
+
+        def write(role: str, stage: str, rows: Iterable[Sequence[str]]) -> None:
+            values = [{"path": r[0], "role": role, "stage": stage, "reason": r[1], "detail": r[2]} for r in rows]
+            writer.write_table(pa.Table.from_pylist(values, schema=REJECTS_SCHEMA))
+
+        write("train", "train", train)
+        for role, store in stores.items():
+            rejects = rejects_of(store)
+            while rows := list(islice(rejects, 10_000)):
+                write("gallery" if role == "gallery" else "query", "embed", rows)

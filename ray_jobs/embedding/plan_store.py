@@ -1,0 +1,142 @@
+"""What there is to embed: listings, shard plans, and the store of each arm and role.
+
+    listing (one task a role) -> plan (a task a bucket) -> shards, of which the committed ones are done
+
+The driver holds O(shards).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ray_jobs.cluster.connect import run_tasks
+from ray_jobs.console.progress import say
+from ray_jobs.run import Run
+from retrieval_core.config.sections import DataConfig
+from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
+from retrieval_core.data.listing import write_listing
+from retrieval_core.data.shard_plan import BucketPlan, Shard, plan_bucket, plan_file
+from retrieval_core.encoding.arms import Arm
+from retrieval_core.encoding.views import Views, encoder_mark, views_of
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.run.workspace import ROLES, Role, fingerprint
+from retrieval_core.store.embeddings import shard_summary, shrink_shard
+
+
+class Store(NamedTuple):
+    """An embedding store that a run makes: one arm's gallery or queries."""
+
+    arm: Arm
+    role: Role
+    folder: str
+    plan: str
+    """Folder of its shard plan."""
+    views: Views
+    encoder: str
+    """Fingerprint of model and preprocessing."""
+    shards: list[Shard]
+    done: frozenset[str]
+    """Names of the shards that were committed before."""
+    marks: dict[str, Any]
+    """What the store is computed from."""
+
+    @property
+    def todo(self) -> list[Shard]:
+        """Shards that are not committed."""
+        return [shard for shard in self.shards if shard.file_name not in self.done]
+
+
+def list_images(run: Run) -> None:
+    """List gallery and queries, side by side; all arms share the listings."""
+    calls = [(run.config.data, role, _listing(run, role)) for role in ROLES]
+    run.listed = dict(run_tasks(_list_task, calls))
+
+
+def _listing(run: Run, role: Role) -> str:
+    return run.workspace.work("listing", role)
+
+
+def plan_store(run: Run, arm: Arm, role: Role) -> Store:
+    """Plan a store of the listed images; what is committed and still holds stays as it is."""
+    config, folder = run.config, run.store(arm.name, role)
+    views = views_of(config.embed, arm.image_size, role)
+    encoder = encoder_mark(arm, views, config)
+    if run.overwrite:
+        storage.remove(run.plan(arm.name, role))
+        storage.remove(folder)
+    plans = plan(run, arm, role, encoder, views)
+    shards = [shard for bucket in plans for shard in bucket.shards]
+    marks: dict[str, Any] = {
+        "shards": fingerprint([shard.fingerprint for shard in shards]),
+        "labels": fingerprint([bucket.labels for bucket in plans]),
+        "order": fingerprint([bucket.order for bucket in plans]),
+        "buckets": len(plans),
+    }
+    done = frozenset(storage.list_names(folder))
+    return Store(arm, role, folder, run.plan(arm.name, role), views, encoder, shards, done, marks)
+
+
+def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:
+    """Write the shard plan, the same one as last time but for images that came, changed or went."""
+    listing = _listing(run, role)
+    images_per_shard = max(1, run.config.embed.shard_size // views.each)
+    folders = listing, run.plan(arm.name, role), run.store(arm.name, role)
+    calls = (
+        (*folders, bucket, images_per_shard, encoder, role, run.only_rejected) for bucket in range(run.listed[role])
+    )
+    found = dict(run_tasks(_plan_task, calls))
+    return [found[bucket] for bucket in range(run.listed[role])]
+
+
+def _list_task(data: DataConfig, role: Role, folder: str) -> tuple[Role, int]:
+    records: Iterator[Record] = iter_gallery(data) if role == "gallery" else iter_queries(data)
+    # As many buckets as before, so that an image meets its own past.
+    before = sum(name.startswith("listing-") for name in storage.list_names(folder)) or None
+    images, buckets = write_listing(records, folder, 1 if role == "queries" else before)
+    if not images:
+        raise DataError(f"there are no {role}: data.root = {data.root!r}; see `fabric-retrieval check`")
+    return role, buckets
+
+
+def _plan_task(
+    listing: str,
+    folder: str,
+    store: str,
+    bucket: int,
+    images_per_shard: int,
+    encoder: str,
+    role: Role,
+    retry_rejected: bool,
+) -> tuple[int, BucketPlan]:
+    retry: set[str] = set()
+    if retry_rejected:
+        names = [name for name in storage.list_names(store) if name.startswith(f"{bucket:05d}-")]
+        names = [name for name in names if tables.is_whole_table(storage.join(store, name))]
+        retry = {reject.path for name in names for reject in shard_summary(storage.join(store, name))[1]}
+    table, summary, shrunken = plan_bucket(
+        listing,
+        folder,
+        bucket,
+        images_per_shard=images_per_shard,
+        encoder=encoder,
+        keep_order=role == "queries",
+        retry=retry,
+    )
+    for old_name, (shard, paths) in shrunken.items():
+        old = storage.join(store, old_name)
+        if tables.is_whole_table(old):
+            shrink_shard(old, storage.join(store, shard.file_name), paths)
+    for shard in summary.shards:
+        file = storage.join(store, shard.file_name)
+        if storage.exists(file) and not tables.is_whole_table(file):
+            say(f"{file}: cut short, as by a power cut; it is embedded again")
+            storage.remove(file)
+    # Last: a plan that names a shrunken shard must find it made.
+    target = plan_file(folder, bucket)
+    before = tables.read_table(target) if storage.exists(target) else None
+    # The schema's own comparison with metadata would see Parquet's other name for the items of a list.
+    if before is None or not before.equals(table) or before.schema.metadata != table.schema.metadata:
+        tables.write_table(target, table)
+    return bucket, summary

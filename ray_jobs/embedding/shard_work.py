@@ -1,0 +1,158 @@
+"""What workers do with one shard: a CPU task decodes it, an actor encodes and commits it.
+
+Shapes: N images, R views of one, S their side, V rows (N R of views), D dimensions.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from ray_jobs.embedding.actor_time import Spent
+from ray_jobs.embedding.plan_store import Store
+from retrieval_core.config.config import Config
+from retrieval_core.data.datasets import Record, name_problem
+from retrieval_core.data.shard_plan import read_shard_plan
+from retrieval_core.encoding.arms import Arm
+from retrieval_core.files import storage
+from retrieval_core.images.prefetch import read_ahead
+from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.store.embeddings import Reject, write_shard
+
+if TYPE_CHECKING:
+    from retrieval_core.encoding.encoders import Encoder
+
+
+def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
+    """Decode the images of one shard into views.
+
+    An image that cannot be used keeps its slot in the plan and gets a row in the rejects; it has no pixels here.
+
+    Returns:
+        The shard's row with ``pixels``: (N * R, S, S, 3) uint8 as one binary value, ``boxes``, the images in it, the
+        rejects, and the seconds it took. Memory O(shard).
+    """
+    began = time.perf_counter()
+    shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
+    plan, views = stores[shard["store"]].plan, stores[shard["store"]].views
+    rows = read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location"]).to_pylist()
+    pixels = np.empty((len(rows) * views.each, views.size, views.size, 3), np.uint8)
+    boxes: list[np.ndarray] = []
+    images: list[list[str]] = []
+    rejects: list[list[str]] = []
+    problems = [name_problem(Record(row["path"], row["location"])) for row in rows]
+    readable = [row["location"] for row, problem in zip(rows, problems, strict=True) if problem is None]
+    readings = read_ahead(readable, config.images.max_pixels)
+    for row, problem in zip(rows, problems, strict=True):
+        if problem is not None:
+            rejects.append([row["path"], "unnameable", problem])
+            continue
+        try:
+            found, where = views.of(next(readings).result(), config.images)
+        except ImageRejected as rejected:
+            rejects.append([row["path"], rejected.reason, rejected.detail])
+            continue
+        start = len(images) * views.each
+        pixels[start : start + views.each] = found
+        boxes.append(where)
+        images.append([row["path"], row["id"]])
+    pixels = pixels[: len(images) * views.each]
+    return pa.table(
+        {
+            "file": [shard["file"]],
+            "store": pa.array([shard["store"]], pa.int64()),
+            "images": pa.array([len(rows)], pa.int64()),
+            "side": pa.array([views.size], pa.int32()),
+            "regions": pa.array([views.each], pa.int32()),
+            "pixels": _one_binary(pixels),
+            "boxes": _one_binary(np.array(boxes, np.int32)),
+            "embedded": pa.array([images], pa.list_(pa.list_(pa.string()))),
+            "rejected": pa.array([rejects], pa.list_(pa.list_(pa.string()))),
+            "decoding": pa.array([time.perf_counter() - began], pa.float64()),
+        }
+    )
+
+
+def _one_binary(array: np.ndarray) -> pa.Array:
+    """An array as a single binary value without a copy."""
+    offsets = np.array([0, array.nbytes], np.int64)
+    return pa.Array.from_buffers(
+        pa.large_binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(array))]
+    )
+
+
+class ShardEncoder:
+    """The embedding actor: one model at a time, shard after shard, each committed by this actor."""
+
+    def __init__(self, stores: Sequence[Store], config: Config, threads: int) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+        self.stores, self.config = stores, config
+        self._arm: Arm | None = None
+        self._encoder: Encoder | None = None
+        self._unwritable = ""
+        """Why a shard could not be written. The next ones wait already; encoding them would be for nothing, too."""
+        self._ended: float | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Encode and commit one shard.
+
+        Returns:
+            Store, name, numbers of images and rejects, why it is not there, and the seconds of ``Spent``.
+        """
+        waiting = 0.0 if self._ended is None else time.perf_counter() - self._ended
+        row = batch.slice(0, 1)
+        images, rejected, encoding, writing = (0, 0, 0.0, 0.0) if self._unwritable else self._commit(row)
+        self._ended = time.perf_counter()
+        spent = Spent(row.column("decoding")[0].as_py(), waiting, encoding, writing)
+        return pa.table(
+            {
+                "file": row.column("file"),
+                "store": row.column("store"),
+                "images": pa.array([images], pa.int64()),
+                "rejected": pa.array([rejected], pa.int64()),
+                # Not raised: Ray Data would say that a function failed, and nothing about the disk.
+                "problem": [self._unwritable],
+                **{name: pa.array([seconds], pa.float64()) for name, seconds in spent._asdict().items()},
+            }
+        )
+
+    def _commit(self, row: pa.Table) -> tuple[int, int, float, float]:
+        """Encode and commit a shard; returns its numbers of images and rejects, and the seconds of either."""
+        store = self.stores[row.column("store")[0].as_py()]
+        side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
+        pixels = _array(row.column("pixels"), np.uint8).reshape(-1, side, side, 3)
+        boxes = _array(row.column("boxes"), np.int32).reshape(-1, regions, 4)
+        images = [(path, name) for path, name in row.column("embedded")[0].as_py()]
+        rejects = [Reject(*reject) for reject in row.column("rejected")[0].as_py()]
+        encoder = self._encoder_of(store.arm)
+        began = time.perf_counter()
+        embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
+        embeddings, boxes = store.views.pool(embeddings, boxes)
+        encoded = time.perf_counter()
+        file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
+        path = storage.join(store.folder, file)
+        try:
+            write_shard(path, images, boxes, embeddings, rejects, dtype)
+        except OSError as error:
+            self._unwritable = f"{path}: {error.strerror or error}"
+        return len(images) + len(rejects), len(rejects), encoded - began, time.perf_counter() - encoded
+
+    def _encoder_of(self, arm: Arm) -> Encoder:
+        """Stores come arm by arm, so an actor changes its model a few times at most, and holds one."""
+        if self._encoder is None or self._arm != arm:
+            self._encoder = None  # before the next one takes its memory
+            self._arm, self._encoder = arm, arm.build(self.config.embed.batch_size, self.config.run.seed)
+        return self._encoder
+
+
+def _array(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
+    buffer = column.chunk(0)[0].as_buffer()
+    return np.frombuffer(buffer, dtype=dtype)

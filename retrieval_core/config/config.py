@@ -1,0 +1,193 @@
+"""The typed run configuration: one YAML file plus ``--set a.b=c``.
+
+Every key (``config_sections``) has a type, a default, a sentence and a range. A misspelt key or an impossible value
+raises ``ConfigError``, which names the key, the value and the nearest valid key; the command line turns that into exit
+code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from retrieval_core.config.sections import (
+    DataConfig,
+    EmbedConfig,
+    EvaluateConfig,
+    ImagesConfig,
+    ModelConfig,
+    ReportConfig,
+    RetrieveConfig,
+    RunConfig,
+    Section,
+    ServeConfig,
+    SimulateConfig,
+    TrainConfig,
+)
+from retrieval_core.config.yaml_text import UNREADABLE_YAML, read_text, shown
+
+_MOST_PROBLEMS = 50
+_LONGEST_KEY = 200
+
+
+class ConfigError(ValueError):
+    """The configuration or the command line is wrong; the message names the key and the remedy."""
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    run: RunConfig = Field(default_factory=RunConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    images: ImagesConfig = Field(default_factory=ImagesConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    embed: EmbedConfig = Field(default_factory=EmbedConfig)
+    retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    serve: ServeConfig = Field(default_factory=ServeConfig)
+    simulate: SimulateConfig = Field(default_factory=SimulateConfig)
+
+    @model_validator(mode="after")
+    def _frozen_weights_are_worth_keeping(self) -> Config:
+        if self.train.cache_activations and self.model.init == "random":
+            raise ValueError(
+                "train.cache_activations: blocks with random weights (model.init = 'random') must be trained, not "
+                "kept; set train.cache_activations=false and train.trainable_blocks=all"
+            )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_sections(cls, value: Any) -> Any:
+        # `train:` with nothing under it is YAML for null; a person means "all defaults".
+        if isinstance(value, dict):
+            return {key: ({} if part is None else part) for key, part in value.items()}
+        return value
+
+
+def valid_keys() -> list[str]:
+    """All dotted keys of the configuration, in order of appearance."""
+    return [
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in cast(type[Section], field.annotation).model_fields
+    ]
+
+
+def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply ``a.b=c`` overrides, last one wins.
+
+    Args:
+        file: YAML file; ``None`` starts from the defaults.
+        overrides: ``section.key=value`` texts; the value is read as YAML.
+
+    Raises:
+        ConfigError: for an unreadable file, an unknown key or an impossible value.
+    """
+    values: dict[str, Any] = {} if file is None else _read_yaml(Path(file))
+    for text in overrides:
+        _apply_override(values, text)
+    return parse_config(values)
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Validate plain nested values.
+
+    Raises:
+        ConfigError: listing every problem, one a line.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        found = error.errors()
+        problems = [_explain(problem) for problem in found[:_MOST_PROBLEMS]]
+        if len(found) > _MOST_PROBLEMS:
+            problems.append(f"and {len(found) - _MOST_PROBLEMS:,} more like these")
+        raise ConfigError("\n".join(problems)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        nearby = ", ".join(sorted(str(p) for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        hint = f"; there are: {nearby}" if nearby else ""
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"--config {path}: {reason}{hint}") from None
+    try:
+        values = yaml.safe_load(text)
+    except UNREADABLE_YAML as error:
+        raise ConfigError(f"--config {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path}: must hold sections (run:, data:, ...), got a {type(values).__name__}")
+    for key, part in values.items():
+        if key in Config.model_fields and part is not None and not isinstance(part, dict):
+            raise ConfigError(f"--config {path}: section {key} must hold keys, got {shown(part)}")
+    return values
+
+
+def _apply_override(values: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or len(parts) != 2 or not all(parts):
+        raise ConfigError(f"--set {text}: must read section.key=value, for example --set run.name=trial")
+    section = values.get(parts[0])
+    if not isinstance(section, dict):  # absent or null; anything else in the place of a section is an unknown key
+        section = values[parts[0]] = {}
+    section[parts[1]] = _read_value(raw, is_text=key.strip() in _text_keys())
+
+
+def _read_value(raw: str, *, is_text: bool) -> Any:
+    try:
+        value = yaml.safe_load(raw)
+    except UNREADABLE_YAML:
+        return raw
+    if value is None:
+        return None
+    if is_text or isinstance(value, str):
+        value = raw  # YAML strips and unescapes; a path is meant as typed, a name may look like a number
+    if not is_text and isinstance(value, str) and "e" in raw.lower():  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(raw)
+        except ValueError:
+            value = raw
+    return value
+
+
+def _text_keys() -> set[str]:
+    return {key for key in valid_keys() if _field(key).annotation in (str, str | None)}
+
+
+def _field(key: str) -> FieldInfo:
+    section, _, name = key.partition(".")
+    return cast(type[Section], Config.model_fields[section].annotation).model_fields[name]
+
+
+def _explain(problem: Any) -> str:
+    location = ".".join(str(part) for part in problem["loc"])[:_LONGEST_KEY]
+    if problem["type"] == "invalid_key":  # `7: 3` in YAML
+        return f"unknown key {location}; {_nearest(location)}"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {location} (value {shown(problem['input'])}); {_nearest(location)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if message.startswith(("train.", "images.")):  # about several keys, which it names
+        return message
+    return f"{location} = {shown(problem['input'])}: {message[0].lower() + message[1:]}"
+
+
+def _nearest(key: str, keys: Iterable[str] | None = None) -> str:
+    known = list(keys) if keys is not None else (valid_keys() if "." in key else list(Config.model_fields))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    leaf = key.rsplit(".", maxsplit=1)[-1]
+    same_leaf = [name for name in known if name.rsplit(".", maxsplit=1)[-1] == leaf]
+    return f"the nearest valid key is {(same_leaf or close)[0]}"

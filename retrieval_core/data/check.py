@@ -1,0 +1,302 @@
+"""Finds everything that is wrong with a data set in one go, before any compute is spent.
+
+An error stops a run or makes it pointless; a warning is what a run works around and counts. Images are looked for, not
+opened: what is broken inside is found when it is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations, islice
+from typing import Literal, NamedTuple
+
+from retrieval_core.config.sections import DataConfig, Split
+from retrieval_core.data.datasets import gallery_records, load_motif_boxes, query_records, split_records
+from retrieval_core.data.published_layout import read_fabrics, read_queries
+from retrieval_core.data.records import DataError, Record, base_name, full_stem, name_problem, query_id, short_id
+from retrieval_core.files import storage
+
+Severity = Literal["error", "warning"]
+
+_EXAMPLES = 5
+_TRAINING_SPLITS: tuple[Split, ...] = ("train", "validation")
+_PROBES = 32  # requests to an object store at a time
+_REMEDIES = {
+    "missing-file": "put the file or folder there, or correct the path",
+    "unset-key": "set the key, or change data.format",
+    "malformed": "correct these lines",
+    "no-queries": "check the query list, data.root and the working directory",
+    "no-gallery": "check data.root, data.gallery and data.gallery_split",
+    "no-labels": "without labels nothing can be trained or evaluated: name the categories of queries and fabrics",
+    "missing-query": "put the images there or take the lines out; until then these queries are rejected and count as 0",
+    "missing-fabric": "put the images there or take the rows out; until then they are rejected",
+    "query-without-class": "name their category; until then they are searched for, and left out of every figure",
+    "query-without-relevant": "no fabric holds their motif, so they are left out of every figure",
+    "unknown-category": "no label file or row of the fabrics names these categories: check their spelling",
+    "fabric-without-label": "name their categories; until then they count as irrelevant for every query",
+    "label-without-image": "put these fabrics' images there, or take them out of the label files",
+    "duplicate-query": "a query listed twice is searched once; take the repeats out",
+    "duplicate-query-id": "these queries share the id before the comma, and so their class; rename them",
+    "duplicate-fabric": "a fabric listed twice is searched once, its categories united; take the repeats out",
+    "duplicate-fabric-id": "these images share a name and so their labels; rename them",
+    "colliding-fabric-id": "up to the first dot these names are the same: label files must name them in full",
+    "name-not-utf8": "rename the files; until then they are rejected",
+    "ignored-file": "these are no images by their suffix and are left out; move them, or correct the suffix",
+    "shared-categories": "motifs of one split are seen in another, so figures flatter the model; split by motif",
+    "boxes-without-image": "image_path must be a fabric's path from data.root; until then no box is used",
+}
+
+
+class Problem(NamedTuple):
+    """One kind of problem, however often it was found."""
+
+    severity: Severity
+    kind: str
+    """A slug such as ``missing-query``."""
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    examples: tuple[str, ...]
+    """The first five, each with the split it is in or the file and line."""
+    remedy: str
+
+
+class _Tally:
+    """How often something was found, and the first examples."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.examples: list[str] = []
+
+    def add(self, example: str) -> None:
+        self.count += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(example)
+
+    def merge(self, other: _Tally) -> None:
+        self.count += other.count
+        self.examples = [*self.examples, *other.examples][:_EXAMPLES]
+
+
+class _Notes:
+    """Problems by severity and kind, in order of their first appearance."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[Severity, str], _Tally] = {}
+
+    def add(self, kind: str, example: str, severity: Severity = "warning") -> None:
+        self._tallies.setdefault((severity, kind), _Tally()).add(example)
+
+    def add_all(self, kind: str, tally: _Tally) -> None:
+        if tally.count:
+            self._tallies.setdefault(("warning", kind), _Tally()).merge(tally)
+
+    def problems(self) -> list[Problem]:
+        found = [
+            Problem(severity, kind, tally.count, tuple(tally.examples), _REMEDIES[kind])
+            for (severity, kind), tally in self._tallies.items()
+        ]
+        return sorted(found, key=lambda problem: problem.severity != "error")
+
+
+def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict[str, int]]:
+    """Look for every problem of a data set: files, lines, images, ids, labels and splits.
+
+    Args:
+        data: the configuration.
+        training: also check the training and validation splits, both of which a training run needs.
+
+    Returns:
+        The problems, errors first; and the counts ``<split>.queries``, ``<split>.fabrics``, ``<split>.categories``.
+        What a manifest or a folder searches is the ``test`` split. Memory: O(distinct paths), about 100 bytes each;
+        for the published layout O(split).
+    """
+    notes = _Notes()
+    searched: Split = data.gallery_split if data.format == "published" else "test"
+    names: list[Split] = [searched]
+    if training and data.format == "folder":
+        notes.add("no-labels", "data.format = 'folder' has none to train with; set train.enabled=false", "error")
+    elif training:
+        names += [name for name in _TRAINING_SPLITS if name != searched]
+    counts: dict[str, int] = {}
+    categories: dict[Split, set[str]] = {}
+    for name in names:
+        split = _SplitCheck(data, name, notes, searched=name == searched, trained=training and name == "train")
+        split.run()
+        categories[name] = split.classes | split.held
+        counts[f"{name}.queries"] = split.queries
+        counts[f"{name}.fabrics"] = split.fabrics
+        counts[f"{name}.categories"] = len(categories[name])
+    for left, right in combinations(names, 2):
+        for category in sorted(categories[left] & categories[right]):
+            notes.add("shared-categories", f"{category} ({left} and {right})")
+    return notes.problems(), counts
+
+
+class _SplitCheck:
+    """One split: fabrics first, for the queries are judged by what the fabrics hold."""
+
+    def __init__(self, data: DataConfig, name: Split, notes: _Notes, *, searched: bool, trained: bool) -> None:
+        self.data, self.name, self.notes = data, name, notes
+        self.searched, self.trained = searched, trained
+        self.queries = self.fabrics = 0
+        self.classes: set[str] = set()  # of the queries
+        self.held: set[str] = set()  # by a fabric
+        self.known: set[str] = set()  # to the label files, on an image or not
+        self._fabric_paths: set[int] = set()  # hashes: a catalogue's paths would take several times as much
+
+    def run(self) -> None:
+        unlabelled = self._check_fabrics()
+        classless, irrelevant, unknown = self._check_queries()
+        if self.data.format != "folder" and self.fabrics and self.queries:
+            self._judge_labels(unlabelled, classless, irrelevant, unknown)
+        if self.trained and self.fabrics:
+            self._check_boxes()
+
+    def _note(self, kind: str, example: str, severity: Severity = "warning") -> None:
+        self.notes.add(kind, f"{self.name}: {example}", severity)
+
+    def _report(self, error: DataError) -> None:
+        self.notes.add(error.kind, str(error), "error")  # it stops whoever reads the file for a run
+
+    def _drain(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records up to a problem that ends the reading."""
+        try:
+            yield from records
+        except DataError as error:
+            self._report(error)
+
+    def _check_fabrics(self) -> _Tally:
+        """Count and look at the fabrics; returns those without a label."""
+        unlabelled, missing = _Tally(), 0
+        # What a folder holds was listed a moment ago; a manifest may name what is not there.
+        for record, is_there in _probe(self._drain(self._fabric_records()), listed=self.data.format != "manifest"):
+            self.fabrics += 1
+            key = hash(record.path)
+            if key in self._fabric_paths:
+                self._note("duplicate-fabric", record.path)
+            self._fabric_paths.add(key)
+            self.held.update(record.categories)
+            if not record.categories:
+                unlabelled.add(f"{self.name}: {record.path}")
+            if name_problem(record) is not None:
+                self._note("name-not-utf8", record.path)
+            elif not is_there:
+                missing += 1
+                self._note("missing-fabric", record.path)
+        self.known |= self.held
+        if missing == self.fabrics:
+            problem = f"none of the {missing} fabrics is there" if missing else "there are no fabrics"
+            self._note("no-gallery", problem, "error")
+        return unlabelled
+
+    def _fabric_records(self) -> Iterator[Record]:
+        if self.data.format == "published":
+            needed = not self.searched or self.trained
+            fabrics = read_fabrics(self.data.root, self.name, labels_needed=needed, report=self._report)
+            self.known.update(fabrics.categories)
+            for name in fabrics.without_image:
+                self._note("label-without-image", name)
+            for name in fabrics.ignored:
+                self._note("ignored-file", name)
+            self._check_ids(fabrics.records)
+            yield from fabrics.records
+        elif self.searched:
+            yield from gallery_records(self.data, self._report, lambda name: self._note("ignored-file", name))
+        else:
+            assert self.name != "test", "the test split of a manifest is the searched one"
+            yield from split_records(self.data, self.name, self._report)[1]
+
+    def _check_ids(self, records: list[Record]) -> None:
+        first: dict[str, str] = {}
+        stems: dict[str, str] = {}
+        for record in records:
+            stem = full_stem(record.path)
+            if stem in stems:
+                self._note("duplicate-fabric-id", f"{stems[stem]} and {record.path}")
+                continue
+            stems[stem] = record.path
+            other = first.setdefault(short_id(record.path), record.path)
+            if other != record.path:
+                self._note("colliding-fabric-id", f"{base_name(other)} and {base_name(record.path)}")
+
+    def _query_records(self) -> Iterator[Record]:
+        if self.data.format == "published":
+            yield from read_queries(self.data.root, self.name, self._report)
+        elif self.searched:
+            yield from query_records(self.data, self._report)
+        else:
+            assert self.name != "test", "the test split of a manifest is the searched one"
+            yield from split_records(self.data, self.name, self._report)[0]
+
+    def _check_queries(self) -> tuple[_Tally, _Tally, set[str]]:
+        """Count and look at the queries.
+
+        Returns:
+            Those without a class, those whose motif no fabric holds, and the classes that no label file knows.
+        """
+        classless, irrelevant, missing = _Tally(), _Tally(), 0
+        paths: set[str] = set()
+        ids: dict[str, str] = {}
+        for record, is_there in _probe(self._drain(self._query_records()), listed=False):
+            self.queries += 1
+            self.classes.update(record.categories)
+            if record.path in paths:
+                self._note("duplicate-query", record.path)
+            elif self.data.format == "published":
+                other = ids.setdefault(query_id(record.path), record.path)
+                if other != record.path:
+                    self._note("duplicate-query-id", f"{other} and {record.path}")
+            paths.add(record.path)
+            if not record.categories:
+                classless.add(f"{self.name}: {record.path}")
+            elif self.held.isdisjoint(record.categories):
+                irrelevant.add(f"{self.name}: {record.path}")
+            if name_problem(record) is not None:
+                self._note("name-not-utf8", record.path)
+            elif not is_there:
+                missing += 1
+                self._note("missing-query", f"{record.path} (looked for at {record.location})")
+        if missing == self.queries:
+            problem = f"none of the {missing} query images is there" if missing else "there are no queries"
+            self._note("no-queries", problem, "error")
+        return classless, irrelevant, self.classes - self.known
+
+    def _judge_labels(self, unlabelled: _Tally, classless: _Tally, irrelevant: _Tally, unknown: set[str]) -> None:
+        severity: Severity = "error" if self.trained else "warning"
+        if unlabelled.count == self.fabrics or classless.count == self.queries:
+            what = "fabrics" if unlabelled.count == self.fabrics else "queries"
+            self._note("no-labels", f"none of the {what} has a category", severity)
+            return
+        if classless.count + irrelevant.count == self.queries:
+            self._note("no-labels", "no fabric holds the category of any query", severity)
+        for category in sorted(unknown):
+            self._note("unknown-category", category)
+        self.notes.add_all("fabric-without-label", unlabelled)
+        self.notes.add_all("query-without-class", classless)
+        self.notes.add_all("query-without-relevant", irrelevant)
+
+    def _check_boxes(self) -> None:
+        try:
+            boxes = load_motif_boxes(self.data, self._report)
+        except DataError as error:
+            self._report(error)
+            return
+        if boxes and not any(hash(path) in self._fabric_paths for path in boxes):
+            self._note("boxes-without-image", f"none of {len(boxes)} paths in motif_boxes.csv, as {next(iter(boxes))}")
+
+
+def _probe(records: Iterator[Record], *, listed: bool) -> Iterator[tuple[Record, bool]]:
+    """Each record and whether its file is there; without looking where it was ``listed`` from a folder."""
+    with ThreadPoolExecutor(_PROBES) as pool:
+        while chunk := list(islice(records, 1024)):
+            remote = not listed and any(storage.is_url(record.location) for record in chunk)
+            # Local look-ups are too quick to gain from threads.
+            look: Callable[..., Iterable[bool]] = pool.map if remote else map
+            yield from zip(chunk, [True] * len(chunk) if listed else look(_is_there, chunk), strict=True)
+
+
+def _is_there(record: Record) -> bool:
+    try:
+        return storage.exists(record.location)
+    except (OSError, ValueError):
+        return False  # a store that cannot be asked cannot give the image either

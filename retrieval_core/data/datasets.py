@@ -1,0 +1,307 @@
+"""Queries and fabrics of a run, whatever the format of the data set.
+
+- ``published``: the files of the published data sets (``retrieval_core.data.published_layout``).
+- ``manifest``: CSV or Parquet; queries ``query_path,category``, fabrics ``image_path,categories`` (``;`` between them).
+- ``folder``: a tree of images as the gallery; a folder, an image or a text file of paths as the queries; no labels.
+
+The functions that return iterators open nothing before the first item is asked for, and raise from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from typing import Literal
+
+from retrieval_core.config.sections import DataConfig
+from retrieval_core.data import manifests, published_layout
+from retrieval_core.data.image_tree import is_folder, walk_images
+from retrieval_core.data.records import (
+    DataError,
+    Labelled,
+    Record,
+    Report,
+    fabric_record,
+    fail,
+    find_source,
+    from_root,
+    full_stem,
+    has_image_suffix,
+    is_there,
+    name_problem,
+    query_record,
+    short_id,
+    unite,
+)
+from retrieval_core.files import storage
+
+__all__ = [
+    "Box",
+    "DataError",
+    "Labelled",
+    "Record",
+    "full_stem",
+    "has_labels",
+    "has_training_data",
+    "iter_gallery",
+    "iter_queries",
+    "labelled_split",
+    "load_motif_boxes",
+    "name_problem",
+    "short_id",
+]
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels; x1 and y1 lie outside."""
+
+MOTIF_BOXES = "motif_boxes.csv"
+_MANIFEST_KEYS = {"train": ("train_queries", "train_gallery"), "validation": ("val_queries", "val_gallery")}
+_LABELLED_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+_TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
+
+
+def iter_gallery(data: DataConfig) -> Iterator[Record]:
+    """The fabrics that are searched.
+
+    A path may come more than once (the caller unites them). A local file whose name is not UTF-8 comes with a path that
+    shows the odd bytes and a location that does not open; ``name_problem`` tells why, for the list of rejects.
+
+    Yields:
+        Records in the order of the data set. Memory: O(largest folder) for a folder, O(rows in a batch) for a manifest,
+        O(split) for the published layout.
+
+    Raises:
+        DataError: if there are none, or the data set cannot be read.
+    """
+    found = False
+    for record in gallery_records(data):
+        found = True
+        yield record
+    if not found:
+        raise DataError(f"the gallery is empty: {where_the_gallery_is(data)}", "missing-file")
+
+
+def iter_queries(data: DataConfig) -> Iterator[Record]:
+    """The queries that are searched for, in list order, repeats left in; a missing image is a record like any other.
+
+    Raises:
+        DataError: if there are none, or the data set cannot be read. Memory O(1), for the published layout O(split).
+    """
+    found = False
+    for record in query_records(data):
+        found = True
+        yield record
+    if not found:
+        raise DataError(f"there are no queries: {_where_the_queries_are(data)}", "missing-file")
+
+
+def labelled_split(data: DataConfig, split: Literal["train", "validation"]) -> Labelled:
+    """The queries and fabrics to train on or to validate with.
+
+    Raises:
+        DataError: naming the file or key that is missing, or the faulty line. Memory O(split).
+    """
+    if data.format == "published":
+        queries = list(published_layout.read_queries(data.root, split))
+        fabrics = unite(published_layout.read_fabrics(data.root, split, labels_needed=True).records)
+    elif data.format == "manifest":
+        queries_key, gallery_key = _MANIFEST_KEYS[split]
+        queries = list(_manifest_queries(data, queries_key, labels_needed=True, report=fail))
+        fabrics = unite(_manifest_fabrics(data, gallery_key, labels_needed=True, report=fail))
+    else:
+        raise DataError(
+            "data.format = 'folder' has no labels to train or validate with; use a manifest, or train.enabled=false",
+            "unset-key",
+        )
+    if not queries or not fabrics:
+        what = "queries" if not queries else "fabric images"
+        raise DataError(f"the {split} split has no {what} ({_where_a_split_is(data, split)})", "missing-file")
+    return Labelled(queries, fabrics)
+
+
+def has_labels(data: DataConfig) -> bool:
+    """True if at least one query and one fabric say what they hold, so that a ranking can be judged.
+
+    Reads up to the first labelled row. Memory as ``iter_gallery``.
+
+    Raises:
+        DataError: if the data set cannot be read.
+    """
+    if data.format == "folder":
+        return False
+    if data.format == "published":
+        if not published_layout.label_files(data.root, data.gallery_split):
+            return False
+    else:
+        for key, layout in (("queries", manifests.QUERIES), ("gallery", manifests.FABRICS)):
+            if layout.categories not in manifests.manifest_columns(find_source(data, key)):
+                return False
+    return any(record.categories for record in query_records(data)) and any(
+        record.categories for record in gallery_records(data)
+    )
+
+
+def has_training_data(data: DataConfig) -> bool:
+    """True if the data set names what ``labelled_split`` reads, for training and for validation.
+
+    Looks at files and keys, not into them: what is faulty there is an error for whoever trains, no reason to skip it.
+    """
+    if data.format == "manifest":
+        return all(getattr(data, key) for keys in _MANIFEST_KEYS.values() for key in keys)
+    return data.format == "published" and all(
+        is_there(from_root(data.root, names[split]))
+        for split in _LABELLED_SPLITS
+        for names in (published_layout.QUERY_LISTS, published_layout.SPLIT_FILES)
+    )
+
+
+def load_motif_boxes(
+    data: DataConfig, report: Report = fail, only: Container[str] | None = None
+) -> dict[str, list[tuple[str, Box]]]:
+    """Where motifs are printed: ``motif_boxes.csv`` in ``data.root``, if it is there.
+
+    A box may reach over the edge of its image.
+
+    Args:
+        data: the data set.
+        report: told of a faulty row.
+        only: paths of the fabrics that are asked for; all of them if None.
+
+    Returns:
+        (category, box) by the ``path`` of the fabric's record; empty without the file. Memory O(rows kept).
+
+    Raises:
+        DataError: if a column is missing or a box is not four whole numbers with x0 < x1 and y0 < y1.
+    """
+    path = from_root(data.root, MOTIF_BOXES)
+    boxes: dict[str, list[tuple[str, Box]]] = {}
+    if not is_there(path):
+        return boxes
+    columns = ("image_path", "category", "x0", "y0", "x1", "y1")
+    for line, (image, category, *corners) in manifests.csv_records(path, columns, report=report):
+        box = _box([str(corner) for corner in corners])
+        if not image or not category or box is None:
+            shown = ",".join(str(cell) for cell in (image, category, *corners))
+            report(
+                DataError(
+                    f"{path}: line {line}: {shown!r}; write image_path,category,x0,y0,x1,y1 with x0 < x1, y0 < y1"
+                )
+            )
+            continue
+        fabric = from_root(data.root, image)
+        if only is None or fabric in only:
+            boxes.setdefault(fabric, []).append((category, box))
+    return boxes
+
+
+def _box(corners: list[str]) -> Box | None:
+    try:
+        x0, y0, x1, y1 = (int(corner) for corner in corners)
+    except ValueError:
+        return None
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def gallery_records(
+    data: DataConfig, report: Report = fail, ignored: Callable[[str], None] | None = None
+) -> Iterator[Record]:
+    """As ``iter_gallery``, but an empty gallery is no error and faults go to ``report``.
+
+    ``ignored`` is told of the files in a folder that are no images by their suffix.
+    """
+    if data.format == "published":
+        yield from published_layout.read_fabrics(data.root, data.gallery_split, report=report).records
+    elif data.format == "manifest":
+        yield from _manifest_fabrics(data, "gallery", labels_needed=False, report=report)
+    else:
+        folder = gallery_folder(data)
+        for name, stamp in walk_images(folder, ignored=ignored, report=report):
+            yield fabric_record(storage.join(folder, name))._replace(stamp=stamp)
+
+
+def query_records(data: DataConfig, report: Report = fail) -> Iterator[Record]:
+    """As ``iter_queries``, but no queries are no error and faults go to ``report``."""
+    if data.format == "published":
+        yield from published_layout.read_queries(data.root, data.gallery_split, report)
+    elif data.format == "manifest":
+        yield from _manifest_queries(data, "queries", labels_needed=False, report=report)
+    else:
+        yield from _loose_queries(data, report)
+
+
+def gallery_folder(data: DataConfig) -> str:
+    """The folder that is the gallery: ``data.gallery``, or ``data.root`` where only that is set.
+
+    Raises:
+        DataError: if it is no folder.
+    """
+    if data.gallery or not data.root:
+        folder, key = find_source(data, "gallery"), "data.gallery"
+    else:
+        folder, key = data.root, "data.root"
+    if not is_folder(folder):
+        remedy = "name a folder of images, or set data.format=manifest for a table of them"
+        raise DataError(f"{key} = {folder!r} is not a folder; {remedy}", "missing-file")
+    return folder
+
+
+def split_records(
+    data: DataConfig, split: Literal["train", "validation"], report: Report
+) -> tuple[Iterator[Record], Iterator[Record]]:
+    """Queries and fabrics of a manifest's training or validation split, as streams, faults going to ``report``."""
+    queries_key, gallery_key = _MANIFEST_KEYS[split]
+    return (
+        _manifest_queries(data, queries_key, labels_needed=True, report=report),
+        _manifest_fabrics(data, gallery_key, labels_needed=True, report=report),
+    )
+
+
+def _manifest_queries(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
+    file = find_source(data, key)
+    rows = manifests.manifest_rows(file, manifests.QUERIES, labels_needed=labels_needed, report=report)
+    for path, categories in rows:
+        yield query_record(data.root, path, categories)
+
+
+def _manifest_fabrics(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
+    file = find_source(data, key)
+    rows = manifests.manifest_rows(file, manifests.FABRICS, labels_needed=labels_needed, report=report)
+    for path, categories in rows:
+        yield fabric_record(from_root(data.root, path), categories)
+
+
+def _loose_queries(data: DataConfig, report: Report) -> Iterator[Record]:
+    source = find_source(data, "queries")
+    if is_folder(source):
+        for name, stamp in walk_images(source, report=report):
+            # Listed, not spelled by a person: it opens as it is.
+            yield fabric_record(storage.join(source, name))._replace(stamp=stamp)
+    elif has_image_suffix(source):
+        yield fabric_record(source)
+    elif source.lower().endswith(_TABLE_SUFFIXES):
+        raise DataError(f"data.queries = {source!r} is a table, which is read with data.format=manifest")
+    else:
+        for _, path in manifests.list_lines(source, report):
+            yield query_record(data.root, path)
+
+
+def where_the_gallery_is(data: DataConfig) -> str:
+    """Where fabrics are looked for, for messages."""
+    if data.format == "published":
+        folders = from_root(data.root, f"**/{data.gallery_split}/img/images")
+        return f"no image lies under {folders}; check data.root and data.gallery_split"
+    if data.format == "manifest":
+        return f"data.gallery = {data.gallery!r} has no rows"
+    return f"no image lies under {gallery_folder(data)}"
+
+
+def _where_the_queries_are(data: DataConfig) -> str:
+    if data.format == "published":
+        return f"{from_root(data.root, published_layout.QUERY_LISTS[data.gallery_split])} has no lines"
+    return f"nothing is in data.queries = {data.queries!r}"
+
+
+def _where_a_split_is(data: DataConfig, split: Literal["train", "validation"]) -> str:
+    if data.format == "published":
+        images = from_root(data.root, f"**/{split}/img/images")
+        return f"looked for {from_root(data.root, published_layout.QUERY_LISTS[split])} and {images}"
+    return " and ".join(f"data.{key} = {getattr(data, key)!r}" for key in _MANIFEST_KEYS[split])

@@ -1,0 +1,195 @@
+"""What a data set consists of, whatever its format: records, how their paths are spelled and where they open.
+
+``retrieval_core.data.datasets`` is the door to all of this; the readers of the formats share these definitions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import NamedTuple, NoReturn
+
+from retrieval_core.config.sections import DataConfig
+from retrieval_core.files import storage
+
+_LONGEST = 1100
+_UNNAMEABLE = "not-utf8 "  # starts the location of a file whose name cannot be written down
+
+
+class DataError(ValueError):
+    """The data set is wrong or incomplete; the message names the file, the line and the remedy.
+
+    ``kind`` is a slug that groups such problems: ``missing-file``, ``malformed`` or ``unset-key``. A long message is
+    cut in its middle, for it may quote a file: the file's name and the line stand first, the remedy last.
+    """
+
+    def __init__(self, message: str, kind: str = "malformed") -> None:
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:700]} ... {message[-300:]}")
+        self.kind = kind
+
+
+Report = Callable[[DataError], None]
+"""What a reader does with a problem after which it can go on: raise it, or note it and skip the entry."""
+
+
+def fail(error: DataError) -> NoReturn:
+    """The ``Report`` of everyone who wants the data whole."""
+    raise error
+
+
+class Record(NamedTuple):
+    """An image of a data set."""
+
+    path: str
+    """As it stands in the pool: a query as its list spells it, a fabric so that it opens from the working directory."""
+    location: str
+    """Absolute path or URL to open; see ``name_problem`` for the one exception."""
+    categories: tuple[str, ...] = ()
+    """Sorted, unique; empty when unlabelled."""
+    elements: tuple[str, ...] = ()
+    """Ids of the motifs on a fabric, sorted and unique, where the published split file gives them."""
+    stamp: str | None = None
+    """``storage.stamp`` where the listing told it; None for one that is still to be asked for."""
+
+
+class Labelled(NamedTuple):
+    """A training or validation set in memory."""
+
+    queries: list[Record]
+    """In list order, repeats and queries without category left in."""
+    fabrics: list[Record]
+    """One for each path, sorted by path; some may hold no category."""
+
+
+def base_name(path: str) -> str:
+    """What follows the last slash."""
+    return path.rpartition("/")[2]
+
+
+def short_id(path: str) -> str:
+    """The published id of a fabric: its base name up to the first dot. ``a.b.png`` and ``a.png`` share ``a``."""
+    return base_name(path).partition(".")[0]
+
+
+def full_stem(path: str) -> str:
+    """The base name without its last suffix: ``a.b`` for ``x/a.b.png``."""
+    return os.path.splitext(base_name(path))[0]  # noqa: PTH122 - also for URLs
+
+
+def query_id(path: str) -> str:
+    """The published id of a query: its base name up to the first comma, or all of it without the image suffix."""
+    name, comma, _ = base_name(path).partition(",")
+    return name if comma else without_image_suffix(name)
+
+
+@lru_cache(maxsize=1)
+def image_suffixes() -> frozenset[str]:
+    """Suffixes of image files that Pillow knows, in lower case with their dot."""
+    from PIL import Image
+
+    return frozenset(suffix.lower() for suffix in Image.registered_extensions())
+
+
+def has_image_suffix(name: str) -> bool:
+    """True if the name ends like an image file's."""
+    return os.path.splitext(name)[1].lower() in image_suffixes()  # noqa: PTH122 - also for URLs
+
+
+def without_image_suffix(name: str) -> str:
+    """``1800`` for ``1800.png`` and for ``1800``."""
+    return os.path.splitext(name)[0] if has_image_suffix(name) else name  # noqa: PTH122 - also for URLs
+
+
+def is_anchored(path: str) -> bool:
+    """True if a path means the same from every folder."""
+    return path.startswith("/") or storage.is_url(path)
+
+
+def from_root(root: str, path: str) -> str:
+    """A path of the data set's files, from the working directory; never resolved further."""
+    return path if is_anchored(path) or not root else storage.join(root, path)
+
+
+def fabric_record(path: str, categories: Iterable[str] = (), elements: Iterable[str] = ()) -> Record:
+    """The record of a fabric under its path from the working directory.
+
+    A local name that is not UTF-8 cannot stand in JSON or Parquet: such a record shows the odd bytes as ``\\xe9``
+    and has a location that does not open, so that it is rejected and never lost (``name_problem``).
+    """
+    labels, ids = tuple(sorted(set(categories))), tuple(sorted(set(elements)))
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        return Record(shown, _UNNAMEABLE + storage.absolute(shown), labels, ids)
+    return Record(path, storage.absolute(path), labels, ids)
+
+
+def name_problem(record: Record) -> str | None:
+    """Why the record's file cannot be used although it may be there, or None: its name is not UTF-8."""
+    if record.location.startswith(_UNNAMEABLE):
+        return "the file's name is not UTF-8, so no result can name it; rename the file"
+    return None
+
+
+def is_there(path: str) -> bool:
+    """True if a file or folder is there.
+
+    Raises:
+        DataError: if the store cannot be asked.
+    """
+    try:
+        return storage.exists(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: cannot be looked at: {reason}", "missing-file") from None
+
+
+def query_record(root: str, path: str, categories: Iterable[str] = ()) -> Record:
+    """The record of a query: looked for from the working directory, then from the root.
+
+    If it is in neither place, the location is where it should be in the data set; opening it will say so.
+    """
+    place = path
+    if root and not is_anchored(path) and not storage.exists(path):
+        place = storage.join(root, path)
+    return Record(path, storage.absolute(place), tuple(sorted(set(categories))))
+
+
+def unite(records: Iterable[Record]) -> list[Record]:
+    """One record a path, sorted by path, the labels of repeats united. Memory O(records)."""
+    united: dict[str, Record] = {}
+    for record in records:
+        known = united.get(record.path)
+        if known is not None:
+            united[record.path] = known._replace(
+                categories=tuple(sorted({*known.categories, *record.categories})),
+                elements=tuple(sorted({*known.elements, *record.elements})),
+            )
+        else:
+            united[record.path] = record
+    return [united[path] for path in sorted(united)]
+
+
+def find_source(data: DataConfig, key: str) -> str:
+    """Where a file or folder that the configuration names is: from the working directory, then from ``data.root``.
+
+    Args:
+        data: the configuration.
+        key: ``queries``, ``gallery``, ``train_queries``, ...
+
+    Returns:
+        The path as it is spelled, or joined to the root.
+
+    Raises:
+        DataError: if the key is not set, or nothing is in either place.
+    """
+    spelled: str | None = getattr(data, key)
+    if not spelled:
+        raise DataError(f"data.{key} is not set; name a file, folder or URL there", "unset-key")
+    tried = list(dict.fromkeys([spelled, from_root(data.root, spelled)]))
+    for place in tried:
+        if is_there(place):
+            return place
+    raise DataError(f"data.{key} = {spelled!r}: nothing is at {' or at '.join(tried)}", "missing-file")

@@ -1,0 +1,88 @@
+"""The arms of a run: embedding spaces that are searched and compared on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from retrieval_core.config.config import Config
+from retrieval_core.config.sections import ImagesConfig, ModelConfig
+from retrieval_core.process import keep_freed_memory
+from retrieval_core.run.workspace import fingerprint
+
+if TYPE_CHECKING:
+    from retrieval_core.encoding.encoders import Encoder
+
+RANDOM = "random"
+HISTOGRAM = "histogram"
+FROZEN = "frozen"
+FINE_TUNED = "fine_tuned"
+
+
+class Arm(NamedTuple):
+    """An embedding space: which encoder sees which views."""
+
+    name: str
+    model: ModelConfig | None
+    """None for the colour histogram, which needs no weights."""
+    image_size: int
+    weights: str
+    """Fingerprint of the content of the weights."""
+
+    def encoder_fingerprint(
+        self,
+        images: ImagesConfig,
+        regions: list[int],
+        overlap: float,
+        dtype: str,
+        vectors: int | None = None,
+        turns: Sequence[float] = (0.0,),
+    ) -> str:
+        """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
+        model = None if self.model is None else self.model.model_dump(include={"pooling", "precision", "init"})
+        return fingerprint(
+            {
+                "kind": HISTOGRAM if self.model is None else "model",
+                "weights": self.weights,
+                "model": model,
+                "image_size": self.image_size,
+                # What is not asked for is left out: stores from before there was a choice stay what they are.
+                "images": images.model_dump(exclude={"max_pixels", *(["jpeg"] if images.jpeg == "whole" else [])}),
+                "regions": regions,
+                "overlap": overlap if len(regions) > 1 else None,
+                "dtype": dtype,
+                "vectors": vectors,
+                "turns": list(turns),
+            }
+        )
+
+    def build(self, batch_size: int, seed: int) -> Encoder:
+        """Load the encoder onto this process's device; on a CPU the process keeps memory that it frees."""
+        # Tasks that list and decode know arms too; torch would be most of their start.
+        import torch
+
+        from retrieval_core.encoding.encoders import HistogramEncoder, ModelEncoder, pick_device, resolve_precision
+        from retrieval_core.model.folding import fold
+        from retrieval_core.model.weights import load_model
+
+        if self.model is None:
+            return HistogramEncoder()
+        model, device = load_model(self.model, seed, with_head=False), pick_device()
+        if device.type == "cpu":
+            keep_freed_memory()
+            if resolve_precision(self.model.precision, device) == torch.float32:
+                fold(model)
+        return ModelEncoder(model, device, self.model.precision, batch_size)
+
+
+def model_arm(name: str, model: ModelConfig, seed: int) -> Arm:
+    """An arm of a network; reads the weights once for their fingerprint."""
+    from retrieval_core.model.weights import weights_fingerprint
+
+    weights = weights_fingerprint(model)
+    return Arm(name, model, model.image_size, f"{weights}:{seed}" if model.init == "random" else weights)
+
+
+def histogram_arm(config: Config) -> Arm:
+    """The colour histogram baseline, on the same views as the model."""
+    return Arm(HISTOGRAM, None, config.model.image_size, "")

@@ -1,0 +1,144 @@
+"""From a file to 8-bit RGB pixels, upright.
+
+An image that cannot be decoded whole raises ``ImageRejected`` (see ``decoding``).
+
+Shapes: H, W of the image after orientation. Pixels are uint8 RGB.
+
+How the unusual becomes 8-bit RGB:
+
+- Transparency is composited on white, or with ``alpha: published`` dropped as ``Image.convert("RGB")`` drops it.
+- 16-bit grey (``I;16``, and ``I`` as read from 16-bit PGM): 0..65535 becomes 0..255, rounded. 12-bit TIFF: 0..4095.
+  ``convert`` would clip at 255, so this holds for both values of ``alpha``. Colour of 16 bits keeps its high byte.
+- Other ``I``: 0..65535, widened to the image's minimum and maximum where they lie outside. ``F``: 0..1, widened alike,
+  so that black stays black; an image with NaN or infinity is rejected.
+- CMYK, YCbCr, LAB, palettes and 1-bit as Pillow converts them. The first frame of what moves, the largest of an icon.
+- ``exif: apply`` turns by the orientation tag (an unreadable tag counts as none). ``ignore`` leaves the pixels as
+  Pillow's decoder gives them, like the published code; for TIFF that decoder has then already applied the tag.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
+
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.decoding import REASONS, ImageRejected, Reason, decode, pillow_call, read_content
+
+__all__ = [
+    "REASONS",
+    "ImageRejected",
+    "Reason",
+    "picture_of",
+    "pixels_of",
+    "read_image",
+    "read_picture",
+]
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = {_TURNS[tag] for tag in (5, 6, 7, 8)}
+
+
+def read_picture(location: str, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """Read one image as 8-bit RGB, by the conventions at the top of this module.
+
+    Thread safe; Pillow releases the interpreter while it decodes. Memory O(file + pixels), both bounded through
+    ``images.max_pixels``.
+
+    Args:
+        location: absolute path or URL.
+        images: the ``images`` section.
+        least: read a JPEG at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels; None for whole.
+
+    Returns:
+        The picture in Pillow's mode RGB, and width and height at whole size, after orientation.
+
+    Raises:
+        ImageRejected: for whatever is wrong with this file.
+        RuntimeError: if other code told Pillow to load truncated images, which would paint what is missing.
+    """
+    return picture_of(read_content(location, images.max_pixels), images, least)
+
+
+def read_image(location: str, images: ImagesConfig) -> np.ndarray:
+    """The pixels of ``read_picture``: (H, W, 3) uint8, writable, contiguous."""
+    return np.array(read_picture(location, images)[0])
+
+
+def pixels_of(content: bytes, images: ImagesConfig) -> np.ndarray:
+    """``read_image`` of a file that is in memory."""
+    return np.array(picture_of(content, images)[0])
+
+
+def picture_of(content: bytes, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """``read_picture`` of a file that is in memory."""
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
+    opened, (width, height) = decode(content, images.max_pixels, least)
+    turn = _turn(opened) if images.exif == "apply" else None
+    scale = round(width / opened.width)
+    if turn is not None and (width % scale or height % scale):
+        # Turned, the pixel that is only partly picture would be the first: few cameras give such sides.
+        return picture_of(content, images)
+    picture = _to_rgb(opened, images.alpha, content)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return picture, (height, width) if turn in _SIDEWAYS else (width, height)
+
+
+def _turn(opened: ImageFile.ImageFile) -> Image.Transpose | None:
+    try:
+        orientation = opened.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # hostile metadata can raise anything, and says nothing about the pixels
+        return None
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> Image.Image:
+    key = opened.info.get("transparency")
+    if opened.mode == "F" or opened.mode.startswith("I"):
+        with pillow_call(content):
+            values = np.asarray(opened)
+        grey = _to_8_bits(values, *_tiff_grey(opened))
+        if alpha == "white" and isinstance(key, int):
+            grey[values == key] = 255
+        return Image.fromarray(grey).convert("RGB")
+    with pillow_call(content):
+        if alpha == "white" and opened.has_transparency_data:
+            layer = opened.convert("RGBA")
+            white = Image.new("RGB", opened.size, "white")
+            white.paste(layer, mask=layer)
+            return white
+        opened.info.pop("transparency", None)  # dropped in any case; Pillow would warn about some kinds
+        return opened if opened.mode == "RGB" else opened.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray, full: int, inverted: bool) -> np.ndarray:
+    """(H, W) of any number type to uint8, by the convention at the top of this module."""
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        table = np.rint(np.arange(65536) * (255 / full)).clip(0, 255).astype(np.uint8)
+        scaled: np.ndarray = table[values]
+        return 255 - scaled if inverted else scaled
+    exact = values.astype(np.float64)
+    if not np.isfinite(exact).all():
+        raise ImageRejected("corrupt", "pixels are NaN or infinite")
+    low, high = min(0.0, exact.min()), max(float(full), exact.max())
+    scaled = np.rint((exact - low) * (255 / (high - low))).astype(np.uint8)
+    return 255 - scaled if inverted else scaled
+
+
+def _tiff_grey(opened: ImageFile.ImageFile) -> tuple[int, bool]:
+    """The value of full scale, and whether it means black: Pillow leaves both to the caller for deep TIFF."""
+    full, inverted = (1 if opened.mode == "F" else 65535), False
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
+        inverted = opened.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        if opened.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+            full = 4095
+    return full, inverted

@@ -1,0 +1,298 @@
+"""Weights in, weights out: from files to a ``FabricEmbedder`` and back.
+
+What is read: a transformers directory of any Dinov2 or Dinov2WithRegisters size, with or without our head, or a
+published ``.pth``. What is written: config.json and model.safetensors in the same form, so that a fine-tuned model
+is read like any other, and its backbone by transformers' ``from_pretrained``. Nothing here runs code from a file,
+and nothing goes on with weights that do not fit.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import pydantic
+from torch import Tensor, nn
+
+from retrieval_core.config.config import ConfigError
+from retrieval_core.config.sections import ModelConfig
+from retrieval_core.files import storage
+from retrieval_core.model.backbone import (
+    ARCHITECTURES,
+    backbone_settings,
+    check_image_size,
+    empty_backbone,
+    random_backbone,
+    square_side,
+)
+from retrieval_core.model.embedder import FabricEmbedder, HeadSource, Pooling, pooled_width
+from retrieval_core.model.heads import empty_head, head_shape, identity_head, new_head
+from retrieval_core.model.weight_files import (
+    CONFIG,
+    SINGLE,
+    WHERE,
+    WeightsError,
+    content_hash,
+    is_readable_in_part,
+    read_config,
+    read_tensors,
+    tensor_files,
+)
+from retrieval_core.model.weight_names import HEAD, as_float32, complete, split, to_file_names, to_module_names
+
+__all__ = ["WeightsError", "holds_head", "load_model", "missing_weights", "save_model", "weights_fingerprint"]
+
+
+class _HeadSettings(pydantic.BaseModel):
+    """The ``projection_head`` block of our config.json."""
+
+    in_features: pydantic.PositiveInt
+    hidden_features: pydantic.PositiveInt
+    out_features: pydantic.PositiveInt
+    pooling: Pooling
+
+
+class _Found(NamedTuple):
+    """Weights that fit, in the files' naming, and the stored head if there is one."""
+
+    backbone: dict[str, Tensor]
+    head: dict[str, Tensor]
+    head_settings: _HeadSettings | None
+
+
+def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbedder:
+    """Read the backbone, and the head if the weights hold one.
+
+    A stored head keeps its own pooling and width, whatever ``config`` says: it has no meaning with others
+    (``model.pooling`` and ``model.embedding_dim`` tell). Reads no global random state and leaves it as it was.
+
+    Args:
+        config: where the weights are and what is to be made of them.
+        seed: of a new head, and of the backbone with ``init: random``.
+        with_head: make a new head when the weights hold none; otherwise the model then has none.
+
+    Returns:
+        A float32 model on the CPU in evaluation mode; ``head_source`` says where its head is from. Memory: twice the
+        parameters while loading.
+
+    Raises:
+        WeightsError: if something is missing, torn, of another model or not finite.
+        ConfigError: if ``model.image_size`` does not suit the patch size, or the keys contradict each other.
+    """
+    settings, head_settings = _read_settings(config)
+    if config.init == "random":
+        backbone, head = random_backbone(settings, seed), None
+        pooling: Pooling = config.pooling
+    else:
+        found = _find(config, settings, head_settings, values=True)
+        backbone = empty_backbone(settings)
+        tensors = to_module_names(as_float32(found.backbone, _source(config)))
+        backbone.load_state_dict(tensors, assign=True)
+        head, pooling = None, config.pooling
+        if found.head_settings is not None:
+            head, pooling = _empty_head(found.head_settings), found.head_settings.pooling
+            head.load_state_dict(as_float32(found.head, _source(config), HEAD), assign=True)
+    head_source: HeadSource = "none" if head is None else "stored"
+    if head is None and with_head:
+        make = new_head if config.head == "published" else identity_head
+        head = make(pooled_width(settings.hidden_size, pooling), config.embedding_dim, seed)
+        head_source = "new"
+    return FabricEmbedder(backbone, head, pooling, head_source).eval()
+
+
+def missing_weights(config: ModelConfig) -> str | None:
+    """What ``load_model`` would refuse, found without reading tensors, or None.
+
+    Checks files, config.json, and names and shapes of tensors; NaN are seen only when loading. Of a ``.pth`` or
+    ``.bin`` on another store only the presence is checked: its shapes are not readable without the whole file.
+    """
+    try:
+        settings, head_settings = _read_settings(config)
+        if config.init != "random":
+            _find(config, settings, head_settings, values=False)
+    except (WeightsError, ConfigError) as error:
+        return str(error)
+    return None
+
+
+def holds_head(config: ModelConfig) -> bool:
+    """True if ``load_model`` would find a stored head: the weights are fine-tuned.
+
+    Reads names and shapes only, but the whole of a ``.pth`` or ``.bin`` on another store.
+
+    Raises:
+        WeightsError, ConfigError: as ``load_model``.
+    """
+    settings, promised = _read_settings(config)
+    if config.init == "random":
+        return False
+    found = _find(config, settings, promised, values=False)
+    if not found.backbone:
+        found = _find(config, settings, promised, values=True)
+    return found.head_settings is not None
+
+
+def embedding_width(config: ModelConfig, *, with_head: bool) -> int:
+    """Width of the embeddings of the model that ``load_model`` would make; found as ``holds_head`` finds its answer."""
+    settings, promised = _read_settings(config)
+    if config.init != "random":
+        stored = promised or _find(config, settings, promised, values=False).head_settings
+        if stored is not None:
+            return stored.out_features
+    return config.embedding_dim if with_head else pooled_width(settings.hidden_size, config.pooling)
+
+
+def weights_bytes(config: ModelConfig) -> int | None:
+    """Size of the model as it is written, float32; None where only loading the weights would tell."""
+    if config.init == "random":
+        return None
+    tensors = [tensor for path in _tensor_files(config) for tensor in read_tensors(path, values=False).values()]
+    return sum(4 * tensor.numel() for tensor in tensors) or None
+
+
+def weights_fingerprint(config: ModelConfig) -> str:
+    """sha256 (hex) over the content of config.json and of every file of tensors that ``load_model`` would read.
+
+    Names, folders and times do not count, so a copy of the weights has the same fingerprint. Streams every byte once,
+    O(1) memory.
+
+    Raises:
+        WeightsError: if a file is missing.
+    """
+    read_config(config.weights)  # for its message when the folder is missing
+    return content_hash([storage.join(config.weights, CONFIG), *_tensor_files(config)])
+
+
+def save_model(model: FabricEmbedder, folder: str) -> None:
+    """Write config.json and model.safetensors (float32) that ``load_model`` reads back to the same bits.
+
+    Tensors are called ``<architecture>.*``, the prefix under which transformers looks for this backbone (``dinov2.*``,
+    ``dinov2_with_registers.*``), and ``projection_head.*``. Each file appears whole, config.json last: a folder with
+    one is complete. The same model gives the same bytes. Memory O(parameters).
+
+    Raises:
+        WeightsError: if a parameter is not finite; what was in the folder stays.
+    """
+    from safetensors.torch import save
+
+    backbone: Any = model.dinov2
+    tensors = {f"{backbone.base_model_prefix}.{name}": t for name, t in to_file_names(backbone.state_dict()).items()}
+    settings = json.loads(backbone.config.to_json_string())
+    settings |= {"architectures": [type(backbone).__name__], "dtype": "float32"}
+    if model.projection_head is not None:
+        tensors |= {HEAD + name: tensor for name, tensor in model.projection_head.state_dict().items()}
+        names = ("in_features", "hidden_features", "out_features")
+        settings["projection_head"] = dict(zip(names, head_shape(model.projection_head), strict=True))
+        settings["projection_head"]["pooling"] = model.pooling
+    else:
+        settings.pop("projection_head", None)
+    text = (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
+    content = save(as_float32(_on_cpu(tensors), folder), {"format": "pt"})
+    config_path = storage.join(folder, CONFIG)
+    if storage.exists(config_path) and storage.read_bytes(config_path) != text:
+        storage.remove(config_path)  # new tensors never stand beside the settings of another model
+    storage.write_bytes(storage.join(folder, SINGLE), content)
+    storage.write_bytes(config_path, text)
+
+
+def _read_settings(config: ModelConfig) -> tuple[Any, _HeadSettings | None]:
+    """The backbone's settings and the head that config.json promises, both checked."""
+    if config.init == "random" and config.checkpoint is not None:
+        raise ConfigError(
+            f"model.checkpoint = {config.checkpoint!r}: has no use with model.init = random; drop one of the two"
+        )
+    values = read_config(config.weights)
+    path = storage.join(config.weights, CONFIG)
+    if values.get("model_type") not in ARCHITECTURES:
+        raise WeightsError(
+            f"{path}: model_type is {values.get('model_type')!r}; those that can be used are "
+            f"{' and '.join(ARCHITECTURES)}; {WHERE}"
+        )
+    try:
+        settings = backbone_settings(values)
+        empty_backbone(settings)
+        head = _promised_head(values.get("projection_head"), settings.hidden_size)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path}: {' '.join(str(error).split())}; put back the one that came with the weights"
+        ) from None
+    check_image_size(config.image_size, square_side(settings.patch_size, "patch_size"))
+    # Settings of a checkpoint come from another folder: its head, if any, is not this one.
+    return settings, head if config.checkpoint is None else None
+
+
+def _promised_head(block: Any, hidden_size: int) -> _HeadSettings | None:
+    if block is None:
+        return None
+    try:
+        head = _HeadSettings.model_validate(block)
+    except pydantic.ValidationError as error:
+        problems = [".".join(map(str, ("projection_head", *p["loc"]))) + ": " + p["msg"] for p in error.errors()]
+        raise ValueError("; ".join(problems)) from None
+    if head.in_features != pooled_width(hidden_size, head.pooling):
+        raise ValueError(
+            f"projection_head.in_features = {head.in_features}: {head.pooling} pooling of hidden_size {hidden_size} "
+            f"gives {pooled_width(hidden_size, head.pooling)}"
+        )
+    return head
+
+
+def _tensor_files(config: ModelConfig) -> list[str]:
+    if config.init == "random":
+        return []
+    return [config.checkpoint] if config.checkpoint is not None else tensor_files(config.weights)
+
+
+def _source(config: ModelConfig) -> str:
+    if config.checkpoint is None:
+        return f"model.weights = {config.weights}"
+    return f"model.checkpoint = {config.checkpoint} (with {storage.join(config.weights, CONFIG)})"
+
+
+def _find(config: ModelConfig, settings: Any, promised: _HeadSettings | None, *, values: bool) -> _Found:
+    """Read the files (meta tensors unless ``values``) and check them against the network."""
+    source = _source(config)
+    tensors: dict[str, Tensor] = {}
+    for path in _tensor_files(config):
+        if not values and not storage.exists(path):
+            raise WeightsError(f"{source}: no such file as {path}; {WHERE}")
+        tensors |= read_tensors(path, values=values)
+    if not values and not any(map(is_readable_in_part, _tensor_files(config))):
+        return _Found({}, {}, promised)
+    parts = split(tensors, source)
+    expected = to_file_names(empty_backbone(settings).state_dict())
+    backbone = complete(parts.backbone, expected, source)
+    if not parts.head and promised is None:
+        return _Found(backbone, {}, None)
+    head_settings = promised or _head_from_shapes(parts.head, settings.hidden_size, source)
+    head = complete(parts.head, _empty_head(head_settings).state_dict(), source, HEAD)
+    return _Found(backbone, head, head_settings)
+
+
+def _head_from_shapes(head: dict[str, Tensor], hidden_size: int, source: str) -> _HeadSettings:
+    """What a head without a block in config.json must be, told from its two matrices."""
+    shapes = [tuple(head[name].shape) if name in head else () for name in ("0.weight", "2.weight")]
+    if any(len(shape) != 2 for shape in shapes):
+        raise WeightsError(
+            f"{source}: the head must be {HEAD}0 and {HEAD}2 with weight and bias; found "
+            f"{', '.join(HEAD + name for name in sorted(head)[:10])}; {WHERE}"
+        )
+    (hidden_features, in_features), (out_features, _) = shapes
+    poolings: tuple[Pooling, ...] = ("cls", "cls_mean")  # a head on the sum is ours, and says so in config.json
+    for pooling in poolings:
+        if in_features == pooled_width(hidden_size, pooling):
+            return _HeadSettings(
+                in_features=in_features, hidden_features=hidden_features, out_features=out_features, pooling=pooling
+            )
+    raise WeightsError(
+        f"{source}: the head reads {in_features} features, but this backbone gives {hidden_size} (cls) or "
+        f"{2 * hidden_size} (cls_mean); {WHERE}"
+    )
+
+
+def _empty_head(settings: _HeadSettings) -> nn.Sequential:
+    return empty_head(settings.in_features, settings.hidden_features, settings.out_features)
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}

@@ -1,0 +1,191 @@
+"""Searching a finished embedding store from one process: the store in memory, the run's model, exact ranking.
+
+Shapes: F fabrics in path order, R vectors of one, D dimensions, H, W of the query image.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from retrieval_core.config.config import Config
+from retrieval_core.encoding.arms import Arm
+from retrieval_core.encoding.encoders import Encoder
+from retrieval_core.encoding.views import encoder_mark, views_of
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.ranking.topk import block_topk
+from retrieval_core.run.workspace import RunError
+from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels after orientation, ends exclusive."""
+
+
+class Hit(NamedTuple):
+    """A fabric that was found."""
+
+    row: int
+    """Place of the fabric in the catalogue, in path order."""
+    path: str
+    similarity: float
+    size: tuple[int, int]
+    """Width and height of the fabric after orientation."""
+    box: Box | None
+    """The region that matched best; None where a fabric has one vector."""
+
+
+class SearchIndex:
+    """The fabrics of a store as one array, and the model that encodes what is searched for.
+
+    Similarities and their order follow the rule of ``block_topk``, as in the candidate pool: score descending, then
+    path as UTF-8 bytes. A query is encoded alone here, so its vector may differ from that of a run's batch by the
+    tolerance of the model's arithmetic.
+
+    Memory O(F R D) float32 (100,000 fabrics of one vector of 256: 102 MB) and the model.
+
+    Args:
+        vectors: the fabrics, by path.
+        encoder: of the queries; called by one thread at a time.
+        config: the ``images`` and ``embed`` sections are used.
+        size: side in pixels of the square the model sees.
+        fingerprint: of the catalogue as embedded; another one means that rows may mean other fabrics.
+    """
+
+    def __init__(self, vectors: Vectors, encoder: Encoder, config: Config, size: int, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self.images = config.images
+        self.regions = vectors.embeddings_FRD.shape[1]
+        self.dim = encoder.dim
+        self.size = size
+        self._vectors, self._encoder = vectors, encoder
+        self._views = views_of(config.embed, size, "queries")
+        self._encoding = threading.Lock()  # the model already uses every core; two at a time only take its memory twice
+
+    def __len__(self) -> int:
+        return len(self._vectors.paths)
+
+    def path(self, row: int) -> str:
+        """Path of a fabric as the store spells it.
+
+        Raises:
+            IndexError: for a row that is not there.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row}: the catalogue has {len(self)} fabrics")
+        return str(self._vectors.paths[row].as_py())
+
+    def encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The vector (D,) of a query image (H, W, 3) uint8, upright. Memory O(H W)."""
+        views, boxes = self._views.cut(image, self.images)
+        with self._encoding:
+            embeddings = self._encoder.encode(views)
+        pooled: NDArray[np.float32] = self._views.pool(embeddings, boxes[None])[0][0]
+        return pooled
+
+    def rank(self, query_D: NDArray[np.float32], top: int) -> list[Hit]:
+        """The first ``top`` fabrics, best first; all of them if there are fewer.
+
+        Time O(F R D); memory as ``block_topk`` for one query.
+
+        Raises:
+            ValueError: for ``top < 1`` or a vector of another width.
+        """
+        if not len(self):
+            return []
+        found = block_topk(query_D[None], self._vectors.embeddings_FRD, top)
+        hits = []
+        for row, region, similarity in zip(found.rows[0], found.regions[0], found.scores[0], strict=True):
+            boxes = self._vectors.boxes_FR4[row].tolist()
+            box = tuple(boxes[region]) if self.regions > 1 else None
+            # Vector 0 stands for the whole fabric, so its box is the picture.
+            hits.append(Hit(int(row), self.path(int(row)), float(similarity), (boxes[0][2], boxes[0][3]), box))
+        return hits
+
+
+def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
+    """Load a store and the model it was made with.
+
+    Args:
+        store: folder of a finished embedding store of fabrics.
+        arm: the model that queries are to be encoded with.
+        config: of the run that made the store.
+
+    Raises:
+        RunError: if the store is not finished, empty, or was made with another model or preprocessing.
+        WeightsError: if the model cannot be loaded.
+    """
+    try:
+        manifest = read_manifest(store)
+    except FileNotFoundError:
+        raise RunError(f"{store}: there is no finished store; run `fabric-retrieval embed`") from None
+    refuse_other_model(store, manifest, arm, config)
+    vectors = load_vectors(store, manifest)
+    if not len(vectors.paths):
+        raise RunError(f"{store}: it holds no fabric; see rejects.parquet in the run's folder")
+    # A batch is filled up to its size, so one of a query's own views answers soonest.
+    encoder = arm.build(views_of(config.embed, arm.image_size, "queries").each, config.run.seed)
+    stored = vectors.embeddings_FRD.shape[2]
+    if stored != encoder.dim:
+        raise RunError(f"{store}: vectors of {stored} dimensions, the model gives {encoder.dim}; embed again")
+    return SearchIndex(vectors, encoder, config, arm.image_size, manifest["fingerprint"])
+
+
+def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config: Config) -> None:
+    """See that a store's vectors can be compared with those of a model.
+
+    Raises:
+        RunError: if weights, image size, preprocessing or regions are others.
+    """
+    views = views_of(config.embed, arm.image_size, "gallery")
+    wanted = {
+        "weights": arm.weights,
+        "image_size": arm.image_size,
+        "regions": views.vectors,
+        "encoder": encoder_mark(arm, views, config),
+    }
+    # The manifest of an older store has no "encoder".
+    other = [name for name, value in wanted.items() if manifest.get(name, value) != value]
+    if other:
+        what = {"weights": "another model", "image_size": "another model.image_size", "regions": "other embed.regions"}
+        how = what.get(other[0], "other keys of images, model or embed")
+        raise RunError(f"{store}: embedded with {how}; run `fabric-retrieval embed` with this configuration")
+
+
+def load_vectors(store: str, manifest: Mapping[str, Any]) -> Vectors:
+    """All fabrics of a store, by path as UTF-8 bytes, with their boxes.
+
+    Shards are read one after the other into their places: memory O(F R D) float32 once, and one shard.
+    """
+    regions = int(manifest["regions"])
+    shards = [(storage.join(store, entry["file"]), entry["rows"] // regions) for entry in manifest["shards"]]
+    shards = [(file, images) for file, images in shards if images]
+    if not shards:
+        return read_vectors([], regions)
+    dim = read_vectors([(shards[0][0], 0, 1)], regions).embeddings_FRD.shape[2]
+    paths = pa.concat_arrays([_paths(file, regions) for file, _ in shards])
+    order = np.asarray(pc.sort_indices(paths))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    embeddings = np.empty((len(order), regions, dim), np.float32)
+    boxes = np.empty((len(order), regions, 4), np.int32)
+    start = 0
+    for file, images in shards:
+        part = read_vectors([(file, 0, images)], regions, boxes=True)
+        rows = place[start : start + images]
+        embeddings[rows], boxes[rows] = part.embeddings_FRD, part.boxes_FR4
+        start += images
+    return Vectors(paths.take(pa.array(order)), embeddings, boxes)
+
+
+def _paths(file: str, regions: int) -> pa.Array:
+    """Paths of a shard's images in the order in which ``read_vectors`` gives them: sorted."""
+    column = tables.read_table(file, columns=["path"]).column("path").combine_chunks().cast(pa.large_string())
+    paths = column.take(pa.array(np.arange(0, len(column), regions)))
+    return paths.take(pc.sort_indices(paths))

@@ -1,0 +1,198 @@
+"""The embedding store: Parquet shards that any reader opens, and a manifest written last.
+
+Shapes: N = images of a shard, R = regions an image, V = N * R views, D = embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retrieval_core.files import parquet as tables
+from retrieval_core.files import storage
+from retrieval_core.store import vector_files
+
+MANIFEST = "manifest.json"
+_REJECTS = b"rejects"
+
+
+class Reject(NamedTuple):
+    """An image that is not in the result, and why."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+def shard_schema(dim: int, dtype: str) -> pa.Schema:
+    """Columns of a shard. ``embedding`` is L2-normalised; ``box`` is (x0, y0, x1, y1) in pixels after orientation."""
+    value = pa.float16() if dtype == "float16" else pa.float32()
+    return pa.schema(
+        [
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("region", pa.int16(), nullable=False),
+            pa.field("box", pa.list_(pa.int32(), 4), nullable=False),
+            pa.field("embedding", pa.list_(value, dim), nullable=False),
+        ]
+    )
+
+
+def write_shard(
+    path: str,
+    images: Sequence[tuple[str, str]],
+    boxes_NR4: np.ndarray,
+    embeddings_VD: np.ndarray,
+    rejects: Sequence[Reject],
+    dtype: str = "float32",
+) -> None:
+    """Commit a shard: one file, whole or absent, that carries its rejects in its metadata.
+
+    Args:
+        path: of the file.
+        images: (path, id) of the N embedded images.
+        boxes_NR4: int32, the view of each region in the image.
+        embeddings_VD: float32, image-major.
+        rejects: images of the shard that have no row.
+        dtype: of the stored vectors.
+    """
+    regions = boxes_NR4.shape[1]
+    assert embeddings_VD.shape[0] == len(images) * regions
+    schema = shard_schema(embeddings_VD.shape[1], dtype)
+    values = embeddings_VD.astype(dtype).reshape(-1)
+    table = pa.Table.from_arrays(
+        [
+            pa.array([image[0] for image in images for _ in range(regions)], pa.string()),
+            pa.array([image[1] for image in images for _ in range(regions)], pa.string()),
+            pa.array(np.tile(np.arange(regions, dtype=np.int16), len(images))),
+            pa.FixedSizeListArray.from_arrays(pa.array(boxes_NR4.reshape(-1).astype(np.int32)), 4),
+            pa.FixedSizeListArray.from_arrays(pa.array(values), embeddings_VD.shape[1]),
+        ],
+        schema=schema,
+    )
+    _write(path, table, rejects)
+
+
+def shrink_shard(source: str, target: str, keep: Iterable[str]) -> None:
+    """Write a shard again without the images that left the catalogue; vectors are copied, not computed."""
+    kept = set(keep)
+    with storage.open_read(source) as file:
+        reader = pq.ParquetFile(file)
+        table, rejects = reader.read(), _rejects_of(reader)
+    table = table.filter(pc.is_in(table.column("path"), pa.array(sorted(kept), pa.string())))
+    _write(target, table, [reject for reject in rejects if reject.path in kept])
+
+
+def _write(path: str, table: pa.Table, rejects: Sequence[Reject]) -> None:
+    metadata = {**(table.schema.metadata or {}), _REJECTS: json.dumps([list(reject) for reject in rejects])}
+    storage.write_bytes(path, vector_files.encode(table.replace_schema_metadata(metadata), "embedding"))
+
+
+def _rejects_of(reader: pq.ParquetFile) -> list[Reject]:
+    return [Reject(*row) for row in json.loads((reader.schema_arrow.metadata or {})[_REJECTS])]
+
+
+def shard_summary(path: str) -> tuple[int, list[Reject]]:
+    """(rows, rejects) of a committed shard; reads the footer only."""
+    with storage.open_read(path) as file:
+        reader = pq.ParquetFile(file)
+        return reader.metadata.num_rows, _rejects_of(reader)
+
+
+class Vectors(NamedTuple):
+    """Some images of a store, ordered by path."""
+
+    paths: pa.Array
+    embeddings_FRD: np.ndarray
+    boxes_FR4: np.ndarray
+
+
+def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: bool = False) -> Vectors:
+    """Read row ranges of shards and order their images by path.
+
+    Args:
+        files: (shard file, first image, last image + 1) triples.
+        regions: rows an image.
+        boxes: whether to read the boxes too.
+
+    Returns:
+        Vectors with F images: float32, (F, R, D). Memory O(F R D).
+    """
+    reading = _Reading(sum(stop - start for _, start, stop in files), regions, boxes)
+    for path, start, stop in files:
+        tables.with_table(path, partial(reading.take, start, stop))
+    return reading.ordered()
+
+
+class _Reading:
+    """Room for images, filled shard by shard: each vector goes straight to its place, so all are in memory once."""
+
+    def __init__(self, room: int, regions: int, boxes: bool) -> None:
+        self.room, self.regions, self.columns = room, regions, ["path", *(["box"] if boxes else [])]
+        self.filled = 0
+        self.paths: list[pa.Array] = []
+        self.embeddings = np.zeros((0, regions, 1), np.float32)
+        self.boxes = np.zeros((room, regions, 4), np.int32)
+
+    def take(self, start: int, stop: int, reader: pq.ParquetFile, file: IO[bytes]) -> None:
+        """Take images ``start`` to ``stop - 1`` of a shard; fewer where it ends before."""
+        regions = self.regions
+        table = reader.read(columns=self.columns, use_threads=False).slice(start * regions, (stop - start) * regions)
+        count = len(table) // regions
+        dim = reader.schema_arrow.field("embedding").type.list_size
+        if not self.filled:
+            self.embeddings = np.empty((self.room, regions, dim), np.float32)
+        rows = slice(self.filled, self.filled + count)
+        vector_files.read_rows(reader, file, "embedding", start * regions, self.embeddings[rows].reshape(-1, dim))
+        if "box" in self.columns:
+            self.boxes[rows] = vector_files.matrix(table.column("box")).reshape(count, regions, 4)
+        names = table.column("path").combine_chunks()
+        self.paths.append(names if regions == 1 else names.take(pa.array(np.arange(0, count * regions, regions))))
+        self.filled += count
+
+    def ordered(self) -> Vectors:
+        """What was taken, by path."""
+        names = pa.concat_arrays(self.paths) if self.paths else pa.array([], pa.string())
+        embeddings, boxes = self.embeddings[: self.filled], self.boxes[: self.filled]
+        if pc.all(pc.less(names[:-1], names[1:])).as_py() is not False:
+            return Vectors(names, embeddings, boxes)
+        order = np.asarray(pc.sort_indices(names))
+        return Vectors(names.take(pa.array(order)), embeddings[order], boxes[order])
+
+
+def write_manifest(
+    folder: str, fingerprint: str, shards: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> None:
+    """Write the list of live shards, last, then remove what is no longer live.
+
+    Args:
+        folder: of the store.
+        fingerprint: of the catalogue as embedded.
+        shards: file, images, rows, rejected of each.
+        facts: model and preprocessing, for people.
+    """
+    value = {"fingerprint": fingerprint, **facts, "shards": list(shards)}
+    path = storage.join(folder, MANIFEST)
+    if not storage.exists(path) or storage.read_json(path) != value:
+        storage.write_json(path, value)
+    live = {MANIFEST, *(shard["file"] for shard in shards)}
+    for name in storage.list_names(folder):
+        if name not in live and (name.endswith(".parquet") or name.endswith(".tmp")):
+            storage.remove(storage.join(folder, name))
+
+
+def read_manifest(folder: str) -> dict[str, Any]:
+    """The manifest of a finished store.
+
+    Raises:
+        FileNotFoundError: if the store is not finished.
+    """
+    manifest: dict[str, Any] = storage.read_json(storage.join(folder, MANIFEST))
+    return manifest

@@ -1,0 +1,184 @@
+"""Encoders against a direct forward pass and a histogram counted pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder, pick_device, resolve_precision
+from retrieval_core.model.backbone import backbone_settings, random_backbone
+from retrieval_core.model.embedder import FabricEmbedder, normalise
+from retrieval_core.model.heads import new_head
+
+CPU = torch.device("cpu")
+VALUES = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}
+
+
+@pytest.fixture
+def model():
+    return FabricEmbedder(random_backbone(backbone_settings(VALUES), 0), new_head(32, 8, 0), "cls", "new").eval()
+
+
+def views(count, side=28, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+class Recorder(torch.nn.Module):
+    """Stands in for the network: remembers what it is given and returns the first pixels."""
+
+    embedding_dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, pixels):
+        self.batches.append(pixels.clone())
+        return pixels.flatten(1)[:, :4]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_encode_is_the_forward_pass_of_the_model(model, count):
+    batch = views(count)
+    with torch.no_grad():
+        expected = model(normalise(torch.from_numpy(batch))).numpy()
+    encoder: Encoder = ModelEncoder(model, CPU, "float32", 4)
+    result = encoder.encode(batch)
+    assert result.shape == (count, 8) == (count, encoder.dim)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1, atol=1e-6)
+
+
+def test_batches_are_cut_in_order_and_the_last_one_repeats_its_last_view():
+    recorder, batch = Recorder(), views(5, side=3)
+    ModelEncoder(recorder, CPU, "float32", 2).encode(batch)
+    expected = normalise(torch.from_numpy(batch[[0, 1, 2, 3, 4, 4]]))
+    assert [len(pixels) for pixels in recorder.batches] == [2, 2, 2]
+    assert torch.equal(torch.cat(recorder.batches), expected)
+
+
+def test_a_result_does_not_depend_on_earlier_calls(model):
+    encoder = ModelEncoder(model, CPU, "float32", 4)
+    first = encoder.encode(views(6))
+    encoder.encode(views(3, seed=1))
+    assert np.array_equal(first, encoder.encode(views(6)))
+
+
+def test_the_padding_does_not_reach_the_views(model):
+    encoder = ModelEncoder(model, CPU, "float32", 8)
+    np.testing.assert_allclose(encoder.encode(views(8))[:3], encoder.encode(views(8)[:3]), atol=1e-6)
+
+
+def test_no_views_give_no_embeddings(model):
+    assert ModelEncoder(model, CPU, "float32", 4).encode(views(0)).shape == (0, 8)
+    assert HistogramEncoder().encode(views(0)).shape == (0, 512)
+
+
+def test_read_only_views_are_taken_without_a_warning(model, recwarn):
+    batch = views(3)
+    batch.setflags(write=False)
+    ModelEncoder(model, CPU, "float32", 4).encode(batch)
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_bfloat16_is_close_and_still_of_unit_length(model):
+    exact = ModelEncoder(model, CPU, "float32", 4).encode(views(4))
+    reduced = ModelEncoder(model, CPU, "bfloat16", 4).encode(views(4))
+    assert reduced.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(reduced, axis=1), 1, atol=1e-6)
+    assert (exact * reduced).sum(axis=1).min() > 0.99
+    assert not np.array_equal(exact, reduced)
+
+
+def test_the_model_is_put_into_evaluation_mode(model):
+    model.train()
+    ModelEncoder(model, CPU, "float32", 1)
+    assert not model.training
+
+
+def test_embeddings_that_are_not_finite_are_refused(model):
+    with torch.no_grad():
+        model.projection_head[2].bias[0] = math.nan
+    with pytest.raises(ValueError, match=r"3 of 3 embeddings are not finite in torch.float32"):
+        ModelEncoder(model, CPU, "float32", 2).encode(views(3))
+
+
+@pytest.mark.parametrize("wanted", [True, False, None])
+def test_compiling_is_a_choice_and_off_by_default_on_a_cpu(model, monkeypatch, wanted):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compiled.append(network) or network)
+    ModelEncoder(model, CPU, "float32", 2, compile=wanted).encode(views(2))
+    assert compiled == ([model] if wanted else [])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_gpu_gives_what_the_cpu_gives(model, precision, compile):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    on_cpu = ModelEncoder(model, CPU, "float32", 4).encode(views(6))
+    on_gpu = ModelEncoder(model, torch.device("cuda"), precision, 4, compile=compile).encode(views(6))
+    assert (on_cpu * on_gpu).sum(axis=1).min() > (0.9999 if precision == "float32" else 0.99)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((2, 28, 28, 3), np.float32), np.zeros((28, 28, 3), np.uint8), np.zeros((1, 28, 28, 4), np.uint8)],
+)
+def test_views_of_another_shape_or_type_are_refused(model, wrong):
+    for encoder in (ModelEncoder(model, CPU, "float32", 2), HistogramEncoder()):
+        with pytest.raises(ValueError, match="views must be"):
+            encoder.encode(wrong)
+
+
+def test_a_batch_size_below_one_is_refused(model):
+    with pytest.raises(ValueError, match=r"embed\.batch_size = 0"):
+        ModelEncoder(model, CPU, "float32", 0)
+
+
+def test_precision():
+    assert resolve_precision("auto", CPU) == torch.float32
+    assert resolve_precision("bfloat16", CPU) == torch.bfloat16
+    assert resolve_precision("float32", torch.device("cuda")) == torch.float32
+    with pytest.raises(ValueError, match="'half'"):
+        resolve_precision("half", CPU)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_precision_asks_the_device(monkeypatch, able):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: able)
+    expected = torch.bfloat16 if able else torch.float32
+    assert resolve_precision("auto", torch.device("cuda")) == expected
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_device_is_cuda_when_there_is_one(monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert pick_device().type == ("cuda" if there else "cpu")
+
+
+@settings(deadline=None, max_examples=30)
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.just(3))))
+def test_histogram_is_the_one_counted_by_hand(batch):
+    result = HistogramEncoder().encode(batch)
+    for row, view in zip(result, batch, strict=True):
+        counts = np.zeros((8, 8, 8))
+        for red, green, blue in view.reshape(-1, 3):
+            counts[red // 32, green // 32, blue // 32] += 1
+        expected = np.sqrt(counts / counts.sum()).ravel()
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+        assert np.linalg.norm(row) == pytest.approx(1, abs=1e-6)
+
+
+def test_histogram_of_disjoint_colours_is_orthogonal():
+    black, white = np.zeros((1, 4, 4, 3), np.uint8), np.full((1, 4, 4, 3), 255, np.uint8)
+    first, second = HistogramEncoder().encode(np.concatenate([black, white]))
+    assert first @ second == 0

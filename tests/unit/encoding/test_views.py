@@ -1,0 +1,59 @@
+"""What ``Views`` makes of an image, and of the embeddings of its views."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval_core.config.sections import EmbedConfig, ImagesConfig
+from retrieval_core.encoding.region_pooling import pool_regions
+from retrieval_core.encoding.views import views_of
+from retrieval_core.images.regions import load_views
+from retrieval_core.images.resizing import turned
+from tests.odd_images import encode, quadrants
+
+DEFAULT = ImagesConfig()
+
+
+class TestStoredVectors:
+    """What ``Views`` makes of an image, and of the embeddings of its views."""
+
+    def views(self, role, **keys):
+        return views_of(EmbedConfig(**keys), 14, role)
+
+    def embeddings(self, rows, dim=6):
+        found = np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    def test_a_query_is_turned_and_averaged(self, tmp_path):
+        path = tmp_path / "q.png"
+        path.write_bytes(encode(Image.fromarray(quadrants()), "PNG"))
+        views = self.views("queries", query_turns=[0, -20, 20], regions=[1, 3])
+        pixels, boxes = views.load(str(path), DEFAULT)
+        assert (views.each, views.vectors, boxes.tolist()) == (3, 1, [[0, 0, 40, 30]] * 3)
+        whole = load_views(str(path), DEFAULT, 14)[0][0]
+        for view, degrees in zip(pixels, [0, -20, 20], strict=True):
+            np.testing.assert_array_equal(view, turned(whole, degrees))
+        embeddings = self.embeddings(6)
+        pooled, kept = views.pool(embeddings, np.stack([boxes, boxes]))
+        mean = embeddings.reshape(2, 3, 6).mean(axis=1)
+        np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-6)
+        assert kept.shape == (2, 1, 4)
+
+    def test_a_query_is_one_view_by_default(self):
+        embeddings, boxes = self.embeddings(4), np.zeros((4, 1, 4), np.int32)
+        assert self.views("queries", regions=[1, 3]).pool(embeddings, boxes)[0] is embeddings
+
+    @pytest.mark.parametrize("vectors", [1, 3, 10])
+    @pytest.mark.parametrize("images", [0, 4])
+    def test_regions_are_pooled_with_their_boxes(self, vectors, images):
+        views = self.views("gallery", regions=[1, 3], vectors=vectors)
+        boxes = np.random.default_rng(0).integers(0, 99, (images, 10, 4)).astype(np.int32)
+        pooled, kept = views.pool(self.embeddings(10 * images), boxes)
+        assert (views.each, views.vectors) == (10, vectors)
+        assert (pooled.shape, kept.shape) == ((images * vectors, 6), (images, vectors, 4))
+        expected, source = pool_regions(self.embeddings(10 * images).reshape(images, 10, 6), vectors)
+        np.testing.assert_array_equal(pooled, expected.reshape(-1, 6))
+        for row in range(images):
+            np.testing.assert_array_equal(kept[row], boxes[row][source[row]])

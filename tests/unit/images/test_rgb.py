@@ -1,0 +1,310 @@
+"""Images: what is embedded is right pixel by pixel, whatever the file's mode, depth, transparency or orientation."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.encoding.views import Views
+from retrieval_core.images.rgb import REASONS, ImageRejected, read_image, read_picture
+from tests.odd_images import (
+    BLUE,
+    GREEN,
+    OddImage,
+    encode,
+    png_chunk,
+    quadrants,
+    raw_png,
+    with_orientation,
+    write_odd_images,
+)
+
+DEFAULT = ImagesConfig()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, OddImage]]:
+    folder = tmp_path_factory.mktemp("odd")
+    return folder, {entry.name: entry for entry in write_odd_images(folder)}
+
+
+def read_bytes(content: bytes, folder: Path, **settings: object) -> np.ndarray:
+    path = folder / "image"
+    path.write_bytes(content)
+    return read_image(str(path), ImagesConfig.model_validate(settings))
+
+
+class TestCorpus:
+    def test_every_entry_is_embedded_right_or_rejected_for_its_reason(self, corpus):
+        folder, entries = corpus
+        wrong = []
+        for entry in entries.values():
+            try:
+                pixels = read_image(str(folder / entry.name), DEFAULT)
+            except ImageRejected as reject:
+                if reject.reason != entry.expected or "\n" in reject.detail or not reject.detail:
+                    wrong.append((entry, str(reject)))
+                continue
+            assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+            assert pixels.flags.c_contiguous and pixels.flags.writeable
+            off = np.abs(pixels.mean((0, 1)) - entry.mean).max()
+            if entry.expected != "embedded" or off > entry.tolerance:
+                wrong.append((entry, f"embedded, {off:.1f} levels off"))
+        assert wrong == []
+
+    def test_it_covers_what_it_should(self, corpus):
+        _, entries = corpus
+        outcomes = {entry.expected for entry in entries.values()}
+        assert outcomes == {*REASONS, "embedded"}
+        assert len(entries) >= 60
+        assert all((entry.mean is not None) == (entry.expected == "embedded") for entry in entries.values())
+
+    def test_lossless_colour_files_hold_the_exact_pixels(self, corpus):
+        folder, _ = corpus
+        for name in ("rgb.png", "rgb.bmp", "lzw.tiff", "rgb.pcx", "rgb.ppm", "rgb.tga", "rgb.qoi", "palette.png",
+                     "moving.png", "moving.webp", "moving.gif", "pages.tif", "rgb.ico", "linked.png"):  # fmt: skip
+            np.testing.assert_array_equal(read_image(str(folder / name), DEFAULT), quadrants(), err_msg=name)
+
+    def test_published_alpha_is_what_convert_gives(self, corpus):
+        folder, entries = corpus
+        published = ImagesConfig(alpha="published", exif="ignore")
+        names = [name for name, entry in entries.items() if entry.expected == "embedded" and "deep" not in name]
+        compared = 0
+        for name in names:
+            with Image.open(folder / name) as opened, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if opened.mode[0] in "IF":
+                    continue
+                expected = np.asarray(opened.convert("RGB"))
+            np.testing.assert_array_equal(read_image(str(folder / name), published), expected, err_msg=name)
+            compared += 1
+        assert compared > 40
+
+
+class TestTransparency:
+    def test_dropping_transparency_is_silent(self, corpus):
+        folder, _ = corpus
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pixels = read_image(str(folder / "veil-palette.png"), ImagesConfig(alpha="published"))
+        assert pixels.tolist() == [[list(BLUE)]]
+
+    def test_hidden_colour_is_exposed_only_by_published(self, tmp_path):
+        rgba = np.zeros((2, 2, 4), dtype=np.uint8)
+        rgba[0, 0] = (*GREEN, 255)
+        rgba[0, 1] = (*BLUE, 0)
+        png = encode(Image.fromarray(rgba), "PNG")
+        white = read_bytes(png, tmp_path)
+        assert white.tolist() == [[list(GREEN), [255] * 3], [[255] * 3, [255] * 3]]
+        assert read_bytes(png, tmp_path, alpha="published").tolist() == rgba[..., :3].tolist()
+
+    @given(colour=st.tuples(*[st.integers(0, 255)] * 3), alpha=st.integers(0, 255))
+    @settings(max_examples=25, deadline=None)
+    def test_half_transparent_is_blended_with_white(self, tmp_path_factory, colour, alpha):
+        png = encode(Image.new("RGBA", (1, 1), (*colour, alpha)), "PNG")
+        pixel = read_bytes(png, tmp_path_factory.getbasetemp())[0, 0]
+        expected = (np.array(colour) * alpha + 255.0 * (255 - alpha)) / 255
+        assert np.abs(pixel - expected).max() <= 0.51
+
+    @pytest.mark.parametrize(
+        ("depth", "colour", "row", "key", "expected"),
+        [
+            (1, 0, b"\x80", (1,), [255, 0]),
+            (2, 0, b"\x40", (1,), [255, 0]),
+            (4, 0, b"\x63", (6,), [255, 51]),
+            (8, 0, b"\x63\x06", (6,), [99, 255]),
+            (16, 0, struct.pack(">2H", 300, 65535), (300,), [255, 255]),
+            (16, 0, struct.pack(">2H", 300, 40000), (300,), [255, 156]),
+            (16, 0, struct.pack(">2H", 301, 40000), (300,), [1, 156]),
+        ],
+    )
+    def test_a_key_level_of_any_depth(self, tmp_path, depth, colour, row, key, expected):
+        chunk = png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+        pixels = read_bytes(raw_png(2, 1, depth, colour, b"\0" + row, chunk), tmp_path)
+        assert pixels[0, :, 0].tolist() == expected
+
+    def test_a_key_colour_of_16_bits(self, tmp_path):
+        chunk = png_chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC))
+        row = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x4000, 0x5000, 0x6000)
+        pixels = read_bytes(raw_png(2, 1, 16, 2, b"\0" + row, chunk), tmp_path)
+        assert pixels[0].tolist() == [[255, 255, 255], [0x40, 0x50, 0x60]]
+
+
+class TestOrientation:
+    """Against the table of the EXIF standard: where row 0 and column 0 of the stored pixels are seen."""
+
+    UPRIGHT = {  # noqa: RUF012
+        1: lambda y, x, h, w: (y, x),
+        2: lambda y, x, h, w: (y, w - 1 - x),
+        3: lambda y, x, h, w: (h - 1 - y, w - 1 - x),
+        4: lambda y, x, h, w: (h - 1 - y, x),
+        5: lambda y, x, h, w: (x, y),
+        6: lambda y, x, h, w: (x, h - 1 - y),
+        7: lambda y, x, h, w: (w - 1 - x, h - 1 - y),
+        8: lambda y, x, h, w: (w - 1 - x, y),
+    }
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+    def test_each_pixel_lands_where_the_standard_says(self, tmp_path, form, orientation):
+        stored = np.random.default_rng(orientation).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        height, width = stored.shape[:2]
+        options = {"lossless": True} if form == "WEBP" else {}
+        content = encode(Image.fromarray(stored), form, exif=with_orientation(orientation), **options)
+        shape = (width, height, 3) if orientation > 4 else (height, width, 3)
+        expected = np.zeros(shape, dtype=np.uint8)
+        for y, x in itertools.product(range(height), range(width)):
+            expected[self.UPRIGHT[orientation](y, x, height, width)] = stored[y, x]
+        np.testing.assert_array_equal(read_bytes(content, tmp_path), expected)
+        if form != "TIFF":  # Pillow's own decoder turns those
+            np.testing.assert_array_equal(read_bytes(content, tmp_path, exif="ignore"), stored)
+
+    def test_jpeg(self, tmp_path):
+        content = encode(Image.fromarray(quadrants()), "JPEG", quality=95, subsampling=0, exif=with_orientation(6))
+        assert np.abs(read_bytes(content, tmp_path).astype(int) - np.rot90(quadrants(), -1)).mean() < 3
+        assert np.abs(read_bytes(content, tmp_path, exif="ignore").astype(int) - quadrants()).mean() < 3
+
+    @pytest.mark.parametrize("orientation", [0, 9, 65535])
+    def test_an_impossible_orientation_counts_as_none(self, tmp_path, orientation):
+        content = encode(Image.fromarray(quadrants()), "PNG", exif=with_orientation(orientation))
+        np.testing.assert_array_equal(read_bytes(content, tmp_path), quadrants())
+
+    def test_deep_grey_is_turned_too(self, tmp_path):
+        stored = np.arange(6, dtype=np.uint16).reshape(2, 3) * 257
+        content = encode(Image.fromarray(stored), "PNG", exif=with_orientation(8))
+        assert read_bytes(content, tmp_path)[..., 0].tolist() == np.rot90(stored // 257).tolist()
+
+
+class TestDepth:
+    WORDS = np.array([[0, 128, 129, 257, 1000, 32768, 65406, 65535]], dtype=np.uint16)
+    SCALED = [0, 0, 1, 1, 4, 128, 254, 255]  # noqa: RUF012 - v / 257, rounded
+
+    @pytest.mark.parametrize("alpha", ["white", "published"])
+    @pytest.mark.parametrize("form", ["PNG", "TIFF"])
+    def test_16_bits_are_scaled_not_clipped(self, tmp_path, form, alpha):
+        pixels = read_bytes(encode(Image.fromarray(self.WORDS), form), tmp_path, alpha=alpha)
+        assert pixels[0, :, 0].tolist() == self.SCALED
+        assert (pixels == pixels[..., :1]).all()
+
+    def test_integer_images_are_16_bits_wide_unless_they_need_more(self, tmp_path):
+        def levels(*values: int) -> list[int]:
+            picture = Image.fromarray(np.array([values], dtype=np.int32))
+            return read_bytes(encode(picture, "TIFF"), tmp_path)[0, :, 0].tolist()
+
+        assert levels(*self.WORDS[0]) == self.SCALED
+        assert levels(0, 65535 * 2, 65535 * 4) == [0, 128, 255]
+        assert levels(-65535, 0, 65535) == [0, 128, 255]
+
+    def test_float_images(self, tmp_path):
+        def levels(*values: float) -> list[int]:
+            picture = Image.fromarray(np.array([values], dtype=np.float32))
+            return read_bytes(encode(picture, "TIFF"), tmp_path)[0, :, 0].tolist()
+
+        assert levels(0.2, 0.4, 0.6) == [51, 102, 153]
+        assert levels(51, 102, 255) == [51, 102, 255]
+        assert levels(-1, 0, 1) == [0, 128, 255]
+        assert levels(0.5) == [128]
+        for value in (float("nan"), float("inf")):
+            picture = Image.fromarray(np.array([[0.5, value]], dtype=np.float32))
+            with pytest.raises(ImageRejected, match="corrupt: pixels are NaN or infinite"):
+                read_bytes(encode(picture, "TIFF"), tmp_path)
+
+    def test_tiff_where_zero_is_white(self, tmp_path):
+        tag = struct.pack("<HHIH", 262, 3, 1, 1)
+        content = encode(Image.fromarray(self.WORDS), "TIFF")
+        assert content.count(tag) == 1
+        content = content.replace(tag, struct.pack("<HHIH", 262, 3, 1, 0))
+        assert read_bytes(content, tmp_path)[0, :, 0].tolist() == [255 - level for level in self.SCALED]
+
+    def test_tiff_of_12_bits(self, tmp_path):
+        entries = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
+        directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", t, 3, 1, v) for t, v in entries)
+        content = b"II*\0" + struct.pack("<I", 12) + bytes([0xFF, 0xF8, 0x00, 0]) + directory + bytes(4)
+        assert read_bytes(content, tmp_path)[0, :, 0].tolist() == [255, 128]
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Smooth shapes with a little noise, as cameras give them."""
+    rng = np.random.default_rng(width)
+    coarse = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray((picture + rng.integers(-6, 7, picture.shape)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("whole", "least", "size"),
+    [
+        ((1900, 1300), 300, (475, 325)),
+        ((1901, 1300), 160, (238, 163)),
+        ((3000, 2000), 20, (375, 250)),
+        ((390, 390), 300, (390, 390)),
+    ],
+)
+def test_a_reduced_jpeg_keeps_what_the_model_needs(
+    tmp_path: Path, whole: tuple[int, int], least: int, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "a.jpg"
+    photograph(*whole).save(path, quality=90)
+    picture, told = read_picture(str(path), DEFAULT, least)
+    assert told == whole
+    assert picture.size == size
+    assert min(size) >= least
+
+
+@pytest.mark.parametrize("grids", [(1,), (1, 3)])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (1601, 1203)), (6, (1600, 1208))])
+def test_views_of_a_reduced_jpeg_are_those_of_the_whole_one(
+    tmp_path: Path, grids: tuple[int, ...], orientation: int, size: tuple[int, int]
+) -> None:
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x112] = orientation
+    photograph(*size).save(path, quality=92, exif=exif)
+    views = Views(56, grids, 0.25)
+    expected, boxes = views.load(str(path), ImagesConfig())
+    found, same = views.load(str(path), ImagesConfig(jpeg="reduced"))
+    np.testing.assert_array_equal(same, boxes)
+    difference = np.abs(found.astype(int) - expected)
+    assert not np.array_equal(found, expected), "nothing was reduced"
+    assert difference.mean() < 1.5 and np.quantile(difference, 0.99) <= 6
+
+
+def test_a_reduced_query_is_turned_like_a_whole_one(tmp_path: Path) -> None:
+    path, views = tmp_path / "a.jpg", Views(56, (1,), 0.25, turns=(0.0, 30.0))
+    photograph(801, 603).save(path, quality=92)
+    (expected, boxes), (found, same) = (views.load(str(path), ImagesConfig(jpeg=jpeg)) for jpeg in ("whole", "reduced"))
+    np.testing.assert_array_equal(same, boxes)
+    assert 0 < np.abs(found.astype(int) - expected).mean() < 1.5
+
+
+def test_a_reduced_jpeg_whose_turned_edge_would_be_half_a_pixel_is_read_whole(tmp_path: Path) -> None:
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x112] = 6
+    photograph(1601, 1203).save(path, exif=exif)
+    picture, whole = read_picture(str(path), DEFAULT, 100)
+    assert picture.size == whole == (1203, 1601)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "gif"])
+def test_other_formats_are_never_reduced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    photograph(640, 480).save(path)
+    picture, whole = read_picture(str(path), ImagesConfig(), 20)
+    assert whole == (640, 480)
+    np.testing.assert_array_equal(picture, read_image(str(path), DEFAULT))
+
+
+def test_a_reduced_jpeg_that_ends_early_is_rejected_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    photograph(1600, 1200).save(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ImageRejected, match="truncated"):
+        read_picture(str(path), ImagesConfig(), 100)

@@ -1,0 +1,135 @@
+"""The network: what is pooled, what is frozen, and that no global random state is touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval_core.config.config import ConfigError
+from retrieval_core.model.backbone import backbone_settings, empty_backbone, random_backbone
+from retrieval_core.model.embedder import IMAGENET_MEAN, IMAGENET_STD, FabricEmbedder, normalise, set_trainable
+from retrieval_core.model.heads import new_head
+
+TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
+PLAIN = {"model_type": "dinov2", **TINY}
+REGISTERS = {"model_type": "dinov2_with_registers", "num_register_tokens": 3, **TINY}
+
+
+def embedder(values=PLAIN, pooling="cls", head=False, seed=0):
+    backbone = random_backbone(backbone_settings(values), seed)
+    with torch.no_grad():  # of zero by the architecture's initialisation, so that they could not be told from absent
+        for name, parameter in backbone.named_parameters():
+            if "register" in name:
+                parameter.normal_(generator=torch.Generator().manual_seed(1))
+    width = 64 if pooling == "cls_mean" else 32
+    return FabricEmbedder(
+        backbone, new_head(width, 8, seed) if head else None, pooling, "new" if head else "none"
+    ).eval()
+
+
+def images(count=2, side=28, seed=3):
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_normalise_is_the_published_arithmetic():
+    views = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
+    expected = (views.astype(np.float64) - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    result = normalise(torch.from_numpy(views))
+    assert result.shape == (2, 3, 5, 5)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result.numpy(), expected.transpose(0, 3, 1, 2), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [28, 42])
+@pytest.mark.parametrize(("values", "extra"), [(PLAIN, 0), (REGISTERS, 3)])
+def test_pooling_is_the_cls_token_and_the_mean_of_patches_only(values, extra, side):
+    pixels = images(side=side)
+    model = embedder(values, "cls_mean")
+    tokens = model.dinov2(pixel_values=pixels).last_hidden_state
+    patches = (side // 14) ** 2
+    assert tokens.shape[1] == 1 + extra + patches
+    expected = torch.cat([tokens[:, 0], tokens[:, -patches:].mean(dim=1)], dim=1)
+    torch.testing.assert_close(model.features(pixels), expected)
+    torch.testing.assert_close(embedder(values, "cls").features(pixels), tokens[:, 0])
+    total = tokens[:, 0] + tokens[:, -patches:].mean(dim=1)
+    torch.testing.assert_close(embedder(values, "cls_plus_mean").features(pixels), total)
+    assert (model.embedding_dim, embedder(values, "cls_plus_mean").embedding_dim) == (64, 32)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["cls", "cls_mean", "cls_plus_mean"])
+def test_embedding_is_the_normalised_head_of_the_features(pooling):
+    model, pixels = embedder(pooling=pooling, head=True), images()
+    first, _, second = model.projection_head
+    hidden = torch.nn.functional.gelu(model.features(pixels) @ first.weight.T + first.bias)
+    raw = hidden @ second.weight.T + second.bias
+    torch.testing.assert_close(model(pixels), raw / raw.norm(dim=1, keepdim=True))
+    assert model.embedding_dim == 8
+
+
+@torch.no_grad()
+def test_without_a_head_the_embedding_is_the_normalised_pooled_token():
+    model, pixels = embedder(), images()
+    features = model.features(pixels)
+    torch.testing.assert_close(model(pixels), features / features.norm(dim=1, keepdim=True))
+
+
+@torch.no_grad()
+def test_embeddings_stay_float32_and_of_unit_length_under_autocast():
+    model, pixels = embedder(head=True), images()
+    with torch.autocast("cpu", torch.bfloat16):
+        reduced = model(pixels)
+    assert reduced.dtype == torch.float32
+    torch.testing.assert_close(reduced.norm(dim=1), torch.ones(2), atol=1e-6, rtol=0)
+    assert not torch.equal(reduced, model(pixels))  # the backbone did run in bfloat16
+    assert torch.nn.functional.cosine_similarity(reduced, model(pixels)).min() > 0.99
+
+
+def test_gradients_reach_the_head_under_autocast():
+    model = embedder(head=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images())[:, 0].sum().backward()
+    assert model.projection_head[0].weight.grad.abs().sum() > 0
+    assert model.dinov2.layernorm.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_plus_mean"])
+def test_the_network_compiles_to_one_graph(pooling):
+    model, pixels = embedder(pooling=pooling, head=True), images()
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(pixels), model(pixels))
+
+
+def test_a_side_that_is_no_multiple_of_the_patch_is_refused_not_cropped():
+    with pytest.raises(ConfigError, match=r"model\.image_size = 30: .* patch size 14 .* 28 and 42"):
+        embedder()(images(side=30))
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3])
+def test_only_the_last_blocks_the_final_norm_and_the_head_are_trained(blocks):
+    model = embedder(head=True)
+    set_trainable(model, 3)
+    set_trainable(model, blocks)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    prefixes = tuple(f"dinov2.encoder.layer.{index}." for index in range(3 - blocks, 3))
+    expected = {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith((*prefixes, "dinov2.layernorm.", "projection_head."))
+    }
+    assert trained == expected
+    assert {name.split(".")[0] for name in trained} == {"dinov2", "projection_head"}
+
+
+@pytest.mark.parametrize("blocks", [-1, 4])
+def test_more_trainable_blocks_than_there_are_is_refused(blocks):
+    with pytest.raises(ConfigError, match=rf"train\.trainable_blocks = {blocks}: .* 3 blocks"):
+        set_trainable(embedder(), blocks)
+
+
+def test_a_head_of_another_width_is_refused():
+    with pytest.raises(ValueError, match="head reads 64 features, cls pooling of this backbone gives 32"):
+        FabricEmbedder(empty_backbone(backbone_settings(PLAIN)), new_head(64, 8, 0), "cls", "new")

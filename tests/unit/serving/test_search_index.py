@@ -1,0 +1,151 @@
+"""The engine behind the search page ranks as a naive sort of the stored vectors does, and knows its model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from retrieval_core.config.config import Config
+from retrieval_core.images.rgb import read_image
+from retrieval_core.run.workspace import RunError
+from retrieval_core.serving.search_index import SearchIndex, load_vectors, open_index
+from retrieval_core.store.embeddings import Vectors, read_manifest, write_manifest, write_shard
+from tests.unit.serving.small_store import FABRICS, config, embed, picture, write_fabrics
+
+REGIONS = {"embed": {"regions": [1, 2], "region_overlap": 0.25, "vectors": 3}}
+
+
+class Constant:
+    """An encoder that always answers with the same vector."""
+
+    def __init__(self, vector: np.ndarray) -> None:
+        self.vector, self.dim = vector, len(vector)
+
+    def encode(self, views: np.ndarray) -> np.ndarray:
+        return np.repeat(self.vector[None], len(views), axis=0)
+
+
+def naive(query: np.ndarray, vectors: Vectors) -> list[tuple[str, float, int]]:
+    """(path, similarity, region), fully sorted: the sums in index order, ties by the bytes of the path."""
+    rows = []
+    for path, regions in zip(vectors.paths.to_pylist(), vectors.embeddings_FRD.astype(np.float64), strict=True):
+        scores = []
+        for vector in regions:
+            total = 0.0
+            for left, right in zip(query.astype(np.float64), vector, strict=True):
+                total += left * right
+            scores.append(np.float32(total))
+        best = int(np.argmax(scores))
+        rows.append((path, float(scores[best]), best))
+    return sorted(rows, key=lambda row: (-row[1], row[0].encode()))
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+@pytest.mark.parametrize("top", [1, 7, 1000])
+def test_ranking_is_a_full_sort_with_ties(regions: int, top: int) -> None:
+    rng = np.random.default_rng(3)
+    fabrics = rng.normal(size=(40, regions, 6)).astype(np.float32)
+    fabrics[10:20] = fabrics[5]  # ties
+    fabrics /= np.linalg.norm(fabrics, axis=-1, keepdims=True)
+    paths = pa.array(sorted((f"/{'ä花Bb🌸'[index % 5]}{index}" for index in range(40)), key=str.encode))
+    boxes = rng.integers(1, 99, (40, regions, 4), dtype=np.int32)
+    vectors = Vectors(paths, fabrics, boxes)
+    query = fabrics[5, 0]
+    index = SearchIndex(vectors, Constant(query), config(), 28, "mark")
+    hits = index.rank(index.encode(picture(1)), top)
+    assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in naive(query, vectors)[:top]]
+    for hit, (_, _, region) in zip(hits, naive(query, vectors), strict=False):
+        assert index.path(hit.row) == hit.path
+        assert hit.size == tuple(boxes[hit.row, 0, 2:].tolist())
+        assert hit.box == (tuple(boxes[hit.row, region].tolist()) if regions > 1 else None)
+
+
+@pytest.mark.parametrize("sections", [{}, REGIONS, {"embed": {"storage_dtype": "float16"}}])
+@pytest.mark.parametrize("per_shard", [1, 4, 100])
+def test_store_is_loaded_in_path_order_whatever_its_shards(
+    tmp_path: Path, sections: dict[str, Any], per_shard: int
+) -> None:
+    keys = config(**sections)
+    paths = write_fabrics(tmp_path / "fabrics")
+    arm = embed(keys, paths, tmp_path / "store", per_shard)
+    vectors = load_vectors(str(tmp_path / "store"), read_manifest(str(tmp_path / "store")))
+    assert vectors.paths.to_pylist() == sorted(paths, key=str.encode)
+    assert vectors.embeddings_FRD.shape == (FABRICS, 3 if sections == REGIONS else 1, 512)
+    assert vectors.embeddings_FRD.dtype == np.float32
+    index = open_index(str(tmp_path / "store"), arm, keys)
+    assert len(index) == FABRICS
+    for path in paths:
+        hits = index.rank(index.encode(read_image(path, keys.images)), FABRICS)
+        assert hits[0].path == path  # its own picture is most similar
+        assert math.isclose(hits[0].similarity, 1, abs_tol=1e-3)
+        assert hits[0].size == (64, 48)
+        assert (hits[0].box is None) == (sections != REGIONS)
+
+
+def test_queries_are_turned_as_configured(tmp_path: Path) -> None:
+    paths = write_fabrics(tmp_path / "fabrics")
+    plain, turned = config(), config(embed={"query_turns": [-30, 0, 30]})
+    arm = embed(plain, paths, tmp_path / "store")
+    # Turns concern queries alone, so the same store serves both.
+    first, second = (open_index(str(tmp_path / "store"), arm, keys) for keys in (plain, turned))
+    one, other = first.encode(picture(2)), second.encode(picture(2))
+    assert one.shape == other.shape == (512,)
+    assert not np.allclose(one, other)
+    assert math.isclose(float(np.linalg.norm(other)), 1, abs_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"model": {"image_size": 42}}, "another model.image_size"),
+        (REGIONS, "other embed.regions"),
+        ({"images": {"resize": "published"}}, "other keys of images, model or embed"),
+    ],
+)
+def test_store_of_other_views_is_refused(tmp_path: Path, sections: dict[str, Any], words: str) -> None:
+    embed(config(), write_fabrics(tmp_path / "fabrics"), tmp_path / "store")
+    other: Config = config(**sections)
+    arm = embed(other, write_fabrics(tmp_path / "fabrics"), tmp_path / "unused")
+    with pytest.raises(RunError, match=words):
+        open_index(str(tmp_path / "store"), arm, other)
+
+
+def test_store_of_another_model_is_refused(tmp_path: Path) -> None:
+    keys = config()
+    arm = embed(keys, write_fabrics(tmp_path / "fabrics"), tmp_path / "store")
+    with pytest.raises(RunError, match="embedded with another model; run `fabric-retrieval embed`"):
+        open_index(str(tmp_path / "store"), arm._replace(weights="others"), keys)
+
+
+def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
+    keys = config()
+    arm = embed(keys, [], tmp_path / "store")
+    write_shard(str(tmp_path / "store" / "a.parquet"), [("a", "a")], np.ones((1, 1, 4)), np.ones((1, 5)), [])
+    manifest = read_manifest(str(tmp_path / "store"))
+    shards = [{"file": "a.parquet", "images": 1, "rows": 1, "rejected": 0}]
+    write_manifest(str(tmp_path / "store"), "mark", shards, {"regions": 1, "weights": manifest["weights"]})
+    with pytest.raises(RunError, match="vectors of 5 dimensions, the model gives 512"):
+        open_index(str(tmp_path / "store"), arm, keys)
+
+
+def test_store_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
+    keys = config()
+    arm = embed(keys, [], tmp_path / "empty")
+    with pytest.raises(RunError, match="it holds no fabric"):
+        open_index(str(tmp_path / "empty"), arm, keys)
+    with pytest.raises(RunError, match="no finished store; run `fabric-retrieval embed`"):
+        open_index(str(tmp_path / "nowhere"), arm, keys)
+
+
+def test_rows_that_are_not_there(tmp_path: Path) -> None:
+    keys = config()
+    arm = embed(keys, write_fabrics(tmp_path / "fabrics"), tmp_path / "store")
+    index = open_index(str(tmp_path / "store"), arm, keys)
+    for row in (-1, FABRICS):
+        with pytest.raises(IndexError, match=f"row {row}"):
+            index.path(row)

@@ -1,0 +1,307 @@
+"""Kept activations: the same training with and without them, nothing computed twice, bounded, and safe to lose."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from tiny_split import make_config, make_model, make_split
+
+from retrieval_core.model.embedder import normalise, set_trainable
+from retrieval_core.training import loader as training_data
+from retrieval_core.training.activation_cache import ActivationCache, ViewKey
+from retrieval_core.training.loader import TrainingData
+from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
+
+SHAPE = (3, 4)
+BYTES = 3 * 4 * 4
+CACHED = "train.cache_activations=true"
+RATES = ["train.learning_rate=1e-3", "train.head_learning_rate=5e-3", "train.warmup_steps=2"]
+VIEWS = {
+    "as they are": ["train.augmentation=none"],
+    "augmented": ["train.augmentation=print", "train.fixed_views=2"],
+    "cropped": ["train.augmentation=published", "train.fixed_views=3", "train.crop_start=0.6", "train.crop_end=0.6"],
+}
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return make_split(tmp_path_factory.mktemp("img"), queries=10, fabrics=12)
+
+
+def make_trainer(split, *overrides):
+    config = make_config("train.trainable_blocks=1", "train.margin=0.5", *RATES, *overrides)
+    return Trainer(config, make_model(), TrainingData(config, split), Worker())
+
+
+def hooks(save=lambda trainer: None):
+    return Hooks(save=save, validate=lambda trainer: {"score": 0.5}, epoch_done=lambda trainer, row, best: None)
+
+
+def trained(trainer, save=lambda trainer: None):
+    fit(trainer, hooks(save))
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.trained.values()])
+
+
+def distance(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+# ---- the same training
+
+
+@pytest.fixture
+def one_thread():
+    """On more threads products are rounded in other ways, and AdamW's first steps, which divide by the gradient's own
+    size, make 1e-4 of the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def rounds_alike(model):
+    """Whether this processor gives a view the same bits alone and in a batch; with AVX-512 it does not."""
+    views = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 3, 28, 28), np.float32))
+    with torch.no_grad():
+        together = model.tokens_before(1, views)
+        return all(torch.equal(model.tokens_before(1, views[:few]), together[:few]) for few in range(1, 6))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("loss", ["triplet", "info_nce"])
+@pytest.mark.parametrize("views", VIEWS)
+def test_a_training_with_the_cache_is_the_one_without(split, views, loss):
+    keys = [*VIEWS[views], f"train.loss={loss}", "train.epochs=7"]
+    plain, cached = make_trainer(split, *keys), make_trainer(split, *keys, CACHED)
+    expected, found = trained(plain), trained(cached)
+    assert cached.progress.step == plain.progress.step == 21
+    assert len(cached.data.cache) > 20
+    start = make_trainer(split, *keys)
+    moved = distance(torch.cat([p.detach().flatten() for p in start.trained.values()]), expected)
+    assert moved > 1e-2
+    assert distance(found, expected) < (1e-5 if rounds_alike(start.model) else moved / 100)
+    for one, other in zip(cached.progress.history[1:], plain.progress.history[1:], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["triplet", "info_nce"])
+def test_a_training_resumed_at_any_epoch_ends_with_the_same_bytes(tmp_path, loss):
+    split = make_split(tmp_path / "img", queries=10, fabrics=12)
+    (tmp_path / "img" / "q2.png").write_bytes(b"torn")
+    keys = [*VIEWS["augmented"], CACHED, f"train.loss={loss}", "train.epochs=4", "train.checkpoint_every=2"]
+    states = []
+    expected = trained(make_trainer(split, *keys), lambda trainer: states.append(copy.deepcopy(trainer.state())))
+    assert len({state["progress"]["step"] for state in states}) > 5
+    for state in states:
+        resumed = make_trainer(split, *keys)
+        resumed.load_state(state)
+        assert torch.equal(trained(resumed), expected), state["progress"]["step"]
+
+
+@pytest.mark.parametrize("room", [0, 1, 9])
+def test_a_full_cache_costs_time_and_changes_nothing(split, room):
+    keys = [*VIEWS["augmented"], CACHED]
+    expected = trained(make_trainer(split, *keys))
+    size = make_trainer(split, *keys).data.cache.view_bytes
+    small = make_trainer(split, *keys, f"train.cache_max_gb={max(1, room * size) / 1e9}")
+    assert torch.equal(trained(small), expected)
+    assert len(small.data.cache) == room
+
+
+# ---- nothing twice
+
+
+def test_a_view_goes_through_the_frozen_blocks_once(split, monkeypatch):
+    trainer = make_trainer(split, *VIEWS["cropped"], CACHED, "train.epochs=9")
+    seen = []
+    whole = trainer.model.tokens_before
+
+    def counted(block, pixels):
+        assert not torch.is_grad_enabled()
+        seen.extend(row.numpy().tobytes() for row in pixels)
+        return whole(block, pixels)
+
+    monkeypatch.setattr(trainer.model, "tokens_before", counted)
+    monkeypatch.setattr(trainer.model, "features", lambda pixels: pytest.fail("the whole network was called"))
+    fit(trainer, hooks())
+    assert len(seen) == len(trainer.data.cache) < trainer.data.schedule.total * 4
+
+
+def test_a_cached_view_is_not_decoded(split, monkeypatch):
+    decoded = []
+    read = training_data.read_image
+
+    def counted(location, images):
+        decoded.append(location)
+        return read(location, images)
+
+    monkeypatch.setattr(training_data, "read_image", counted)
+    trainer = make_trainer(split, *VIEWS["augmented"], CACHED, "train.epochs=30", "train.loss=triplet")
+    after = []
+    fit(trainer, hooks(lambda trainer: after.append(len(decoded))))
+    views = len(trainer.data.cache)
+    assert views == 2 * 22  # two of each of ten queries and twelve fabrics
+    # Three batches are decoded ahead of the step that stores them.
+    assert views <= len(decoded) <= views + 3 * 12
+    assert after[-1] == after[-10]
+    assert trainer.frozen.cache.computed == views
+
+
+def test_a_batch_says_what_it_holds(split):
+    trainer = make_trainer(split, *VIEWS["augmented"], CACHED, "train.epochs=20")
+    for batch in trainer.data.batches(0, 0):
+        trainer.step(batch)
+        assert batch.images == len(batch.cached) == 2 * len(batch.queries)
+        assert len(batch.views) == (~batch.cached).sum() and len(batch.tokens) == batch.cached.sum()
+        expected = [("query", row) for row in batch.queries] + [("fabric", row) for row in batch.positives]
+        assert [(key.kind, key.row) for key in batch.keys] == expected
+    assert batch.cached.all()
+
+
+# ---- fixed views
+
+
+def decoded(split, *overrides, **options):
+    data = TrainingData(make_config(*overrides), split, **options)
+    keys, make = {}, data._view
+
+    def noted(*arguments):
+        view = make(*arguments)
+        keys.setdefault(view.key, []).append((view.pixels.tobytes(), view.held.tobytes()))
+        return view
+
+    data._view = noted
+    return list(data.batches(0, 0)), keys
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_a_fixed_view_is_the_same_whenever_it_comes(split, views):
+    batches, keys = decoded(split, *VIEWS[views], "train.epochs=12", "train.loss=triplet")
+    count = {"as they are": 1, "augmented": 2, "cropped": 3}[views]
+    assert {key.number for key in keys} == set(range(count))
+    assert all(len(set(found)) == 1 for found in keys.values())
+    pixels = {found[0][0] for found in keys.values()}
+    assert len(pixels) > 0.9 * len(keys)
+    if views == "cropped":
+        assert {key.motif for key in keys if key.kind == "query"} == {()}
+        assert len({key.motif for key in keys if key.kind == "fabric"}) > 2
+    again, _ = decoded(split, *VIEWS[views], "train.epochs=12", "train.loss=triplet", "train.loader_threads=5")
+    for one, other in zip(batches, again, strict=True):
+        np.testing.assert_array_equal(one.views, other.views)
+
+
+def test_another_seed_has_other_views(split):
+    _, keys = decoded(split, *VIEWS["augmented"], "train.epochs=6")
+    _, others = decoded(split, *VIEWS["augmented"], "train.epochs=6", "run.seed=1")
+    both = keys.keys() & others.keys()
+    assert len(both) > 10
+    assert sum(keys[key][0] == others[key][0] for key in both) < len(both) / 4
+
+
+def test_each_view_has_a_stream_of_its_own():
+    keys = [
+        ViewKey(kind, row, motif, number)
+        for kind in ("query", "fabric")
+        for row in (0, 1)
+        for motif in ((), ("a",), ("b",), ("a", "b"), ("ab",))
+        for number in (0, 1)
+    ]
+    assert len({key.stream(0).random() for key in keys}) == len(keys)
+    assert keys[3].stream(0).random() == keys[3].stream(0).random()
+
+
+# ---- the network cut in two
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_mean", "cls_plus_mean"])
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_both_parts_are_the_whole_network(pooling, block):
+    model = make_model()
+    model.pooling, model.projection_head = pooling, None
+    pixels = normalise(torch.randint(0, 256, (3, 28, 28, 3), dtype=torch.uint8))
+    tokens = model.tokens_before(block, pixels)
+    assert tokens.shape[1:] == model.tokens_shape(28, block)
+    assert torch.equal(model(tokens, block), model(pixels))
+
+
+def test_frozen_parts_are_not_disturbed_by_dropout():
+    model = make_model()
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    set_trainable(model, 1)
+    assert model.train().training
+    layers = model.dinov2.encoder.layer
+    assert [model.dinov2.embeddings.training, layers[0].training, layers[1].training] == [False, False, True]
+    set_trainable(model, "all")
+    model.train()
+    assert all(part.training for part in model.modules())
+
+
+# ---- the file
+
+
+def put(cache, row):
+    key = ViewKey("fabric", row, (), 0)
+    cache.note(key, np.array([row]))
+    cache.put(key, np.full(SHAPE, row, np.float32))
+    return key
+
+
+def test_what_was_put_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache = ActivationCache(SHAPE, 10 * BYTES)
+    keys = [put(cache, row) for row in range(5)]
+    put(cache, 2)
+    assert len(cache) == 5
+    for row, key in enumerate(keys):
+        stored = cache.get(key)
+        assert stored.tokens.dtype == np.float32 and stored.tokens.shape == SHAPE
+        assert (stored.tokens == row).all() and stored.held.tolist() == [row]
+    assert cache.get(ViewKey("fabric", 9, (), 0)) is None
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind whatever happens to the process
+
+
+def test_the_limit_is_kept():
+    cache = ActivationCache(SHAPE, 3 * BYTES + 1)
+    keys = [put(cache, row) for row in range(5)]
+    assert [cache.get(key) is not None for key in keys] == [True, True, True, False, False]
+    assert os.fstat(cache._file.fileno()).st_size == 3 * BYTES
+    assert "3 views, 0.00 GB" in cache.report() and "full" in cache.report()
+
+
+def test_a_full_disk_ends_the_growth_with_a_line(monkeypatch, caplog):
+    cache = ActivationCache(SHAPE, 9 * BYTES)
+    kept = put(cache, 0)
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    lost = [put(cache, row) for row in (1, 2)]
+    assert cache.get(kept) is not None and all(cache.get(key) is None for key in lost)
+    assert [record.getMessage() for record in caplog.records if "No space left" in record.getMessage()].__len__() == 1
+
+
+def test_a_short_write_is_not_taken_for_a_view(monkeypatch):
+    cache = ActivationCache(SHAPE, 9 * BYTES)
+    monkeypatch.setattr(os, "pwrite", lambda *arguments: BYTES - 1)
+    assert cache.get(put(cache, 0)) is None
+
+
+def test_the_report_says_how_much_was_read(split):
+    trainer = make_trainer(split, *VIEWS["as they are"], CACHED, "train.epochs=3")
+    fit(trainer, hooks())
+    cache = trainer.frozen.cache
+    read, computed = cache.read, cache.computed
+    assert computed == len(cache)
+    text = cache.report()
+    assert f"{len(cache)} views" in text and f"{read / (read + computed):.0%} of the views" in text
+    assert math.isclose(cache.view_bytes, 5 * 32 * 4)
+    assert "0% of the views" in cache.report()

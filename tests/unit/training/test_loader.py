@@ -1,0 +1,229 @@
+"""Training images: what a batch holds, that threads, workers and restarts change nothing, what is unreadable."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_split import make_config, make_split
+
+from retrieval_core.data.datasets import DataError, Labelled
+from retrieval_core.images.resizing import resize
+from retrieval_core.images.rgb import read_image
+from retrieval_core.training.loader import MAX_ATTEMPTS, Schedule, TrainingData
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    return make_split(tmp_path_factory.mktemp("img"), queries=10, fabrics=12)
+
+
+def batches(split, *overrides, first=0, rank=0, workers=1):
+    return list(TrainingData(make_config(*overrides), split, workers=workers).batches(first, rank))
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.step, one.epoch) == (other.step, other.epoch)
+        for name in ("views", "queries", "positives", "held"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def view(record, config):
+    return resize(read_image(record.location, config.images), config.model.image_size, config.images.resize)
+
+
+# ---- the schedule
+
+
+def schedule(samples, *overrides, workers=1):
+    return Schedule(samples, make_config(*overrides), workers)
+
+
+@pytest.mark.parametrize(("samples", "workers", "steps"), [(8, 1, 2), (9, 1, 3), (9, 2, 2), (10, 2, 3), (3, 3, 1)])
+def test_an_epoch_is_cut_into_batches(samples, workers, steps):
+    plan = schedule(samples, "train.epochs=3", workers=workers)
+    assert (plan.per_epoch, plan.total) == (steps, 3 * steps)
+    for epoch in range(3):
+        parts = [plan.positions(epoch * steps + step) for step in range(steps)]
+        assert {part[0] for part in parts} == {epoch}
+        seen = [position for part in parts for position in part[1]]
+        assert seen == list(range(len(seen)))
+        assert samples - len(seen) < workers
+    for step in range(plan.total):
+        assert sum(plan.sizes(step)) == len(plan.positions(step)[1])
+        assert min(plan.sizes(step)) >= 1
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_steps_stay_the_same_when_workers_are_lost(left):
+    whole = schedule(10, "train.epochs=3", workers=3)
+    plan = Schedule(10, make_config("train.epochs=3"), left, most=3)
+    assert (plan.per_epoch, plan.total) == (whole.per_epoch, whole.total)
+    for step in range(plan.total):
+        assert plan.positions(step) == whole.positions(step)
+        assert (len(plan.sizes(step)), sum(plan.sizes(step))) == (left, sum(whole.sizes(step)))
+
+
+def test_max_steps_ends_within_an_epoch():
+    assert schedule(10, "train.epochs=3", "train.max_steps=4").total == 4
+    assert schedule(10, "train.epochs=3", "train.max_steps=400").total == 9
+
+
+def test_a_batch_smaller_than_the_workers_is_refused_naming_both_keys():
+    with pytest.raises(DataError, match=r"train\.batch_size = 2 .*train\.num_workers = 3"):
+        schedule(9, "train.batch_size=2", workers=3)
+
+
+def test_fewer_queries_than_workers_are_refused():
+    with pytest.raises(DataError, match=r"2 usable queries are fewer than train\.num_workers = 3"):
+        schedule(2, workers=3)
+
+
+# ---- batches
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "triplet"])
+def test_a_batch_holds_queries_then_positives_then_negatives(split, loss):
+    config = make_config(f"train.loss={loss}", "train.epochs=1")
+    data = TrainingData(config, split)
+    found = list(data.batches(0, 0))
+    order = data.sampler.epoch_order(0).tolist()
+    assert [row for batch in found for row in batch.queries] == order
+    assert sorted(order) == list(range(10))
+    position = 0
+    for batch in found:
+        rows = []
+        for query in batch.queries.tolist():
+            rows.append(data.sampler.draw(0, position, query))
+            position += 1
+        assert batch.positives.tolist() == [draw.positive for draw in rows]
+        expected = [split.queries[draw.query] for draw in rows] + [split.fabrics[draw.positive] for draw in rows]
+        if loss == "triplet":
+            expected += [split.fabrics[draw.negative] for draw in rows]
+        assert (batch.views.dtype, batch.views.shape) == (np.uint8, (len(expected), 28, 28, 3))
+        for pixels, record in zip(batch.views, expected, strict=True):
+            np.testing.assert_array_equal(pixels, view(record, config))
+    assert data.rejects == {}
+
+
+AUGMENTED = ["train.augmentation=print", "train.loss=triplet", "train.crop_start=0.5"]
+
+
+def test_batches_do_not_depend_on_threads(split):
+    alone = batches(split, *AUGMENTED, "train.loader_threads=1")
+    assert_same(batches(split, *AUGMENTED, "train.loader_threads=7"), alone)
+    assert any(
+        (batch.views != other.views).any()
+        for batch, other in zip(alone, batches(split, "train.loss=triplet"), strict=True)
+    )
+
+
+@pytest.mark.parametrize("first", [1, 3, 5, 6])
+def test_batches_from_the_middle_are_those_of_the_whole(split, first):
+    assert_same(batches(split, *AUGMENTED, first=first), batches(split, *AUGMENTED)[first:])
+
+
+def test_the_parts_of_the_workers_make_up_the_batch(split):
+    whole = batches(split, *AUGMENTED, "train.max_steps=2")
+    parts = [batches(split, *AUGMENTED, "train.max_steps=2", rank=rank, workers=3) for rank in range(3)]
+    for step, batch in enumerate(whole):
+        mine = [worker[step] for worker in parts]
+        assert np.concatenate([part.queries for part in mine]).tolist() == batch.queries.tolist()
+        groups = [np.split(part.views, 3) for part in mine]
+        joined = [group[index] for index in range(3) for group in groups]
+        np.testing.assert_array_equal(np.concatenate(joined), batch.views)
+
+
+def test_seeds_and_epochs_differ(split):
+    one, other = batches(split), batches(split, "run.seed=1")
+    assert one[0].queries.tolist() != other[0].queries.tolist()
+    assert one[0].queries.tolist() != one[3].queries.tolist()
+    assert one[3].epoch == 1
+
+
+def test_batches_that_are_not_asked_for_leave_no_threads(split):
+    before = threading.active_count()
+    stream = TrainingData(make_config(), split).batches(0, 0)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+# ---- crops
+
+
+def test_crops_hold_the_motif_and_widen(tmp_path):
+    """A fabric of black cloth with one white motif; the boxes say where."""
+    split = make_split(tmp_path / "img", queries=4, fabrics=4)
+    rows = ["image_path,category,x0,y0,x1,y1"]
+    for number, fabric in enumerate(split.fabrics):
+        pixels = np.zeros((100, 100, 3), np.uint8)
+        x0, y0 = 20 * number, 70 - 20 * number
+        pixels[y0 : y0 + 16, x0 : x0 + 16] = 255
+        Image.fromarray(pixels).save(fabric.location)
+        box = f"{x0},{y0},{x0 + 16},{y0 + 16}"
+        rows += [f"{fabric.path},{category},{box}" for category in fabric.categories]
+    (tmp_path / "motif_boxes.csv").write_text("\n".join(rows) + "\n")
+    fabrics = [fabric._replace(path=f"{tmp_path}/{fabric.path}") for fabric in split.fabrics]
+    found = batches(
+        Labelled(split.queries, fabrics),
+        f"data.root={tmp_path}",
+        "train.crop_start=0.2",
+        "train.crop_end=1.0",
+        "train.epochs=5",
+    )
+    white = [float((batch.views[4:] > 127).mean()) for batch in found]
+    shares = np.linspace(0.2, 1.0, 5)
+    assert white == pytest.approx(list((16 / (100 * shares)) ** 2), rel=0.15)
+
+
+# ---- unreadable images
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Queries 2 and 5 and fabric 1 cannot be read."""
+    split = make_split(tmp_path / "img", queries=10, fabrics=12)
+    (tmp_path / "img" / "q2.png").write_bytes(b"torn")
+    (tmp_path / "img" / "q5.png").unlink()
+    (tmp_path / "img" / "f1.png").write_bytes(b"")
+    return split
+
+
+def test_unreadable_images_are_recorded_and_replaced(damaged):
+    config = make_config("train.epochs=6", "train.loss=triplet")
+    data = TrainingData(config, damaged)
+    found = list(data.batches(0, 0))
+    unreadable = {damaged.queries[2].location, damaged.queries[5].location, damaged.fabrics[1].location}
+    assert set(data.rejects) == unreadable
+    paths = {path: (reason, bool(detail)) for path, reason, detail in data.rejects.values()}
+    assert paths["img/q5.png"] == ("missing", True)
+    assert paths["img/f1.png"] == ("empty", True)
+    assert paths["img/q2.png"][1]
+    for batch in found:
+        assert not {2, 5} & set(batch.queries.tolist())
+        assert 1 not in batch.positives
+        records = [damaged.queries[row] for row in batch.queries] + [damaged.fabrics[row] for row in batch.positives]
+        for pixels, record in zip(batch.views, records, strict=False):
+            np.testing.assert_array_equal(pixels, view(record, config))
+    assert [len(batch.queries) for batch in found] == [4, 4, 2] * 6
+
+
+def test_replacements_do_not_depend_on_threads_workers_or_a_restart(damaged):
+    whole = batches(damaged, *AUGMENTED)
+    assert_same(batches(damaged, *AUGMENTED, "train.loader_threads=5"), whole)
+    assert_same(batches(damaged, *AUGMENTED, first=2), whole[2:])
+    second = batches(damaged, *AUGMENTED, rank=1, workers=2)
+    assert second[0].queries.tolist() == whole[0].queries[2:].tolist()
+
+
+def test_nothing_readable_is_an_error(damaged):
+    for record in damaged.queries:
+        with open(record.location, "wb"):  # noqa: PTH123
+            pass
+    with pytest.raises(DataError, match=rf"{MAX_ATTEMPTS} draws in a row .* img/q\d\.png: empty; see `fabric-ret"):
+        batches(damaged)
