@@ -47,8 +47,8 @@ from ray_jobs.embed import embed
 from ray_jobs.run import Run
 from retrieval_core.config.config import load_config
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.encoding.encoders import pick_device
 from retrieval_core.images.regions import load_views
+from retrieval_core.model.devices import pick_device
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.model.folding import fold
 from retrieval_core.model.weights import load_model, save_model

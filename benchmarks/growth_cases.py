@@ -29,8 +29,7 @@ from retrieval_core.data.listing import write_listing
 from retrieval_core.data.shard_plan import plan_bucket, plan_file
 from retrieval_core.evaluation.metrics import arm_metrics
 from retrieval_core.evaluation.relevance import Queries, judge_bucket, outcomes_of, unite
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.ranking.candidate_pool import write_pool
 
 Found = dict[str, float]

@@ -20,21 +20,21 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from quality_data import Split, read_split
+from quality_data import Found, Index, Split, read_split
 from quality_results import write_results
 
 from retrieval_core.config.config import Config, load_config
 from retrieval_core.data.datasets import Record, labelled_split
 from retrieval_core.encoding.arms import histogram_arm
-from retrieval_core.encoding.encoders import Encoder, ModelEncoder, pick_device
+from retrieval_core.encoding.encoders import Encoder, ModelEncoder
 from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
 from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.model.devices import pick_device
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.ranking.topk import block_topk
-from retrieval_core.run.workspace import fingerprint
 from retrieval_core.simulation.dataset import simulate
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
@@ -48,15 +48,6 @@ QUICK = ["train_motifs=24", "val_motifs=8", "test_motifs=10", "train_fabrics=60"
 """Sizes of the simulated catalogue with --quick."""
 
 
-class Index(NamedTuple):
-    """What is kept of a fabric's views, and how a query is embedded."""
-
-    name: str
-    vectors: int | None
-    """None for the whole fabric alone: one view is encoded; else all are, and pooled to so many."""
-    turned: bool
-
-
 INDEXES = (
     Index("whole", None, False),
     Index("pooled", 1, True),
@@ -65,18 +56,6 @@ INDEXES = (
     Index("pooled", 30, True),
 )
 EMBED = load_config(None, ["embed.regions=[1, 6]", "embed.region_overlap=0.3", "embed.query_turns=[0, -18, 18]"]).embed
-
-
-class Found(NamedTuple):
-    """What an arm found on a track."""
-
-    ranks: dict[Index, np.ndarray]
-    """(P,) rank of every relevant fabric, from 1."""
-    dim: int
-    seconds: float
-    """In the encoder, a view: the fastest of a few batches, measured in this run."""
-    stored: Path
-    """The embeddings: queries (Q, T, D), the unturned copy first; fabrics (F, R, D)."""
 
 
 # ---- the protocol

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -69,3 +70,24 @@ def motif_areas(fabric: Record, boxes: Sequence[tuple[str, Box]]) -> dict[str, f
     with Image.open(fabric.location) as image:
         whole = image.width * image.height
     return {category: float(np.median(values)) / whole for category, values in areas.items()}
+
+
+class Index(NamedTuple):
+    """What is kept of a fabric's views, and how a query is embedded."""
+
+    name: str
+    vectors: int | None
+    """None for the whole fabric alone: one view is encoded; else all are, and pooled to so many."""
+    turned: bool
+
+
+class Found(NamedTuple):
+    """What an arm found on a track."""
+
+    ranks: dict[Index, np.ndarray]
+    """(P,) rank of every relevant fabric, from 1."""
+    dim: int
+    seconds: float
+    """In the encoder, a view: the fastest of a few batches, measured in this run."""
+    stored: Path
+    """The embeddings: queries (Q, T, D), the unturned copy first; fabrics (F, R, D)."""

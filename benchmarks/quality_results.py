@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from machine import machine
-from quality_data import Split
+from quality_data import Found, Index, Split
 
 from retrieval_core.encoding.region_pooling import mean_of_views
 from retrieval_core.evaluation.metrics import arm_metrics, paired_difference, random_outcomes, recall_curve
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.report.chart import Chart, Line, recall_chart
-
-if TYPE_CHECKING:
-    from quality import Found, Index
 
 KS = [10, 50, 100]
 FIGURES = ("recall@10", "recall@50", "recall@100", "mAP@100")

@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from ray_jobs.run import Run
 from retrieval_core.config.config import load_config
+from retrieval_core.config.sections import Role
 from retrieval_core.data.shard_plan import plan_file
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
-from retrieval_core.run.workspace import Role
+from retrieval_core.files import storage, tables
 from retrieval_core.store.embeddings import write_manifest, write_shard
 
 SHARD = 1024

@@ -57,7 +57,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
         with stops_on_ctrl_c(console):
             return simulate(config)
     from ray_jobs.run import Run
-    from retrieval_core.run.workspace import Lease
+    from retrieval_core.run.lease import Lease
 
     run = Run(
         config,

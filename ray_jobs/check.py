@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ray_jobs.cluster import connect as cluster
+from ray_jobs.cluster.connect import connect, is_shared
 from ray_jobs.cluster.probe import node_problems
 from ray_jobs.console.progress import coloured, printable
 from ray_jobs.run import Run
@@ -18,8 +18,8 @@ def check(config: Config) -> int:
     """Print every problem of data, weights, output and, on a cluster, nodes; 0 if a run can succeed, 1 if it cannot."""
     run = Run(config)
     wrong = 0
-    if cluster.is_shared():
-        cluster.connect()
+    if is_shared():
+        connect()
         for line in node_problems(config):
             print(f"{coloured('error  ', 'red', sys.stdout)} {printable(line)}")
             wrong += 1

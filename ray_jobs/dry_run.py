@@ -14,15 +14,14 @@ from typing import NamedTuple
 
 from ray_jobs.console.progress import duration, size
 from ray_jobs.run import Run
+from retrieval_core.config.sections import ROLES, Role
 from retrieval_core.data.datasets import iter_gallery, iter_queries, labelled_split
 from retrieval_core.data.shard_plan import plan_file
 from retrieval_core.encoding.arms import HISTOGRAM
 from retrieval_core.encoding.encoders import HistogramEncoder
 from retrieval_core.encoding.views import Views, views_of
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.model.weights import embedding_width, weights_bytes
-from retrieval_core.run.workspace import ROLES, Role
 
 MEASURED_IMAGES = 200
 """A rate of fewer images is that of the start of processes."""

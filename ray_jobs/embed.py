@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 
-from ray_jobs.cluster import gauges as metrics
+from ray_jobs.cluster import gauges
 from ray_jobs.cluster.connect import nodes, run_tasks, watch
 from ray_jobs.console.progress import Progress
 from ray_jobs.embedding.actor_pool import pool_sizing
@@ -26,8 +26,9 @@ from ray_jobs.embedding.finish_store import REJECTS, finish, stores_of, write_re
 from ray_jobs.embedding.plan_store import Store, list_images, plan_store
 from ray_jobs.embedding.shard_work import ShardEncoder, decode_shard
 from ray_jobs.run import Run
+from retrieval_core.config.sections import ROLES
 from retrieval_core.files import storage
-from retrieval_core.run.workspace import ROLES, RunError
+from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import MANIFEST
 
 log = logging.getLogger("fabric_retrieval")
@@ -125,13 +126,13 @@ class Graph:
             if row["problem"]:
                 raise RunError(f"{row['problem']}; see to that, and the same command goes on")
             store = stores[row["store"]]
-            metrics.EMBEDDED.add(row["images"] - row["rejected"], self._tags(store))
-            metrics.REJECTED.add(row["rejected"], self._tags(store))
+            gauges.EMBEDDED.add(row["images"] - row["rejected"], self._tags(store))
+            gauges.REJECTED.add(row["rejected"], self._tags(store))
             self.time.add(row["images"] - row["rejected"], Spent(*(row[name] for name in Spent._fields)))
             yield {**row, "folder": store.folder}
 
-    def _tags(self, store: Store) -> metrics.Tags:
-        return metrics.Tags(self.run.config.run.name, f"embed.{store.role}", store.arm.name)
+    def _tags(self, store: Store) -> gauges.Tags:
+        return gauges.Tags(self.run.config.run.name, f"embed.{store.role}", store.arm.name)
 
     def complete(self, store: Store) -> dict[str, Any]:
         """Let the graph run until the store's shards are committed; shards of the next ones may be by then, too."""
@@ -147,8 +148,8 @@ class Graph:
                 self.finished[row["folder"]] += row["images"]
                 if row["folder"] == store.folder:
                     progress.advance(row["images"])
-                    metrics.IMAGES_PER_SECOND.set(progress.rate or 0.0, self._tags(store))
-                    metrics.ACTORS_BUSY.set(self.time.busy(), self._tags(store))
+                    gauges.IMAGES_PER_SECOND.set(progress.rate or 0.0, self._tags(store))
+                    gauges.ACTORS_BUSY.set(self.time.busy(), self._tags(store))
         facts: dict[str, Any] = {"actors": self.sizing.actors, "views": store.views.each, "side": store.views.size}
         facts["encoded"] = self.finished.total() - before
         # Shards of this store may have been embedded while the one before was waited for, so the rate is that of both.

@@ -37,8 +37,7 @@ from retrieval_core.evaluation.metrics import (
 from retrieval_core.evaluation.motif_size import recall_by_size, sizes_of
 from retrieval_core.evaluation.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
 from retrieval_core.evaluation.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.run.workspace import POOL_PARQUET
 from retrieval_core.store.embeddings import read_manifest
 

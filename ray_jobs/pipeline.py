@@ -28,7 +28,8 @@ from ray_jobs.retrieve import retrieve
 from ray_jobs.run import Run
 from ray_jobs.train import train
 from retrieval_core.files import storage
-from retrieval_core.run.workspace import POOL_JSON, Lease
+from retrieval_core.run.lease import Lease
+from retrieval_core.run.workspace import POOL_JSON
 
 log = logging.getLogger("fabric_retrieval")
 

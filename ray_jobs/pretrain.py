@@ -19,7 +19,7 @@ from ray_jobs.train import train
 from retrieval_core.config.config import ConfigError
 from retrieval_core.files import storage
 from retrieval_core.model.weights import load_model, save_model
-from retrieval_core.run.workspace import Lease
+from retrieval_core.run.lease import Lease
 
 log = logging.getLogger("fabric_retrieval")
 

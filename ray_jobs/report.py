@@ -16,8 +16,7 @@ from retrieval_core.data.shard_plan import plan_file
 from retrieval_core.evaluation.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH, read_by_depth
 from retrieval_core.evaluation.lost import Lost
 from retrieval_core.evaluation.metrics import average_precision_at, recall_at
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.report import (
     Candidate,
     LostFabric,

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from ray_jobs.cluster import gauges as metrics
+from ray_jobs.cluster import gauges
 from ray_jobs.cluster.connect import run_tasks, watch
 from ray_jobs.console.progress import Progress
 from ray_jobs.run import Run
 from retrieval_core.data.shard_plan import plan_file
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
+from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.process import keep_freed_memory
 from retrieval_core.ranking.candidate_pool import write_pool
 from retrieval_core.ranking.topk import PARTIAL_SCHEMA, Floor, block_topk, merge_partials, topk_table
-from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET, fingerprint
+from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET
 from retrieval_core.store.embeddings import read_manifest, read_vectors
 
 log = logging.getLogger("fabric_retrieval")
@@ -86,7 +86,7 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     whole = fingerprint([block.mark for block in gallery])[:8]  # partials of another gallery may leave out too much
     turn = uuid.uuid4().hex
     parts = []
-    blocks, tags = len(queries) * len(gallery), metrics.Tags(run.config.run.name, "retrieve", arm)
+    blocks, tags = len(queries) * len(gallery), gauges.Tags(run.config.run.name, "retrieve", arm)
     with Progress(f"retrieve ({arm})", blocks, "blocks", watch=watch(run.config, work)) as progress:
         for query in queries:
             ranking = storage.join(work, f"{whole}-{query.mark}-{order}-{keys.top_k}")
@@ -94,7 +94,7 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
             calls = ((query, block, regions, keys.top_k, ranking, turn) for block in gallery)
             for _ in run_tasks(_rank_block, calls):
                 progress.advance()
-                metrics.RANKED.add(1, tags)
+                gauges.RANKED.add(1, tags)
             parts.append(_merge_tree(files, keys.top_k))
     counts = next(run_tasks(_write_task, [(parts, plan, outputs[0], outputs[1], regions > 1)]))
     storage.remove(work)

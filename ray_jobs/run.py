@@ -7,7 +7,7 @@ import threading
 from functools import cached_property
 from typing import Any
 
-from ray_jobs.cluster import connect as cluster
+from ray_jobs.cluster.connect import Resources, connect
 from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ModelConfig
 from retrieval_core.data.datasets import has_labels, has_training_data
@@ -36,9 +36,9 @@ class Run:
         self.resources  # noqa: B018 - the first use connects
 
     @cached_property
-    def resources(self) -> cluster.Resources:
+    def resources(self) -> Resources:
         """CPUs and GPUs; the first use connects to Ray."""
-        return cluster.connect()
+        return connect()
 
     @cached_property
     def _holds_head(self) -> bool:

@@ -1,7 +1,7 @@
 """Fine-tuning on Ray Train: workers, devices, checkpoints, resume.
 
-The loop itself is ``retrieval_core.training.loop.fit``; this file gives it a process group, a place for checkpoints and a
-log. A run that was killed goes on from its newest checkpoint, whichever process or worker died; with
+The loop itself is ``retrieval_core.training.loop.fit``; this file gives it a process group, a place for checkpoints
+and a log. A run that was killed goes on from its newest checkpoint, whichever process or worker died; with
 ``train.min_workers`` on the workers that are left, each with a larger share of the same batches.
 """
 
@@ -21,9 +21,8 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
-from ray_jobs.cluster import connect as cluster
-from ray_jobs.cluster import gauges as metrics
-from ray_jobs.cluster.connect import run_tasks
+from ray_jobs.cluster import gauges
+from ray_jobs.cluster.connect import is_shared, run_tasks, watch
 from ray_jobs.console.progress import Progress, say
 from ray_jobs.run import Run
 from retrieval_core.config.config import Config
@@ -31,9 +30,10 @@ from retrieval_core.data.datasets import Box, Labelled, labelled_split
 from retrieval_core.encoding.arms import FINE_TUNED
 from retrieval_core.encoding.encoders import ModelEncoder
 from retrieval_core.files import storage
+from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.model.embedder import FabricEmbedder
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
-from retrieval_core.run.workspace import RunError, Workspace, fingerprint
+from retrieval_core.run.workspace import RunError, Workspace
 from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
 from retrieval_core.training.loader import TrainingData, needs_locating
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
@@ -97,7 +97,7 @@ def _train(run: Run, mark: str) -> dict[str, Any]:
     gpus = run.resources.gpus
     if workers is None:
         # On this machine alone and without GPUs a worker process would only cost its start.
-        workers = gpus or int(cluster.is_shared())
+        workers = gpus or int(is_shared())
     least = config.train.min_workers or workers
     if least > workers:
         raise RunError(
@@ -144,7 +144,7 @@ class InterruptibleTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
     def _create_default_callbacks(self) -> list[Any]:
         """Without the cleaner where Ray ends with this process: it would say every few seconds that nobody answers."""
         callbacks: list[Any] = super()._create_default_callbacks()
-        if cluster.is_shared():
+        if is_shared():
             return callbacks
         return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
@@ -192,7 +192,7 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         share = f" with {count} of {settings['workers']} workers" if count < settings["workers"] else ""
         _say(rank, f"going on from step {trainer.progress.step} of {data.schedule.total}{share}")
     hooks = _hooks(config, settings["mark"], rank, count, device)
-    watched = cluster.watch(config, folder)
+    watched = watch(config, folder)
     with Progress("train", data.schedule.total, "steps", trainer.progress.step, watch=watched) as progress:
         fit(trainer, replace(hooks, step_done=lambda _: progress.advance()) if rank == 0 else hooks)
     _gather_rejects(trainer, count)
@@ -257,7 +257,7 @@ def _hooks(config: Config, mark: str, rank: int, count: int, device: torch.devic
                 save_model(trainer.model, storage.join(folder, "best"))
             _write_log(workspace, trainer.progress.history)
             if math.isfinite(rate := row["images_per_second"]):
-                metrics.TRAIN_RATE.set(rate, metrics.Tags(config.run.name, "train", FINE_TUNED))
+                gauges.TRAIN_RATE.set(rate, gauges.Tags(config.run.name, "train", FINE_TUNED))
             if board is not None:
                 for name, value in _finite(row).items():
                     board.add_scalar(f"train/{name}", value, int(row["step"]))

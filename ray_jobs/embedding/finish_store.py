@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.embedding.plan_store import Store
 from ray_jobs.run import Run
+from retrieval_core.config.sections import ROLES
 from retrieval_core.files import storage
-from retrieval_core.run.workspace import ROLES, RunError
+from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, read_manifest, shard_summary, write_manifest
 
 FOOTERS_PER_TASK = 64

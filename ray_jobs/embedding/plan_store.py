@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.console.progress import say
 from ray_jobs.run import Run
-from retrieval_core.config.sections import DataConfig
+from retrieval_core.config.sections import ROLES, DataConfig, Role
 from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.shard_plan import BucketPlan, Shard, plan_bucket, plan_file
-from retrieval_core.encoding.arms import Arm
-from retrieval_core.encoding.views import Views, encoder_mark, views_of
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
-from retrieval_core.run.workspace import ROLES, Role, fingerprint
+from retrieval_core.encoding.arms import Arm, encoder_mark
+from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.files import storage, tables
+from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.store.embeddings import shard_summary, shrink_shard
 
 

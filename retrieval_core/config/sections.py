@@ -329,3 +329,9 @@ class SimulateConfig(Section):
     fabric_size: int = Field(256, ge=32, le=4096, description="Side of a fabric image in pixels.")
     query_size: int = Field(128, ge=16, le=4096, description="Side of a query image in pixels.")
     photographed: float = Field(0.0, ge=0, le=1, description="Share of fabrics drawn as photographs of cloth.")
+
+
+Role = Literal["gallery", "queries"]
+
+
+ROLES: tuple[Role, Role] = ("gallery", "queries")

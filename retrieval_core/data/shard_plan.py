@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_core.data.listing import assign_ids, listing_file
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
-from retrieval_core.process_collector import no_collection
+from retrieval_core.files import storage, tables
+from retrieval_core.process import no_collection
 
 _ASKED_TOGETHER = 64  # rows of one piece of a thread's work: handing over each would cost more than a local stat
 _ENCODER = b"encoder"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ImagesConfig, ModelConfig
+from retrieval_core.encoding.views import Views
+from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.process import keep_freed_memory
-from retrieval_core.run.workspace import fingerprint
 
 if TYPE_CHECKING:
     from retrieval_core.encoding.encoders import Encoder
@@ -61,7 +62,8 @@ class Arm(NamedTuple):
         # Tasks that list and decode know arms too; torch would be most of their start.
         import torch
 
-        from retrieval_core.encoding.encoders import HistogramEncoder, ModelEncoder, pick_device, resolve_precision
+        from retrieval_core.encoding.encoders import HistogramEncoder, ModelEncoder
+        from retrieval_core.model.devices import pick_device, resolve_precision
         from retrieval_core.model.folding import fold
         from retrieval_core.model.weights import load_model
 
@@ -86,3 +88,9 @@ def model_arm(name: str, model: ModelConfig, seed: int) -> Arm:
 def histogram_arm(config: Config) -> Arm:
     """The colour histogram baseline, on the same views as the model."""
     return Arm(HISTOGRAM, None, config.model.image_size, "")
+
+
+def encoder_mark(arm: Arm, views: Views, config: Config) -> str:
+    """What the vectors of a store depend on besides the images: model, preprocessing, views."""
+    dtype, turns = config.embed.storage_dtype, views.turns or (0.0,)
+    return arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, dtype, views.kept, turns)

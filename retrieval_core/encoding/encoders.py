@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 
 
@@ -27,31 +28,6 @@ class Encoder(Protocol):
 
     def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Views (N, S, S, 3) to rows of L2 norm 1, (N, D). N = 0 is allowed."""
-
-
-def pick_device() -> torch.device:
-    """The CUDA device of this process if it has one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The arithmetic of the forward pass.
-
-    Args:
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CUDA devices that compute in it, else float32.
-            A CPU without bfloat16 instructions emulates them, some thirty times slower than float32.
-        device: where the model runs.
-
-    Raises:
-        ValueError: for another name.
-    """
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if precision not in types:
-        raise ValueError(f"model.precision = {precision!r}: must be auto, float32 or bfloat16")
-    return types[precision]
 
 
 class ModelEncoder:

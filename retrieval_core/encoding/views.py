@@ -10,14 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from retrieval_core.config.config import Config
-from retrieval_core.config.sections import EmbedConfig, ImagesConfig
-from retrieval_core.encoding.arms import Arm
+from retrieval_core.config.sections import EmbedConfig, ImagesConfig, Role
 from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
 from retrieval_core.images.decoding import read_content
 from retrieval_core.images.regions import cut_views, turned_views
 from retrieval_core.images.rgb import picture_of
-from retrieval_core.run.workspace import Role
 
 _SPARE = 2  # pixels that a reduced JPEG keeps for each of the model's, so that it is still resized with a filter
 
@@ -83,9 +80,3 @@ def views_of(keys: EmbedConfig, size: int, role: Role) -> Views:
     if role == "queries":
         return Views(size, (1,), keys.region_overlap, turns=tuple(keys.query_turns))
     return Views(size, tuple(keys.regions), keys.region_overlap, keys.vectors)
-
-
-def encoder_mark(arm: Arm, views: Views, config: Config) -> str:
-    """What the vectors of a store depend on besides the images: model, preprocessing, views."""
-    dtype, turns = config.embed.storage_dtype, views.turns or (0.0,)
-    return arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, dtype, views.kept, turns)

@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.ranking.exact_scores import exact_score_matrix, exact_scores
 from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_core.evaluation.metrics import metric_key
-from retrieval_core.files import parquet as tables
+from retrieval_core.files import tables
 
 EDGES = (0.01, 0.02, 0.05, 0.1)
 UNKNOWN = 0

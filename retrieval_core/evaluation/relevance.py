@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from retrieval_core.evaluation.metrics import QueryOutcome
 from retrieval_core.evaluation.motif_size import CLASSES, Sizes, pair_class
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
-from retrieval_core.process_collector import no_collection
+from retrieval_core.files import storage, tables
+from retrieval_core.process import no_collection
 
 
 class Queries(NamedTuple):

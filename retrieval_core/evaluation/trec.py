@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_core.evaluation.relevance import Queries
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.ranking.candidate_pool import QueryCandidates, read_pool
 
 RUN = "run.trec"

@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 
 _BOX = pa.list_(pa.int32(), 4)
 _ROWS = 1 << 16  # rows converted or read at a time

@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval_core.config.config import Config
-from retrieval_core.encoding.arms import Arm
+from retrieval_core.encoding.arms import Arm, encoder_mark
 from retrieval_core.encoding.encoders import Encoder
-from retrieval_core.encoding.views import encoder_mark, views_of
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.encoding.views import views_of
+from retrieval_core.files import storage, tables
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors

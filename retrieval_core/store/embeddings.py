@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.store import vector_files
 
 MANIFEST = "manifest.json"

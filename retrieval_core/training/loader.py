@@ -17,7 +17,7 @@ from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import Box, DataError, Labelled, Record, load_motif_boxes
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import ImageRejected, read_image
-from retrieval_core.training import augmentation as augment
+from retrieval_core.training import augmentation
 from retrieval_core.training.activation_cache import ActivationCache, ViewKey
 from retrieval_core.training.sampling import Draw, PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
 
@@ -257,10 +257,10 @@ class TrainingData:
         if self.config.train.augmentation == "none":
             return view
         if self.config.train.augmentation == "published":
-            return augment.published(view, rng)
+            return augmentation.published(view, rng)
         if self.config.train.augmentation == "query":
-            return augment.query_only(view, rng) if query else view
-        return augment.print_query(view, rng) if query else augment.print_fabric(view, rng)
+            return augmentation.query_only(view, rng) if query else view
+        return augmentation.print_query(view, rng) if query else augmentation.print_fabric(view, rng)
 
 
 class _UnusableError(Exception):

@@ -247,7 +247,7 @@ def _close_epoch(trainer: Trainer, hooks: Hooks, epoch: int, rate: float) -> Non
 
 
 def _autocast(precision: str, device: torch.device) -> Callable[[], torch.autocast]:
-    from retrieval_core.encoding.encoders import resolve_precision
+    from retrieval_core.model.devices import resolve_precision
 
     dtype = resolve_precision(precision, device)
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)

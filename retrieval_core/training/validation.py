@@ -13,10 +13,10 @@ import torch
 
 from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import Labelled, Record
-from retrieval_core.encoding.encoders import resolve_precision
 from retrieval_core.evaluation.metrics import average_precision_at, recall_at
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import ImageRejected, read_image
+from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.ranking.topk import block_topk
 

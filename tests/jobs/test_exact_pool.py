@@ -19,8 +19,7 @@ from ray_jobs.run import Run
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record
 from retrieval_core.data.shard_plan import plan_bucket, plan_file
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.store.embeddings import Reject, write_manifest, write_shard
 from tests.jobs.small_data import as_options, config, settings
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.__main__ import main
-from retrieval_core.run.workspace import Lease
+from retrieval_core.run.lease import Lease
 from tests.jobs.small_data import as_options, settings, write_catalogue
 
 HOLDER = """
 import sys
-from retrieval_core.workspace import Lease
+from retrieval_core.run.lease import Lease
 with Lease(sys.argv[1]):
     print("held", flush=True)
     input()

@@ -14,8 +14,7 @@ from ray_jobs.run import Run
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record
 from retrieval_core.data.shard_plan import plan_file
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 from retrieval_core.store.embeddings import write_shard
 from tests.jobs.small_data import config
 from tests.jobs.test_exact_pool import TOP_K, keys, store

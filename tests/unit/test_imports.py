@@ -55,5 +55,8 @@ def test_importing_the_whole_core_loads_no_engine() -> None:
 
 def test_tasks_that_list_and_decode_load_no_torch() -> None:
     """It would be most of their start."""
-    script = "import sys, ray_jobs.embed, ray_jobs.embedding.plan_store, ray_jobs.embedding.shard_work; sys.exit('torch' in sys.modules)"
+    script = (
+        "import sys, ray_jobs.embed, ray_jobs.embedding.plan_store, ray_jobs.embedding.shard_work\n"
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], cwd=PACKAGE.parent, check=False).returncode == 0

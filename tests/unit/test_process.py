@@ -1,15 +1,16 @@
-"""What a process keeps of the memory that it frees, counted by the kernel in pages."""
+"""What a process keeps of the memory that it frees, counted by the kernel in pages; the collector rests."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from retrieval_core.process import keep_freed_memory
+from retrieval_core.process import keep_freed_memory, no_collection
 
 
 class TestKeptMemory:
@@ -37,3 +38,22 @@ class TestKeptMemory:
     def test_without_such_a_setting_nothing_happens(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
         assert keep_freed_memory() is False
+
+
+def test_the_collector_rests_and_is_then_as_before():
+    assert gc.isenabled()
+    with pytest.raises(RuntimeError), no_collection():
+        assert not gc.isenabled()
+        with no_collection():
+            pass
+        assert not gc.isenabled()
+        raise RuntimeError
+    assert gc.isenabled()
+
+
+def test_no_collection_decorates():
+    @no_collection()
+    def running():
+        return gc.isenabled()
+
+    assert [running(), running(), gc.isenabled()] == [False, False, True]

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_split import make_config, make_model, make_split
 from torch.nn import functional as F
 
 from retrieval_core.training.loader import Schedule, TrainingData
 from retrieval_core.training.loop import Trainer, Worker, learning_rate_factor
+from tests.unit.tiny_split import make_config, make_model, make_split
 
 PUBLISHED = [
     "train.loss=triplet",

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny_split import make_config, make_model, make_split
 from torch.nn.parallel import DistributedDataParallel
 
 from retrieval_core.model.embedder import set_trainable
@@ -17,6 +16,7 @@ from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Trainer, Worker
 from retrieval_core.training.losses import gather_rows, info_nce, triplet_loss
 from retrieval_core.training.sampling import worker_sizes
+from tests.unit.tiny_split import make_config, make_model, make_split
 
 BATCHES = (4, 5)  # shared by two as 2 + 2 and 3 + 2
 LOSSES = {"triplet": 3, "info_nce": 2}  # images a query

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
-from tiny_weights import transformers_model
 
 from retrieval_core.config.config import load_config
 from retrieval_core.data.datasets import Labelled, Record
 from retrieval_core.model.embedder import FabricEmbedder
 from retrieval_core.model.heads import new_head
+from tests.unit.tiny_weights import transformers_model
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40)}
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from retrieval_core.evaluation.metrics import arm_metrics
 from retrieval_core.evaluation.relevance import Queries, judge_bucket, outcomes_of, unite
 from retrieval_core.evaluation.trec import join_qrels, write_bucket_qrels, write_run
-from retrieval_core.files import parquet as tables
+from retrieval_core.files import tables
 from retrieval_core.ranking.candidate_pool import write_pool
 
 KS = [1, 5, 100]

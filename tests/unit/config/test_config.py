@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval_core.config.config import Config, ConfigError, load_config, parse_config, valid_keys
 
-CONFIGS = sorted((Path(__file__).parents[2] / "ray_jobs" / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[3] / "ray_jobs" / "configs").glob("*.yaml"))
 
 
 def written(folder, text, encoding="utf-8"):

@@ -17,8 +17,7 @@ from retrieval_core.config.sections import DataConfig
 from retrieval_core.data import datasets, manifests
 from retrieval_core.data.datasets import DataError, Record
 from retrieval_core.data.image_tree import walk_images
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 
 FEW = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from retrieval_core.data.datasets import Record, short_id
 from retrieval_core.data.listing import assign_ids, bucket_of, listing_file, write_listing
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 
 PATHS = st.lists(
     st.text(alphabet="a./é", min_size=1, max_size=7).filter(lambda path: not path.endswith("/")),

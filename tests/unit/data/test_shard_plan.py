@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from retrieval_core.data.datasets import Record, full_stem
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 
 
 class Catalogue:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_split import make_model
-from tiny_weights import config as model_config
 
 from retrieval_core.config.config import Config, load_config
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, histogram_arm, model_arm
 from retrieval_core.model.embedder import normalise
 from retrieval_core.model.weights import save_model
+from tests.unit.tiny_split import make_model
+from tests.unit.tiny_weights import config as model_config
 
 
 @pytest.fixture(scope="module")

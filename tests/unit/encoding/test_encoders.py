@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder, pick_device, resolve_precision
+from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder
 from retrieval_core.model.backbone import backbone_settings, random_backbone
+from retrieval_core.model.devices import pick_device, resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.model.heads import new_head
 

@@ -10,7 +10,7 @@ import pytest
 
 from retrieval_core.data.shard_plan import PLAN_SCHEMA, bucket_shards
 from retrieval_core.evaluation.lost import Lost, Question, count_before, lost_in_bucket, query_vectors
-from retrieval_core.files import parquet as tables
+from retrieval_core.files import tables
 from retrieval_core.store.embeddings import write_manifest, write_shard
 
 FABRICS, REGIONS, DIM, DEPTH = 41, 3, 4, 6

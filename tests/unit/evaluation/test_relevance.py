@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retrieval_core.data.shard_plan import PLAN_SCHEMA
 from retrieval_core.evaluation.motif_size import CLASSES, UNKNOWN
 from retrieval_core.evaluation.relevance import Queries, judge_bucket, outcomes_of, read_query_plan, unite
-from retrieval_core.files import parquet as tables
+from retrieval_core.files import tables
 
 LABELS = st.frozensets(st.sampled_from(["flower", "bear", "paisley, red", "é"]), max_size=3)
 

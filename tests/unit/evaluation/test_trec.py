@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_core.evaluation.trec import escaped, strictly_descending
-from retrieval_core.files import parquet as tables
+from retrieval_core.files import tables
 from tests.trec_eval import NAMES, trec_eval
 from tests.unit.trec_files import KS, write_trec_files
 

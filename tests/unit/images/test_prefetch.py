@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_core.images import prefetch as reading
+from retrieval_core.images import prefetch
 from retrieval_core.images.decoding import ImageRejected
 from retrieval_core.images.prefetch import read_ahead
 
@@ -24,7 +24,7 @@ def test_contents_come_in_order_however_they_arrive(sizes, pauses):
         return location.encode() * sizes[number]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "read_content", slow)
+        patch.setattr(prefetch, "read_content", slow)
         for number, found in enumerate(read_ahead([str(number) for number in range(len(sizes))], 9)):
             if sizes[number]:
                 assert found.result() == str(number).encode() * sizes[number]
@@ -54,11 +54,11 @@ class Store:
                 self.taken += 1
 
 
-@pytest.mark.parametrize(("size", "held"), [(10, reading.MOST_AHEAD), (reading.MOST_BYTES // 4, 4), (1 << 30, 2)])
+@pytest.mark.parametrize(("size", "held"), [(10, prefetch.MOST_AHEAD), (prefetch.MOST_BYTES // 4, 4), (1 << 30, 2)])
 def test_few_files_are_held_and_fewer_the_larger_they_are(size, held, monkeypatch):
     store = Store(min(size, 1000))
-    monkeypatch.setattr(reading, "MOST_BYTES", reading.MOST_BYTES * store.size // size)
-    monkeypatch.setattr(reading, "read_content", store.read)
+    monkeypatch.setattr(prefetch, "MOST_BYTES", prefetch.MOST_BYTES * store.size // size)
+    monkeypatch.setattr(prefetch, "read_content", store.read)
     store.take_all(100)
     assert store.begun == store.taken == 100
     # One is being worked on while the others wait.
@@ -67,7 +67,7 @@ def test_few_files_are_held_and_fewer_the_larger_they_are(size, held, monkeypatc
 
 def test_what_is_not_wanted_any_more_is_not_read(monkeypatch):
     store = Store(1)
-    monkeypatch.setattr(reading, "read_content", store.read)
+    monkeypatch.setattr(prefetch, "read_content", store.read)
     readings = read_ahead([str(number) for number in range(1000)], 9)
     next(readings).result()
     readings.close()

@@ -6,7 +6,6 @@ import re
 
 import pytest
 import torch
-from drawn_block import PLAIN, TINY, TOKENS, blocks, drawn_block
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from retrieval_core.model.backbone import (
     empty_backbone,
     random_backbone,
 )
+from tests.unit.drawn_block import PLAIN, TINY, TOKENS, blocks, drawn_block
 
 REGISTERS = {"model_type": "dinov2_with_registers", "num_register_tokens": 3, **TINY}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from drawn_block import PLAIN, TINY, TOKENS, blocks, drawn_block, drawn_tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from retrieval_core.model.backbone import backbone_settings, random_backbone
 from retrieval_core.model.embedder import FabricEmbedder, pooled_width
 from retrieval_core.model.folding import FoldedBlock, fold
 from retrieval_core.model.heads import new_head
+from tests.unit.drawn_block import PLAIN, TINY, TOKENS, blocks, drawn_block, drawn_tokens
 
 
 @given(block=blocks(hidden_act=st.sampled_from(["gelu", "gelu_new", "relu"])), tokens=TOKENS)

@@ -7,7 +7,11 @@ import os
 
 import pytest
 import torch
-from tiny_weights import (
+
+from retrieval_core.config.config import ConfigError
+from retrieval_core.model import weight_files
+from retrieval_core.model.weights import load_model, missing_weights
+from tests.unit.tiny_weights import (
     PublishedExtractor,
     config,
     refusal,
@@ -15,10 +19,6 @@ from tiny_weights import (
     tensors_of,
     transformers_model,
 )
-
-from retrieval_core.config.config import ConfigError
-from retrieval_core.model import weight_files
-from retrieval_core.model.weights import load_model, missing_weights
 
 
 @pytest.fixture

@@ -6,7 +6,11 @@ import json
 
 import pytest
 import torch
-from tiny_weights import (
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Config, Dinov2Model
+
+from retrieval_core.model.weight_names import to_file_names, to_module_names
+from retrieval_core.model.weights import load_model, missing_weights, save_model
+from tests.unit.tiny_weights import (
     TINY,
     config,
     in_published_names,
@@ -15,10 +19,6 @@ from tiny_weights import (
     tensors_of,
     transformers_model,
 )
-from transformers.models.dinov2.modeling_dinov2 import Dinov2Config, Dinov2Model
-
-from retrieval_core.model.weight_names import to_file_names, to_module_names
-from retrieval_core.model.weights import load_model, missing_weights, save_model
 
 LAST = "encoder.layer.1.attention.output.dense.bias"
 

@@ -13,17 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_weights import (
-    PublishedExtractor,
-    cls_tokens,
-    config,
-    images,
-    rewrite,
-    same_bits,
-    save_published,
-    tensors_of,
-    transformers_model,
-)
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
 from retrieval_core.encoding.encoders import ModelEncoder
@@ -37,8 +26,19 @@ from retrieval_core.model.weights import (
     save_model,
     weights_fingerprint,
 )
+from tests.unit.tiny_weights import (
+    PublishedExtractor,
+    cls_tokens,
+    config,
+    images,
+    rewrite,
+    same_bits,
+    save_published,
+    tensors_of,
+    transformers_model,
+)
 
-MOTIF_TINY = Path(__file__).parents[2] / "Weight_Path" / "dinov2-motif-tiny"
+MOTIF_TINY = Path(__file__).parents[3] / "Weight_Path" / "dinov2-motif-tiny"
 LAST = "encoder.layer.1.attention.output.dense.bias"
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_core.files import parquet as tables
+from retrieval_core.files import tables
 from retrieval_core.ranking import candidate_pool
 from retrieval_core.ranking.candidate_pool import PartError, PoolCounts, pool_schema, read_pool, write_pool
 from retrieval_core.ranking.topk import PARTIAL_SCHEMA, merge_partials

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.ranking import exact_scores as exact
-from retrieval_core.ranking import selection
-from retrieval_core.ranking import topk as similarity
+from retrieval_core.ranking import selection, topk
 from retrieval_core.ranking.topk import PARTIAL_SCHEMA, Floor, TopK, block_topk, merge_partials, topk_table
 
 # Full mantissas of different sizes: sums of their products depend on the order of summation.
@@ -24,7 +23,7 @@ AWKWARD = [np.float32(x) for x in (0.1, 1 / 3, -0.1, -1 / 3, 1e-4, 0.7, 3e-5, -0
 # UTF-16 order differs from UTF-8 order in the last two; ß and é sort after every ASCII character.
 NAMES = ["a", "B", "a b", "é", "ß", "花", "e\u0301", "Z", "~", "\uff5e", "\U0001f600"]
 
-Answer = list[tuple[float, str, int]]  # (similarity, path, region), best first
+Answer = list[tuple[float, str, int]]  # (topk, path, region), best first
 
 
 def naive_score(query: np.ndarray, vector: np.ndarray) -> np.float32:
@@ -75,7 +74,7 @@ def random_unit(seed: int, *shape: int) -> np.ndarray:
 def small_machine(select: str, tile_bytes: int) -> Iterator[None]:
     """Few scores at a time; with ``select``, the way to do it, the float32 selection runs on the smallest galleries."""
     with (
-        patch.multiple(similarity, _DENSE=0 if select else 32, _MARGIN=1, _PASS_QUERIES=3, TILE_BYTES=tile_bytes),
+        patch.multiple(topk, _DENSE=0 if select else 32, _MARGIN=1, _PASS_QUERIES=3, TILE_BYTES=tile_bytes),
         patch.multiple(selection, TILE_BYTES=tile_bytes, _quickest=quickest(select)),
     ):
         yield
@@ -89,7 +88,7 @@ def quickest(way: str) -> Callable[..., str]:
 @pytest.fixture(params=["selection", "dense"])
 def path(request: pytest.FixtureRequest) -> Iterator[str]:
     """Both ways of ranking a block, whichever its size would choose."""
-    with patch.object(similarity, "_DENSE", 0 if request.param == "selection" else 10**9):
+    with patch.object(topk, "_DENSE", 0 if request.param == "selection" else 10**9):
         yield request.param
 
 
@@ -165,7 +164,7 @@ def test_the_pool_equals_a_full_sort_whatever_the_blocks_and_the_order_of_mergin
 def test_several_tiles_and_passes_of_ordinary_vectors(regions: int, dtype: type) -> None:
     queries, gallery = random_unit(0, 300, 16).astype(dtype), random_unit(1, 1003, regions, 16).astype(dtype)
     tile_bytes = 4 * regions * 256 * 400
-    with patch.object(selection, "TILE_BYTES", tile_bytes), patch.object(similarity, "TILE_BYTES", tile_bytes):
+    with patch.object(selection, "TILE_BYTES", tile_bytes), patch.object(topk, "TILE_BYTES", tile_bytes):
         assert_same(block_topk(queries, gallery, 10), fast_naive_rows(queries, gallery, 10))
 
 

@@ -14,12 +14,14 @@ import pytest
 
 from retrieval_core.config.config import load_config
 from retrieval_core.files import storage
+from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.run import workspace
-from retrieval_core.run.workspace import LEASE_SECONDS, Lease, RunError, Workspace, fingerprint
+from retrieval_core.run.lease import LEASE_SECONDS, Lease
+from retrieval_core.run.workspace import RunError, Workspace
 
 HOLDER = """
 import sys, time
-from retrieval_core.workspace import Lease
+from retrieval_core.run.lease import Lease
 with Lease(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.config import Config, parse_config
-from retrieval_core.encoding.arms import Arm, histogram_arm
-from retrieval_core.encoding.views import encoder_mark, views_of
+from retrieval_core.encoding.arms import Arm, encoder_mark, histogram_arm
+from retrieval_core.encoding.views import views_of
 from retrieval_core.store.embeddings import write_manifest, write_shard
 
 SIDE = 28

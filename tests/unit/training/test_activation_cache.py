@@ -10,13 +10,13 @@ import os
 import numpy as np
 import pytest
 import torch
-from tiny_split import make_config, make_model, make_split
 
 from retrieval_core.model.embedder import normalise, set_trainable
-from retrieval_core.training import loader as training_data
+from retrieval_core.training import loader
 from retrieval_core.training.activation_cache import ActivationCache, ViewKey
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
+from tests.unit.tiny_split import make_config, make_model, make_split
 
 SHAPE = (3, 4)
 BYTES = 3 * 4 * 4
@@ -135,13 +135,13 @@ def test_a_view_goes_through_the_frozen_blocks_once(split, monkeypatch):
 
 def test_a_cached_view_is_not_decoded(split, monkeypatch):
     decoded = []
-    read = training_data.read_image
+    read = loader.read_image
 
     def counted(location, images):
         decoded.append(location)
         return read(location, images)
 
-    monkeypatch.setattr(training_data, "read_image", counted)
+    monkeypatch.setattr(loader, "read_image", counted)
     trainer = make_trainer(split, *VIEWS["augmented"], CACHED, "train.epochs=30", "train.loss=triplet")
     after = []
     fit(trainer, hooks(lambda trainer: after.append(len(decoded))))

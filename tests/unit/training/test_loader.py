@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_split import make_config, make_split
 
 from retrieval_core.data.datasets import DataError, Labelled
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
 from retrieval_core.training.loader import MAX_ATTEMPTS, Schedule, TrainingData
+from tests.unit.tiny_split import make_config, make_split
 
 
 @pytest.fixture(scope="module")

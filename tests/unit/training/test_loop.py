@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_split import COLOURS, make_config, make_model, make_split, save
 
 from retrieval_core.data.datasets import DataError, Labelled
 from retrieval_core.model.embedder import normalise
 from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
+from tests.unit.tiny_split import COLOURS, make_config, make_model, make_split, save
 
 MARK = "0123456789abcdef"
 

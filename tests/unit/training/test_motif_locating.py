@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_split import COLOURS, make_config, save
 
 from retrieval_core.data.datasets import Labelled, Record
 from retrieval_core.images.regions import region_boxes
 from retrieval_core.training.loader import TrainingData, needs_locating
 from retrieval_core.training.motif_locating import GRID, OVERLAP, locate_motifs
+from tests.unit.tiny_split import COLOURS, make_config, save
 
 CONFIG = make_config("train.crop_start=0.3", "train.crop_end=0.3", "train.locate=true")
 PLACES = {"red": (0, 0), "green": (60, 10), "blue": (20, 70)}

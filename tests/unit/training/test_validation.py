@@ -7,13 +7,13 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tiny_split import make_config, make_model, make_split
 
 from retrieval_core.data.datasets import Labelled
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
 from retrieval_core.model.embedder import normalise
 from retrieval_core.training.validation import Validator
+from tests.unit.tiny_split import make_config, make_model, make_split
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pytest
 
-from retrieval_core.files import parquet as tables
-from retrieval_core.files import storage
+from retrieval_core.files import storage, tables
 
 
 @pytest.fixture(params=["local", "memory"])
