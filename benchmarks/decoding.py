@@ -24,6 +24,7 @@ from timing import in_turns, ratio, show
 from retrieval_core.config.sections import ImagesConfig, ModelConfig, SimulateConfig
 from retrieval_core.encoding.arms import model_arm
 from retrieval_core.encoding.views import Views
+from retrieval_core.images.decoding import read_content
 from retrieval_core.simulation.dataset import draw_fabric
 from retrieval_core.simulation.plan import plan_dataset
 
@@ -46,7 +47,8 @@ def of_side(files: Sequence[str], options: argparse.Namespace) -> dict[str, Any]
     """Rates and differences for some files."""
     views = Views(options.view, (1,), 0.25)
     load = {
-        name: partial(lambda keys: [views.load(file, keys)[0] for file in files], keys) for name, keys in WAYS.items()
+        name: partial(lambda keys: [views.of(read_content(file, keys.max_pixels), keys)[0] for file in files], keys)
+        for name, keys in WAYS.items()
     }
     seconds = in_turns(load, options.repeats)
     whole, reduced = (np.concatenate(load[name]()) for name in WAYS)

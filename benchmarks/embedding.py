@@ -47,7 +47,8 @@ from ray_jobs.embed import embed
 from ray_jobs.run import Run
 from retrieval_core.config.config import load_config
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.regions import load_views
+from retrieval_core.encoding.views import Views
+from retrieval_core.images.decoding import read_content
 from retrieval_core.model.devices import pick_device
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.model.folding import fold
@@ -131,7 +132,8 @@ def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> di
     model, ours_alone = (load_model(config.model, 0, with_head=False).to(pick_device()).eval() for _ in range(2))
     if pick_device().type == "cpu":
         fold(ours_alone)
-    loaded = [load_views(str(path), config.images, case.size)[0] for path in pictures[: case.batch]]
+    views = Views(case.size, (1,), 0.0)
+    loaded = [views.of(path.read_bytes(), config.images)[0] for path in pictures[: case.batch]]
     pixels = normalise(torch.from_numpy(np.stack(loaded).reshape(-1, case.size, case.size, 3)).to(pick_device()))
     plain = as_written(model)
     with torch.inference_mode():  # which also lets both be quick from the first turn on
@@ -200,9 +202,14 @@ def decode(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
 
 def decoded(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
     """Images a second of one process, which has decoded some before."""
-    for path in pictures[:16]:
-        load_views(path, images, size)
-    return len(pictures) / seconds(lambda: [load_views(path, images, size) for path in pictures])
+    views = Views(size, (1,), 0.0)
+
+    def decode_all(paths: Sequence[str]) -> None:
+        for path in paths:
+            views.of(read_content(path, images.max_pixels), images)
+
+    decode_all(pictures[:16])
+    return len(pictures) / seconds(lambda: decode_all(pictures))
 
 
 def ours(case: Case, scratch: Path, name: str) -> tuple[float, float]:

@@ -32,6 +32,7 @@ from retrieval_core.encoding.encoders import Encoder, ModelEncoder
 from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
 from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.images.rgb import read_image
 from retrieval_core.model.devices import pick_device
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.ranking.topk import block_topk
@@ -172,9 +173,10 @@ def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Vi
     parts = []
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(records), 16):
-            loaded = pool.map(lambda record: views.load(record.location, config.images)[0], records[start : start + 16])
+            images = pool.map(lambda record: read_image(record.location, config.images), records[start : start + 16])
+            loaded = (views.cut(image, config.images)[0] for image in images)
             parts.append(encoder.encode(np.concatenate(list(loaded))))
-    return np.concatenate(parts).reshape(len(records), views.each, -1)
+    return np.concatenate(parts).reshape(len(records), views.per_image, -1)
 
 
 def seconds_per_view(encoder: Encoder, options: argparse.Namespace, batches: int = 5) -> float:

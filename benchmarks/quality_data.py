@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.config import load_config
-from retrieval_core.data.datasets import Box, Record, iter_gallery, iter_queries, labelled_split, load_motif_boxes
+from retrieval_core.data.datasets import Record, iter_gallery, iter_queries, labelled_split, load_motif_boxes
 from retrieval_core.evaluation.metrics import QueryOutcome
+from retrieval_core.store.embeddings import Box
 
 
 class Split(NamedTuple):

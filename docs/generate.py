@@ -21,7 +21,7 @@ command with exit code 2 and a line that names the key and the nearest valid one
 The files in `ray_jobs/configs` are configurations to start from; the [README](../README.md#the-published-data-sets)
 says which is for what. `run.json` in a run's folder records the whole configuration that it was computed with.
 
-This page is made from [`retrieval_core/config_sections.py`](../retrieval_core/config_sections.py) by `make docs`.
+This page is made from [`retrieval_core/config/sections.py`](../retrieval_core/config/sections.py) by `make docs`.
 """
 
 

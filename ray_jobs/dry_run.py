@@ -120,12 +120,13 @@ def _embed(run: Run, lists: Lists) -> Step:
             views = _views(run, role)
             todo = max(0, count - _committed(run, arm, role))
             images += todo
-            disk += todo * views.vectors * (_width(run, arm) * bytes_each + 16)
+            disk += todo * views.rows * (_width(run, arm) * bytes_each + 16)
         parts.append(f"{arm} ({_width(run, arm)} numbers)")
     gallery, queries = _views(run, "gallery"), _views(run, "queries")
     what = (
-        f"{lists.gallery:,} fabrics x {gallery.each} views and {lists.queries:,} queries x {queries.each} views, "
-        f"{gallery.size} px, {gallery.vectors} vectors a fabric; arms {', '.join(parts)}; {images:,} images to do"
+        f"{lists.gallery:,} fabrics x {gallery.per_image} views and "
+        f"{lists.queries:,} queries x {queries.per_image} views, "
+        f"{gallery.image_size} px, {gallery.rows} vectors a fabric; arms {', '.join(parts)}; {images:,} images to do"
     )
     rate = _embedding_rate(run)
     if rate is None:
@@ -163,13 +164,13 @@ def _embedding_rate(run: Run) -> float | None:
         for role in ROLES:
             record = run.workspace.record(f"embed.{role}{run.suffix(arm)}") or {}
             views = _views(run, role)
-            if record.get("encoded") and (record["views"], record["side"]) == (views.each, views.size):
+            if record.get("encoded") and (record["views"], record["side"]) == (views.per_image, views.image_size):
                 images, seconds = images + record["encoded"], seconds + record["seconds"]
     return images / seconds if images >= MEASURED_IMAGES and seconds else None
 
 
 def _retrieve(run: Run, lists: Lists) -> Step:
-    keys, vectors = run.config.retrieve, lists.gallery * _views(run, "gallery").vectors
+    keys, vectors = run.config.retrieve, lists.gallery * _views(run, "gallery").rows
     blocks = math.ceil(lists.queries / keys.query_block) * math.ceil(vectors / keys.gallery_block)
     rows = lists.queries * min(keys.top_k, lists.gallery) * len(run.arm_names())
     what = f"top {keys.top_k} of {vectors:,} vectors for {lists.queries:,} queries in {blocks:,} blocks, for each arm"

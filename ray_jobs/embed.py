@@ -57,10 +57,10 @@ def _embed_store(run: Run, graph: Graph, store: Store) -> dict[str, Any]:
 
     def action() -> dict[str, Any]:
         facts = graph.complete(store)
-        return {**facts, **store.marks, "counts": finish(store)}
+        return {**facts, **store.inputs, "counts": finish(store)}
 
     outputs = [storage.join(store.folder, MANIFEST)]
-    record = run.workspace.stage(stage_name(run, store), store.marks, outputs, action)
+    record = run.workspace.stage(stage_name(run, store), store.inputs, outputs, action)
     if record["skipped"]:
         record["counts"]["reused"] = record["counts"]["inputs"]
     return record
@@ -79,7 +79,7 @@ class Graph:
         """Images that are committed, by store."""
         self.time = ActorTime()
         shards = sum(len(store.todo) for store in stores)
-        views = max((shard.images * store.views.each for store in stores for shard in store.todo), default=1)
+        views = max((shard.images * store.views.per_image for store in stores for shard in store.todo), default=1)
         self.sizing = pool_sizing(run.resources, run.config.embed.num_actors, shards, views, nodes())
         self.began = time.perf_counter()
         self._rows = self._start(stores)
@@ -92,7 +92,7 @@ class Graph:
         ]
         if not rows:
             return
-        shared = [store._replace(shards=[], done=frozenset(), marks={}) for store in stores]
+        shared = [store._replace(shards=[], done=frozenset(), inputs={}) for store in stores]
         graph = (
             ray.data.from_items(rows, override_num_blocks=len(rows))
             .map_batches(
@@ -150,7 +150,8 @@ class Graph:
                     progress.advance(row["images"])
                     gauges.IMAGES_PER_SECOND.set(progress.rate or 0.0, self._tags(store))
                     gauges.ACTORS_BUSY.set(self.time.busy(), self._tags(store))
-        facts: dict[str, Any] = {"actors": self.sizing.actors, "views": store.views.each, "side": store.views.size}
+        views = store.views
+        facts: dict[str, Any] = {"actors": self.sizing.actors, "views": views.per_image, "side": views.image_size}
         facts["encoded"] = self.finished.total() - before
         # Shards of this store may have been embedded while the one before was waited for, so the rate is that of both.
         images, seconds = self.finished.total(), time.perf_counter() - self.began

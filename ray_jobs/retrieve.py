@@ -41,7 +41,7 @@ class GalleryBlock(NamedTuple):
     slices: list[tuple[str, int, int]]
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """Tells blocks apart by content: names of shards hold their fingerprints."""
         return fingerprint([(name.rsplit("/", 1)[-1], start, stop) for name, start, stop in self.slices])[:16]
 
@@ -55,7 +55,7 @@ class QueryBlock(NamedTuple):
     plan: str
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         return fingerprint([[name.rsplit("/", 1)[-1] for name in self.shards], self.start, self.stop])[:16]
 
 
@@ -83,14 +83,15 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     queries = list(query_blocks(run.store(arm, "queries"), plan, keys.query_block))
     log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
     order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
-    whole = fingerprint([block.mark for block in gallery])[:8]  # partials of another gallery may leave out too much
+    # Partials of another gallery may leave out too much.
+    whole = fingerprint([block.fingerprint for block in gallery])[:8]
     turn = uuid.uuid4().hex
     parts = []
     blocks, tags = len(queries) * len(gallery), gauges.Tags(run.config.run.name, "retrieve", arm)
     with Progress(f"retrieve ({arm})", blocks, "blocks", watch=watch(run.config, work)) as progress:
         for query in queries:
-            ranking = storage.join(work, f"{whole}-{query.mark}-{order}-{keys.top_k}")
-            files = [f"{ranking}-{block.mark}.parquet" for block in gallery]
+            ranking = storage.join(work, f"{whole}-{query.fingerprint}-{order}-{keys.top_k}")
+            files = [f"{ranking}-{block.fingerprint}.parquet" for block in gallery]
             calls = ((query, block, regions, keys.top_k, ranking, turn) for block in gallery)
             for _ in run_tasks(_rank_block, calls):
                 progress.advance()
@@ -133,7 +134,7 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
 
 def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ranking: str, turn: str) -> None:
     """Rank one gallery block for one query block; a whole partial that is there is kept."""
-    file = f"{ranking}-{block.mark}.parquet"
+    file = f"{ranking}-{block.fingerprint}.parquet"
     if tables.is_whole_table(file):
         return
     keep_freed_memory()
@@ -142,10 +143,10 @@ def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ra
     if not len(rows) or not len(gallery.paths):
         tables.write_table(file, PARTIAL_SCHEMA.empty_table())
         return
-    floor = _floor(turn, query.mark, len(rows), k)
+    floor = _floor(turn, query.fingerprint, len(rows), k)
     top = block_topk(queries, gallery.embeddings_FRD, k, floor_Q=floor.values)
     tables.write_table(file, topk_table(top, rows, gallery.paths, gallery.boxes_FR4 if regions > 1 else None))
-    floor.add(block.mark, top.scores)
+    floor.add(block.fingerprint, top.scores)
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ from ray_jobs.run import Run
 from retrieval_core.config.config import ConfigError
 from retrieval_core.encoding.arms import model_arm
 from retrieval_core.encoding.views import views_of
+from retrieval_core.images.decoding import read_content
 from retrieval_core.images.rgb import ImageRejected
 from retrieval_core.ranking.topk import block_topk, merge_partials, topk_table
 from retrieval_core.serving.search_index import refuse_other_model
@@ -32,14 +33,14 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     views, names, how = [], [], views_of(config.embed, arm.image_size, "queries")
     for image in images:
         try:
-            views.append(how.load(image, config.images)[0])
+            views.append(how.of(read_content(image, config.images.max_pixels), config.images)[0])
             names.append(image)
         except ImageRejected as rejected:
             print(f"{image}: {rejected.reason}: {rejected.detail}")
     if not views:
         return 1
     embeddings = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(views))
-    queries = how.pool(embeddings, np.zeros((len(names), how.each, 4), np.int32))[0]
+    queries = how.pool(embeddings, np.zeros((len(names), how.per_image, 4), np.int32))[0]
     regions = manifest["regions"]
     blocks = gallery_blocks(store, max(1, config.retrieve.gallery_block // regions))
     ranking = merge_partials(list(run_tasks(_rank, ((queries, block, regions, top) for block in blocks))), top)

@@ -26,7 +26,7 @@ from ray_jobs.cluster.connect import is_shared, run_tasks, watch
 from ray_jobs.console.progress import Progress, say
 from ray_jobs.run import Run
 from retrieval_core.config.config import Config
-from retrieval_core.data.datasets import Box, Labelled, labelled_split
+from retrieval_core.data.datasets import Labelled, labelled_split
 from retrieval_core.encoding.arms import FINE_TUNED
 from retrieval_core.encoding.encoders import ModelEncoder
 from retrieval_core.files import storage
@@ -34,10 +34,11 @@ from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.model.embedder import FabricEmbedder
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.run.workspace import RunError, Workspace
+from retrieval_core.store.embeddings import Box
 from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
-from retrieval_core.training.loader import TrainingData, needs_locating
+from retrieval_core.training.loader import TrainingData, needs_pseudo_boxes
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
-from retrieval_core.training.motif_locating import locate_motifs
+from retrieval_core.training.pseudo_boxes import find_pseudo_boxes
 from retrieval_core.training.validation import Validator
 
 log = logging.getLogger("fabric_retrieval")
@@ -182,7 +183,7 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         lambda model: ray.train.torch.prepare_model(model, move_to_device=device),
     )
     split, model = labelled_split(config.data, "train"), load_model(config.model, config.run.seed, with_head=True)
-    located = _locate(config, settings["mark"], split, model, worker) if needs_locating(config) else None
+    located = _locate(config, settings["mark"], split, model, worker) if needs_pseudo_boxes(config) else None
     data = TrainingData(config, split, workers=count, most_workers=settings["workers"], located=located)
     trainer = Trainer(config, model, data, worker)
     folder = Workspace(config).path("checkpoints")
@@ -223,7 +224,7 @@ def _locate(
     _say(worker.rank, f"looking for the motifs on {len(split.fabrics)} fabrics")
     encoder = ModelEncoder(model, worker.device, config.model.precision, config.embed.batch_size, compile=False)
     share = range(len(split.fabrics))[worker.rank :: worker.count]
-    own = locate_motifs(encoder.encode, config, split, share)
+    own = find_pseudo_boxes(encoder.encode, config, split, share)
     parts = [own] * worker.count
     if worker.count > 1:
         dist.all_gather_object(parts, own)

@@ -174,7 +174,7 @@ def _embed(module: Any) -> None:
 
 def _retrieve(module: Any) -> None:
     current = [""]
-    _remembered(module, "_rank_block", lambda query, block, *_: f"{query.mark}-{block.mark}", current)
+    _remembered(module, "_rank_block", lambda query, block, *_: f"{query.fingerprint}-{block.fingerprint}", current)
     _remembered(module, "_merge_group", lambda files, k, target: Path(target).name, current)
     for inner, kind in (("block_topk", "rank"), ("merge_partials", "merge")):
         _noted(module, inner, kind, lambda *_, **__: current[0])

@@ -36,7 +36,7 @@ def finish(store: Store) -> dict[str, int]:
     entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
     for shard in store.shards:
         rows, rejected = found[shard.file_name]
-        if rows != (shard.images - rejected) * store.views.vectors:
+        if rows != (shard.images - rejected) * store.views.rows:
             file = storage.join(store.folder, shard.file_name)
             raise RunError(f"{file}: {rows} rows for {shard.images} images; delete it")
         entries.append({"file": shard.file_name, "images": shard.images, "rows": rows, "rejected": rejected})
@@ -48,12 +48,12 @@ def finish(store: Store) -> dict[str, int]:
     facts = {
         "arm": arm.name,
         "image_size": arm.image_size,
-        "views": store.views.each,
-        "regions": store.views.vectors,
+        "views": store.views.per_image,
+        "regions": store.views.rows,
         "weights": arm.weights,
         "encoder": store.encoder,
     }
-    write_manifest(store.folder, store.marks["shards"], entries, facts)
+    write_manifest(store.folder, store.inputs["shards"], entries, facts)
     return counts
 
 

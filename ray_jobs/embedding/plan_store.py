@@ -17,7 +17,7 @@ from retrieval_core.config.sections import ROLES, DataConfig, Role
 from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.shard_plan import BucketPlan, Shard, plan_bucket, plan_file
-from retrieval_core.encoding.arms import Arm, encoder_mark
+from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.files.fingerprint import fingerprint
@@ -38,7 +38,7 @@ class Store(NamedTuple):
     shards: list[Shard]
     done: frozenset[str]
     """Names of the shards that were committed before."""
-    marks: dict[str, Any]
+    inputs: dict[str, Any]
     """What the store is computed from."""
 
     @property
@@ -61,26 +61,26 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     """Plan a store of the listed images; what is committed and still holds stays as it is."""
     config, folder = run.config, run.store(arm.name, role)
     views = views_of(config.embed, arm.image_size, role)
-    encoder = encoder_mark(arm, views, config)
+    encoder = encoder_fingerprint(arm, views, config)
     if run.overwrite:
         storage.remove(run.plan(arm.name, role))
         storage.remove(folder)
     plans = plan(run, arm, role, encoder, views)
     shards = [shard for bucket in plans for shard in bucket.shards]
-    marks: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "shards": fingerprint([shard.fingerprint for shard in shards]),
         "labels": fingerprint([bucket.labels for bucket in plans]),
         "order": fingerprint([bucket.order for bucket in plans]),
         "buckets": len(plans),
     }
     done = frozenset(storage.list_names(folder))
-    return Store(arm, role, folder, run.plan(arm.name, role), views, encoder, shards, done, marks)
+    return Store(arm, role, folder, run.plan(arm.name, role), views, encoder, shards, done, inputs)
 
 
 def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:
     """Write the shard plan, the same one as last time but for images that came, changed or went."""
     listing = _listing(run, role)
-    images_per_shard = max(1, run.config.embed.shard_size // views.each)
+    images_per_shard = max(1, run.config.embed.shard_size // views.per_image)
     folders = listing, run.plan(arm.name, role), run.store(arm.name, role)
     calls = (
         (*folders, bucket, images_per_shard, encoder, role, run.only_rejected) for bucket in range(run.listed[role])

@@ -41,7 +41,7 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
     plan, views = stores[shard["store"]].plan, stores[shard["store"]].views
     rows = read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location"]).to_pylist()
-    pixels = np.empty((len(rows) * views.each, views.size, views.size, 3), np.uint8)
+    pixels = np.empty((len(rows) * views.per_image, views.image_size, views.image_size, 3), np.uint8)
     boxes: list[np.ndarray] = []
     images: list[list[str]] = []
     rejects: list[list[str]] = []
@@ -57,18 +57,18 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
-        start = len(images) * views.each
-        pixels[start : start + views.each] = found
+        start = len(images) * views.per_image
+        pixels[start : start + views.per_image] = found
         boxes.append(where)
         images.append([row["path"], row["id"]])
-    pixels = pixels[: len(images) * views.each]
+    pixels = pixels[: len(images) * views.per_image]
     return pa.table(
         {
             "file": [shard["file"]],
             "store": pa.array([shard["store"]], pa.int64()),
             "images": pa.array([len(rows)], pa.int64()),
-            "side": pa.array([views.size], pa.int32()),
-            "regions": pa.array([views.each], pa.int32()),
+            "side": pa.array([views.image_size], pa.int32()),
+            "regions": pa.array([views.per_image], pa.int32()),
             "pixels": _one_binary(pixels),
             "boxes": _one_binary(np.array(boxes, np.int32)),
             "embedded": pa.array([images], pa.list_(pa.list_(pa.string()))),

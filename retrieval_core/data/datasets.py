@@ -33,6 +33,7 @@ from retrieval_core.data.records import (
     unite,
 )
 from retrieval_core.files import storage
+from retrieval_core.store.embeddings import Box
 
 __all__ = [
     "Box",
@@ -50,8 +51,6 @@ __all__ = [
     "short_id",
 ]
 
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels; x1 and y1 lie outside."""
 
 MOTIF_BOXES = "motif_boxes.csv"
 _MANIFEST_KEYS = {"train": ("train_queries", "train_gallery"), "validation": ("val_queries", "val_gallery")}

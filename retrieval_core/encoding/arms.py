@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from retrieval_core.config.config import Config
-from retrieval_core.config.sections import ImagesConfig, ModelConfig
+from retrieval_core.config.sections import ModelConfig
 from retrieval_core.encoding.views import Views
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.process import keep_freed_memory
@@ -29,33 +28,6 @@ class Arm(NamedTuple):
     image_size: int
     weights: str
     """Fingerprint of the content of the weights."""
-
-    def encoder_fingerprint(
-        self,
-        images: ImagesConfig,
-        regions: list[int],
-        overlap: float,
-        dtype: str,
-        vectors: int | None = None,
-        turns: Sequence[float] = (0.0,),
-    ) -> str:
-        """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
-        model = None if self.model is None else self.model.model_dump(include={"pooling", "precision", "init"})
-        return fingerprint(
-            {
-                "kind": HISTOGRAM if self.model is None else "model",
-                "weights": self.weights,
-                "model": model,
-                "image_size": self.image_size,
-                # What is not asked for is left out: stores from before there was a choice stay what they are.
-                "images": images.model_dump(exclude={"max_pixels", *(["jpeg"] if images.jpeg == "whole" else [])}),
-                "regions": regions,
-                "overlap": overlap if len(regions) > 1 else None,
-                "dtype": dtype,
-                "vectors": vectors,
-                "turns": list(turns),
-            }
-        )
 
     def build(self, batch_size: int, seed: int) -> Encoder:
         """Load the encoder onto this process's device; on a CPU the process keeps memory that it frees."""
@@ -90,7 +62,20 @@ def histogram_arm(config: Config) -> Arm:
     return Arm(HISTOGRAM, None, config.model.image_size, "")
 
 
-def encoder_mark(arm: Arm, views: Views, config: Config) -> str:
-    """What the vectors of a store depend on besides the images: model, preprocessing, views."""
-    dtype, turns = config.embed.storage_dtype, views.turns or (0.0,)
-    return arm.encoder_fingerprint(config.images, list(views.grids), views.overlap, dtype, views.kept, turns)
+def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
+    """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
+    images, described = config.images, views._asdict()
+    rotations = described.pop("rotations")
+    return fingerprint(
+        {
+            **described,
+            "kind": HISTOGRAM if arm.model is None else "model",
+            "weights": arm.weights,
+            "model": None if arm.model is None else arm.model.model_dump(include={"pooling", "precision", "init"}),
+            # What is not asked for is left out or null: stores from before there was a choice stay what they are.
+            "images": images.model_dump(exclude={"max_pixels", *(["jpeg"] if images.jpeg == "whole" else [])}),
+            "overlap": views.overlap if len(views.regions) > 1 else None,
+            "dtype": config.embed.storage_dtype,
+            "turns": rotations or (0.0,),
+        }
+    )

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 
 from retrieval_core.files import storage, tables
 from retrieval_core.ranking.exact_scores import exact_score_matrix, exact_scores
-from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors
+from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_vectors
 
-Box = tuple[int, int, int, int]
 _SCORES = 1 << 22  # scores in memory at a time: 32 MB as float64
 
 

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.resizing import resize, turned
-from retrieval_core.images.rgb import read_picture
+from retrieval_core.images.resizing import resize, rotated
 
 
 def region_boxes(width: int, height: int, grids: Sequence[int], overlap: float) -> np.ndarray:
@@ -49,13 +48,6 @@ def region_boxes(width: int, height: int, grids: Sequence[int], overlap: float) 
         for x0, x1 in _intervals(width, grid, overlap)
     ]
     return np.array(boxes, dtype=np.int32)
-
-
-def load_views(
-    location: str, images: ImagesConfig, size: int, grids: Sequence[int] = (1,), overlap: float = 0.25
-) -> tuple[np.ndarray, np.ndarray]:
-    """``cut_views`` of an image that is read first; ImageRejected as ``read_picture``."""
-    return cut_views(read_picture(location, images)[0], images, size, grids, overlap)
 
 
 def cut_views(
@@ -110,27 +102,27 @@ def _crop(picture: Image.Image, box: list[int]) -> Image.Image:
     return picture if box == [0, 0, *picture.size] else picture.crop((box[0], box[1], box[2], box[3]))
 
 
-def turned_views(
+def rotated_views(
     image: np.ndarray | Image.Image,
     images: ImagesConfig,
     size: int,
-    turns: Sequence[float] = (0.0,),
+    rotations: Sequence[float] = (0.0,),
     whole: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turned copies of a query image, as prints turn their motifs.
+    """Rotated copies of a query image, as prints rotate their motifs.
 
     Args:
         image: as in ``cut_views``.
         images: the ``images`` section.
         size: S, the side of a view in pixels.
-        turns: degrees, see ``turned``.
+        rotations: degrees, see ``rotated``.
         whole: as in ``cut_views``.
 
     Returns:
-        views (len(turns), S, S, 3) uint8; boxes (len(turns), 4) int32, each the whole image.
+        views (len(rotations), S, S, 3) uint8; boxes (len(rotations), 4) int32, each the whole image.
     """
     views, boxes = cut_views(image, images, size, whole=whole)
-    return np.stack([turned(views[0], degrees) for degrees in turns]), np.repeat(boxes, len(turns), axis=0)
+    return np.stack([rotated(views[0], degrees) for degrees in rotations]), np.repeat(boxes, len(rotations), axis=0)
 
 
 def _intervals(side: int, grid: int, overlap: float) -> list[tuple[int, int]]:

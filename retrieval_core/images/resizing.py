@@ -1,4 +1,4 @@
-"""Pixels resized and turned.
+"""Pixels resized and rotated.
 
 Shapes: H, W of an image; S the side of a view. Pixels are uint8 RGB.
 """
@@ -47,8 +47,8 @@ def resize(image: np.ndarray | Image.Image, size: int | tuple[int, int], mode: s
     return blend
 
 
-def turned(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
-    """A view turned about its centre and scaled, on a ground of the median colour of its edge.
+def rotated(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
+    """A view rotated about its centre and scaled, on a background of the median colour of its edge.
 
     Args:
         view: (S, S, 3) uint8.
@@ -68,10 +68,10 @@ def turned(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
     )  # fmt: skip
     picture = Image.fromarray(view)
     affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
-    return np.asarray(picture.transform(picture.size, affine, matrix, bilinear, fillcolor=ground_of(view)))
+    return np.asarray(picture.transform(picture.size, affine, matrix, bilinear, fillcolor=background_of(view)))
 
 
-def ground_of(view: np.ndarray) -> tuple[int, int, int]:
+def background_of(view: np.ndarray) -> tuple[int, int, int]:
     """Median colour of the outermost pixels of a view (S, S, 3)."""
     edge = np.concatenate([view[0], view[-1], view[:, 0], view[:, -1]])
     red, green, blue = (int(value) for value in np.median(edge, axis=0))

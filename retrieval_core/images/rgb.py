@@ -28,10 +28,8 @@ __all__ = [
     "REASONS",
     "ImageRejected",
     "Reason",
-    "picture_of",
-    "pixels_of",
+    "decode_rgb",
     "read_image",
-    "read_picture",
 ]
 
 _TURNS = {
@@ -46,14 +44,18 @@ _TURNS = {
 _SIDEWAYS = {_TURNS[tag] for tag in (5, 6, 7, 8)}
 
 
-def read_picture(location: str, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """Read one image as 8-bit RGB, by the conventions at the top of this module.
+def read_image(location: str, images: ImagesConfig) -> np.ndarray:
+    """The upright pixels of a file or URL: (H, W, 3) uint8, writable, contiguous; errors as ``decode_rgb``."""
+    return np.array(decode_rgb(read_content(location, images.max_pixels), images)[0])
 
-    Thread safe; Pillow releases the interpreter while it decodes. Memory O(file + pixels), both bounded through
-    ``images.max_pixels``.
+
+def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode a file's bytes to 8-bit RGB, by the conventions at the top of this module.
+
+    Thread safe; Pillow releases the interpreter while it decodes. Memory O(pixels), bounded by ``images.max_pixels``.
 
     Args:
-        location: absolute path or URL.
+        content: of the file, as ``read_content`` gives it.
         images: the ``images`` section.
         least: read a JPEG at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels; None for whole.
 
@@ -64,21 +66,6 @@ def read_picture(location: str, images: ImagesConfig, least: int | None = None) 
         ImageRejected: for whatever is wrong with this file.
         RuntimeError: if other code told Pillow to load truncated images, which would paint what is missing.
     """
-    return picture_of(read_content(location, images.max_pixels), images, least)
-
-
-def read_image(location: str, images: ImagesConfig) -> np.ndarray:
-    """The pixels of ``read_picture``: (H, W, 3) uint8, writable, contiguous."""
-    return np.array(read_picture(location, images)[0])
-
-
-def pixels_of(content: bytes, images: ImagesConfig) -> np.ndarray:
-    """``read_image`` of a file that is in memory."""
-    return np.array(picture_of(content, images)[0])
-
-
-def picture_of(content: bytes, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """``read_picture`` of a file that is in memory."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
     opened, (width, height) = decode(content, images.max_pixels, least)
@@ -86,7 +73,7 @@ def picture_of(content: bytes, images: ImagesConfig, least: int | None = None) -
     scale = round(width / opened.width)
     if turn is not None and (width % scale or height % scale):
         # Turned, the pixel that is only partly picture would be the first: few cameras give such sides.
-        return picture_of(content, images)
+        return decode_rgb(content, images)
     picture = _to_rgb(opened, images.alpha, content)
     if turn is not None:
         picture = picture.transpose(turn)

@@ -46,7 +46,7 @@ class Ranking(NamedTuple):
     regions: Tensor  # (Q, M) int16
 
 
-def reach_of(query_norms: Tensor, longest: float, gallery: Tensor) -> Tensor:
+def error_margin(query_norms: Tensor, longest: float, gallery: Tensor) -> Tensor:
     """How far below the k-th approximate score a fabric may lie and still belong to the first k; (Q, 1) float32."""
     arithmetic, dim = matmul_arithmetic(gallery.device), gallery.shape[2]
     errors = [selection_error(dim, arithmetic, norm * longest) for norm in query_norms.tolist()]
@@ -61,7 +61,7 @@ def select(queries: Tensor, gallery: Tensor, width: int, reach: Tensor, floor: T
         queries: (Q, D) float32, finite.
         gallery: (F, R, D) float32, finite, F >= width.
         width: M, at least 1.
-        reach: (Q, 1), of ``reach_of``.
+        reach: (Q, 1), of ``error_margin``.
         floor: (Q,) float32 exact scores; fabrics below them may be left out.
 
     Returns:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval_core.ranking.exact_scores import exact_score_matrix, exact_scores, norm_bound
-from retrieval_core.ranking.selection import TILE_BYTES, Ranking, reach_of, select
+from retrieval_core.ranking.selection import TILE_BYTES, Ranking, error_margin, select
 
 PARTIAL_SCHEMA = pa.schema(
     [
@@ -122,7 +122,7 @@ def block_topk(
         floor = None if floor_Q is None else torch.from_numpy(floor_Q).to(queries.device)
         for start in range(0, len(queries) if k else 0, _PASS_QUERIES):
             part = slice(start, start + _PASS_QUERIES)
-            reach = reach_of(query_norms[part], float(gallery_norms.amax()), gallery)
+            reach = error_margin(query_norms[part], float(gallery_norms.amax()), gallery)
             _put(ranking, part, _rank(queries[part], gallery, k, reach, None if floor is None else floor[part]))
     return TopK(*(whole.numpy() for whole in ranking))
 

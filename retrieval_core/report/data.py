@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels after orientation."""
+from retrieval_core.store.embeddings import Box
 
 
 class Candidate(NamedTuple):

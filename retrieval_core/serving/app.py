@@ -28,11 +28,12 @@ from starlette.routing import Route
 
 from retrieval_core.config.sections import ServeConfig
 from retrieval_core.files import storage
-from retrieval_core.images.rgb import ImageRejected, pixels_of
+from retrieval_core.images.rgb import ImageRejected, decode_rgb
 from retrieval_core.serving.guard import Guard, Refused
 from retrieval_core.serving.pictures import Pictures
-from retrieval_core.serving.search_index import Box, Hit, SearchIndex
+from retrieval_core.serving.search_index import Hit, SearchIndex
 from retrieval_core.serving.workers import Workers
+from retrieval_core.store.embeddings import Box
 
 MAX_TOP = 1000
 _KEPT_THUMBNAILS, _KEPT_PREVIEWS = 4096, 64
@@ -151,16 +152,15 @@ class _Site:
     def _answer(self, question: Question) -> dict[str, Any]:
         began = time.perf_counter()
         try:
-            image = pixels_of(question.content, self.images)
+            image = decode_rgb(question.content, self.images)[0]
         except ImageRejected as rejected:
             status = 413 if rejected.reason == "too_large" else 400
             raise Refused(status, rejected.reason, rejected.detail) from None
-        height, width = image.shape[:2]
+        width, height = image.size
         if question.crop is not None:
-            x0, y0, x1, y1 = question.crop
-            if x1 > width or y1 > height:
+            if question.crop[2] > width or question.crop[3] > height:
                 raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
-            image = image[y0:y1, x0:x1]
+            image = image.crop(question.crop)
         vector = self.index.encode(image)
         encoded = time.perf_counter()
         hits = self.index.rank(vector, question.top)

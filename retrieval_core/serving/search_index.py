@@ -13,18 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from retrieval_core.config.config import Config
-from retrieval_core.encoding.arms import Arm, encoder_mark
+from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.encoders import Encoder
 from retrieval_core.encoding.views import views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.run.workspace import RunError
-from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors
-
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels after orientation, ends exclusive."""
+from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_vectors
 
 
 class Hit(NamedTuple):
@@ -80,8 +78,8 @@ class SearchIndex:
             raise IndexError(f"row {row}: the catalogue has {len(self)} fabrics")
         return str(self._vectors.paths[row].as_py())
 
-    def encode(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The vector (D,) of a query image (H, W, 3) uint8, upright. Memory O(H W)."""
+    def encode(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.float32]:
+        """The vector (D,) of an upright RGB query image, a picture or (H, W, 3) uint8. Memory O(H W)."""
         views, boxes = self._views.cut(image, self.images)
         with self._encoding:
             embeddings = self._encoder.encode(views)
@@ -129,7 +127,7 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
     if not len(vectors.paths):
         raise RunError(f"{store}: it holds no fabric; see rejects.parquet in the run's folder")
     # A batch is filled up to its size, so one of a query's own views answers soonest.
-    encoder = arm.build(views_of(config.embed, arm.image_size, "queries").each, config.run.seed)
+    encoder = arm.build(views_of(config.embed, arm.image_size, "queries").per_image, config.run.seed)
     stored = vectors.embeddings_FRD.shape[2]
     if stored != encoder.dim:
         raise RunError(f"{store}: vectors of {stored} dimensions, the model gives {encoder.dim}; embed again")
@@ -146,8 +144,8 @@ def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config
     wanted = {
         "weights": arm.weights,
         "image_size": arm.image_size,
-        "regions": views.vectors,
-        "encoder": encoder_mark(arm, views, config),
+        "regions": views.rows,
+        "encoder": encoder_fingerprint(arm, views, config),
     }
     # The manifest of an older store has no "encoder".
     other = [name for name, value in wanted.items() if manifest.get(name, value) != value]

@@ -19,6 +19,8 @@ from retrieval_core.files import storage, tables
 from retrieval_core.store import vector_files
 
 MANIFEST = "manifest.json"
+Box = tuple[int, int, int, int]
+"""Pixels x0, y0, x1, y1 of an image after orientation; x1 and y1 lie outside."""
 _REJECTS = b"rejects"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from retrieval_core.images.resizing import ground_of, turned
+from retrieval_core.images.resizing import background_of, rotated
 
 
 def jitter_colour(
@@ -51,8 +51,8 @@ def published(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def query_only(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A query turned by up to 20 degrees, as prints turn their motifs; one in seven on dyed cloth."""
-    ground = ground_of(image)
-    image = turned(image, rng.uniform(-20, 20))
+    ground = background_of(image)
+    image = rotated(image, rng.uniform(-20, 20))
     return _other_ground(image, ground, rng) if rng.random() < 1 / 7 else image
 
 
@@ -66,10 +66,10 @@ def print_fabric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def print_query(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What a designer's cut-out undergoes: mirrored, a little turned and scaled, other ink and other ground."""
-    ground = ground_of(image)
+    ground = background_of(image)
     if rng.random() < 0.5:
         image = image[:, ::-1]
-    pixels = turned(np.ascontiguousarray(image), rng.uniform(-25, 25), rng.uniform(0.75, 1.25))
+    pixels = rotated(np.ascontiguousarray(image), rng.uniform(-25, 25), rng.uniform(0.75, 1.25))
     if rng.random() < 0.8:
         pixels = np.asarray(jitter_colour(Image.fromarray(pixels), (0.3, 0.3, 0.3, 0.05), rng))
     if rng.random() < 0.5:

@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from retrieval_core.config.config import Config
-from retrieval_core.data.datasets import Box, DataError, Labelled, Record, load_motif_boxes
+from retrieval_core.data.datasets import DataError, Labelled, Record, load_motif_boxes
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import ImageRejected, read_image
+from retrieval_core.store.embeddings import Box
 from retrieval_core.training import augmentation
 from retrieval_core.training.activation_cache import ActivationCache, ViewKey
 from retrieval_core.training.sampling import Draw, PairSampler, categories_in, crop_window, motif_boxes_of, worker_sizes
@@ -85,7 +86,7 @@ Located = Sequence[tuple[str, Box]]
 """(category, box) of what is printed on a fabric."""
 
 
-def needs_locating(config: Config) -> bool:
+def needs_pseudo_boxes(config: Config) -> bool:
     """Whether training is to look for the motifs first: it crops, was asked to, and the data set does not say."""
     return config.train.locate and config.train.crops and not load_motif_boxes(config.data)
 
@@ -109,8 +110,9 @@ class TrainingData:
             split: of training.
             workers: how many share a batch.
             most_workers: how many ever will; as many if None.
-            located: where the model found motifs (``locate_motifs``), for crops where the data set does not say. They
-                say where a motif is, never where it is not: such a crop counts as showing all that its fabric holds.
+            located: where the model found motifs (``find_pseudo_boxes``), for crops where the data set does not say.
+                They say where a motif is, never where it is not: such a crop counts as showing all that its fabric
+                holds.
         """
         self.config = config
         self.sampler = PairSampler(split, config.run.seed, config.train.labels)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from retrieval_core.data.datasets import DataError, Labelled, Record
 from retrieval_core.data.records import query_id
+from retrieval_core.store.embeddings import Box
 
-Box = tuple[int, int, int, int]
 Boxes = Mapping[str, Sequence[tuple[str, Box]]]
 """(category, box) of each printed motif, by the path of the fabric."""
 

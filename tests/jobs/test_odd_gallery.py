@@ -17,7 +17,8 @@ import torch
 
 from ray_jobs.__main__ import main
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.regions import load_views
+from retrieval_core.images.regions import cut_views
+from retrieval_core.images.rgb import read_image
 from retrieval_core.model.embedder import normalise
 from tests.jobs.logical_gpus import watch_gpus
 from tests.jobs.small_data import as_options, settings
@@ -105,6 +106,6 @@ def test_embeddings_are_those_of_the_published_network(odd: OddRun) -> None:
     rows = (
         ds.dataset(sorted(map(str, (odd.folder / "embeddings" / "gallery").glob("*.parquet")))).to_table().to_pylist()
     )
-    views = [load_views(row["path"], ImagesConfig(), 28)[0][0] for row in rows]
+    views = [cut_views(read_image(row["path"], ImagesConfig()), ImagesConfig(), 28)[0][0] for row in rows]
     expected = odd.network(normalise(torch.from_numpy(np.stack(views)))).numpy()
     np.testing.assert_allclose(np.stack([row["embedding"] for row in rows]), expected, atol=1e-4)

@@ -50,7 +50,7 @@ def test_a_torn_partial_ranking_is_made_again(weights: Path, tmp_path: Path) -> 
     (query,) = query_blocks(run.store(run.main, "queries"), plan_file(run.plan(run.main, "queries"), 0), 1000)
     blocks = list(gallery_blocks(run.store(run.main, "gallery"), 12))
     ranking = tmp_path / "ranking"
-    files = [tmp_path / f"ranking-{block.mark}.parquet" for block in blocks]
+    files = [tmp_path / f"ranking-{block.fingerprint}.parquet" for block in blocks]
     merged = tmp_path / "merged.parquet"
 
     def rank(turn: str) -> bytes:

@@ -24,8 +24,8 @@ from ray_jobs.pipeline import run_workflow
 from ray_jobs.run import Run
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.encoding.arms import model_arm
-from retrieval_core.images.regions import load_views
-from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.images.regions import cut_views
+from retrieval_core.images.rgb import ImageRejected, read_image
 from tests.jobs.small_data import as_options, config, fabric_path, query_paths, settings, write_catalogue, write_png
 from tests.trec_eval import NAMES, trec_eval
 
@@ -262,7 +262,7 @@ def ranked_by_hand(run: Finished) -> dict[str, dict[str, list[float]]]:
 
     def encode(path: Path, grids: tuple[int, ...]) -> np.ndarray | None:
         try:
-            views, _ = load_views(str(path), ImagesConfig(), arm.image_size, grids)
+            views, _ = cut_views(read_image(str(path), ImagesConfig()), ImagesConfig(), arm.image_size, grids)
         except ImageRejected:
             return None
         return encoder.encode(views)

@@ -143,7 +143,7 @@ def test_the_page_gets_the_table_between_its_marks(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from retrieval_core import storage
+from retrieval_core.files import storage
 for name in "abc":
     storage.write_bytes(str(Path(sys.argv[1], name)), bytes(1000))
     assert storage.read_bytes(str(Path(sys.argv[1], name))) == bytes(1000)

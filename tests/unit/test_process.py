@@ -18,7 +18,7 @@ class TestKeptMemory:
         """Pages that a process touches for the first time while it fills and frees 40 MB, again and again."""
         script = f"""if True:
             import resource, torch
-            from retrieval_core.allocator import keep_freed_memory
+            from retrieval_core.process import keep_freed_memory
             {before}
             for _ in range(10):
                 start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from retrieval_core.config.config import Config, load_config
-from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, histogram_arm, model_arm
+from retrieval_core.config.sections import EmbedConfig, ImagesConfig
+from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, encoder_fingerprint, histogram_arm, model_arm
+from retrieval_core.encoding.views import Views
 from retrieval_core.model.embedder import normalise
 from retrieval_core.model.weights import save_model
 from tests.unit.tiny_split import make_model
@@ -22,8 +23,9 @@ def weights(tmp_path_factory):
     return folder
 
 
-def mark(arm, images=None, regions=(1,), overlap=0.25, dtype="float32", vectors=None, turns=(0.0,)):
-    return arm.encoder_fingerprint(images or ImagesConfig(), list(regions), overlap, dtype, vectors, turns)
+def fingerprint(arm, images=None, regions=(1,), overlap=0.25, dtype="float32", vectors=None, rotations=None):
+    config = Config(images=images or ImagesConfig(), embed=EmbedConfig(storage_dtype=dtype))
+    return encoder_fingerprint(arm, Views(arm.image_size, tuple(regions), overlap, vectors, rotations), config)
 
 
 def arm_of(weights, seed=0, **keys):
@@ -34,27 +36,27 @@ def test_what_an_embedding_depends_on_changes_its_fingerprint(weights, tmp_path)
     arm = arm_of(weights)
     other = tmp_path / "other"
     save_model(make_model(seed=1), str(other))
-    marks = [
-        mark(arm),
-        mark(arm, regions=[1, 4]),
-        mark(arm, regions=[1, 4], overlap=0.5),
-        mark(arm, regions=[1, 4], vectors=1),
-        mark(arm, regions=[1, 4], vectors=5),
-        mark(arm, turns=(0.0, 18.0)),
-        mark(arm, dtype="float16"),
-        mark(arm, images=ImagesConfig(alpha="published")),
-        mark(arm, images=ImagesConfig(exif="ignore")),
-        mark(arm, images=ImagesConfig(resize="published")),
-        mark(arm, images=ImagesConfig(jpeg="reduced")),
-        mark(arm_of(weights, image_size=42)),
-        mark(arm_of(weights, pooling="cls_mean")),
-        mark(arm_of(weights, precision="bfloat16")),
-        mark(arm_of(weights, init="random")),
-        mark(arm_of(weights, init="random", seed=1)),
-        mark(arm_of(other)),
-        mark(histogram_arm(Config())),
+    found = [
+        fingerprint(arm),
+        fingerprint(arm, regions=[1, 4]),
+        fingerprint(arm, regions=[1, 4], overlap=0.5),
+        fingerprint(arm, regions=[1, 4], vectors=1),
+        fingerprint(arm, regions=[1, 4], vectors=5),
+        fingerprint(arm, rotations=(0.0, 18.0)),
+        fingerprint(arm, dtype="float16"),
+        fingerprint(arm, images=ImagesConfig(alpha="published")),
+        fingerprint(arm, images=ImagesConfig(exif="ignore")),
+        fingerprint(arm, images=ImagesConfig(resize="published")),
+        fingerprint(arm, images=ImagesConfig(jpeg="reduced")),
+        fingerprint(arm_of(weights, image_size=42)),
+        fingerprint(arm_of(weights, pooling="cls_mean")),
+        fingerprint(arm_of(weights, precision="bfloat16")),
+        fingerprint(arm_of(weights, init="random")),
+        fingerprint(arm_of(weights, init="random", seed=1)),
+        fingerprint(arm_of(other)),
+        fingerprint(histogram_arm(Config())),
     ]
-    assert len(set(marks)) == len(marks)
+    assert len(set(found)) == len(found)
 
 
 def test_what_an_embedding_does_not_depend_on_leaves_it_alone(weights, tmp_path):
@@ -62,13 +64,13 @@ def test_what_an_embedding_does_not_depend_on_leaves_it_alone(weights, tmp_path)
     moved = tmp_path / "moved"
     save_model(make_model(), str(moved))
     same = [
-        mark(arm_of(weights)),
-        mark(arm_of(weights, seed=5)),
-        mark(arm_of(moved)),
-        mark(arm, overlap=0.5),
-        mark(arm, images=ImagesConfig(max_pixels=1000)),
+        fingerprint(arm_of(weights)),
+        fingerprint(arm_of(weights, seed=5)),
+        fingerprint(arm_of(moved)),
+        fingerprint(arm, overlap=0.5),
+        fingerprint(arm, images=ImagesConfig(max_pixels=1000)),
     ]
-    assert set(same) == {mark(arm)}
+    assert set(same) == {fingerprint(arm)}
 
 
 def test_an_arm_encodes_with_its_weights(weights):

@@ -9,8 +9,9 @@ from PIL import Image
 from retrieval_core.config.sections import EmbedConfig, ImagesConfig
 from retrieval_core.encoding.region_pooling import pool_regions
 from retrieval_core.encoding.views import views_of
-from retrieval_core.images.regions import load_views
-from retrieval_core.images.resizing import turned
+from retrieval_core.images.regions import cut_views
+from retrieval_core.images.resizing import rotated
+from retrieval_core.images.rgb import read_image
 from tests.odd_images import encode, quadrants
 
 DEFAULT = ImagesConfig()
@@ -26,15 +27,15 @@ class TestStoredVectors:
         found = np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    def test_a_query_is_turned_and_averaged(self, tmp_path):
+    def test_a_query_is_rotated_and_averaged(self, tmp_path):
         path = tmp_path / "q.png"
         path.write_bytes(encode(Image.fromarray(quadrants()), "PNG"))
         views = self.views("queries", query_turns=[0, -20, 20], regions=[1, 3])
-        pixels, boxes = views.load(str(path), DEFAULT)
-        assert (views.each, views.vectors, boxes.tolist()) == (3, 1, [[0, 0, 40, 30]] * 3)
-        whole = load_views(str(path), DEFAULT, 14)[0][0]
+        pixels, boxes = views.of(path.read_bytes(), DEFAULT)
+        assert (views.per_image, views.rows, boxes.tolist()) == (3, 1, [[0, 0, 40, 30]] * 3)
+        whole = cut_views(read_image(str(path), DEFAULT), DEFAULT, 14)[0][0]
         for view, degrees in zip(pixels, [0, -20, 20], strict=True):
-            np.testing.assert_array_equal(view, turned(whole, degrees))
+            np.testing.assert_array_equal(view, rotated(whole, degrees))
         embeddings = self.embeddings(6)
         pooled, kept = views.pool(embeddings, np.stack([boxes, boxes]))
         mean = embeddings.reshape(2, 3, 6).mean(axis=1)
@@ -51,7 +52,7 @@ class TestStoredVectors:
         views = self.views("gallery", regions=[1, 3], vectors=vectors)
         boxes = np.random.default_rng(0).integers(0, 99, (images, 10, 4)).astype(np.int32)
         pooled, kept = views.pool(self.embeddings(10 * images), boxes)
-        assert (views.each, views.vectors) == (10, vectors)
+        assert (views.per_image, views.rows) == (10, vectors)
         assert (pooled.shape, kept.shape) == ((images * vectors, 6), (images, vectors, 4))
         expected, source = pool_regions(self.embeddings(10 * images).reshape(images, 10, 6), vectors)
         np.testing.assert_array_equal(pooled, expected.reshape(-1, 6))

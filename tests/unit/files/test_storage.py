@@ -18,7 +18,7 @@ from retrieval_core.files import storage
 
 KILLED_WRITER = """
 import sys, time
-from retrieval_core import storage
+from retrieval_core.files import storage
 with storage.atomic_write(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()

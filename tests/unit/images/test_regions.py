@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.regions import cut_views, load_views, region_boxes, turned_views
+from retrieval_core.images.regions import cut_views, region_boxes, rotated_views
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
 from tests.odd_images import BLUE, MEAN, encode, quadrants, smooth_noise, with_orientation
@@ -75,7 +75,7 @@ class TestViews:
         images = ImagesConfig(resize=mode)
         upright = read_image(str(path), images)
         assert upright.shape == (60, 40, 3)
-        views, boxes = load_views(str(path), images, 14, (1, 3), 0.25)
+        views, boxes = cut_views(read_image(str(path), images), images, 14, (1, 3), 0.25)
         assert views.shape == (10, 14, 14, 3) and views.dtype == np.uint8
         np.testing.assert_array_equal(boxes, region_boxes(40, 60, (1, 3), 0.25))
         for view, (x0, y0, x1, y1) in zip(views, boxes, strict=True):
@@ -84,14 +84,14 @@ class TestViews:
     def test_default_is_one_whole_view(self, tmp_path):
         path = tmp_path / "a.png"
         path.write_bytes(encode(Image.fromarray(quadrants()), "PNG"))
-        views, boxes = load_views(str(path), DEFAULT, 20)
+        views, boxes = cut_views(read_image(str(path), DEFAULT), DEFAULT, 20)
         assert boxes.tolist() == [[0, 0, 40, 30]]
         assert np.abs(views[0].mean((0, 1)) - MEAN).max() < 3
 
     def test_fewer_pixels_than_tiles(self, tmp_path):
         path = tmp_path / "one.png"
         path.write_bytes(encode(Image.new("RGB", (1, 1), BLUE), "PNG"))
-        views, _ = load_views(str(path), DEFAULT, 8, (1, 4))
+        views, _ = cut_views(read_image(str(path), DEFAULT), DEFAULT, 8, (1, 4))
         assert views.shape == (17, 8, 8, 3) and (views == BLUE).all()
 
     @pytest.mark.parametrize("mode", ["antialias", "published"])
@@ -104,5 +104,5 @@ class TestViews:
         (views, boxes), (expected, same) = (cut_views(of, images, size, grids) for of in (picture, np.array(picture)))
         np.testing.assert_array_equal(views, expected)
         np.testing.assert_array_equal(boxes, same)
-        turned, whole = (turned_views(of, images, size, (0.0, 20.0))[0] for of in (picture, np.array(picture)))
+        turned, whole = (rotated_views(of, images, size, (0.0, 20.0))[0] for of in (picture, np.array(picture)))
         np.testing.assert_array_equal(turned, whole)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.encoding.views import Views
-from retrieval_core.images.rgb import REASONS, ImageRejected, read_image, read_picture
+from retrieval_core.images.rgb import REASONS, ImageRejected, decode_rgb, read_image
 from tests.odd_images import (
     BLUE,
     GREEN,
@@ -254,7 +254,7 @@ def test_a_reduced_jpeg_keeps_what_the_model_needs(
 ) -> None:
     path = tmp_path / "a.jpg"
     photograph(*whole).save(path, quality=90)
-    picture, told = read_picture(str(path), DEFAULT, least)
+    picture, told = decode_rgb(path.read_bytes(), DEFAULT, least)
     assert told == whole
     assert picture.size == size
     assert min(size) >= least
@@ -269,8 +269,8 @@ def test_views_of_a_reduced_jpeg_are_those_of_the_whole_one(
     exif[0x112] = orientation
     photograph(*size).save(path, quality=92, exif=exif)
     views = Views(56, grids, 0.25)
-    expected, boxes = views.load(str(path), ImagesConfig())
-    found, same = views.load(str(path), ImagesConfig(jpeg="reduced"))
+    expected, boxes = views.of(path.read_bytes(), ImagesConfig())
+    found, same = views.of(path.read_bytes(), ImagesConfig(jpeg="reduced"))
     np.testing.assert_array_equal(same, boxes)
     difference = np.abs(found.astype(int) - expected)
     assert not np.array_equal(found, expected), "nothing was reduced"
@@ -278,9 +278,10 @@ def test_views_of_a_reduced_jpeg_are_those_of_the_whole_one(
 
 
 def test_a_reduced_query_is_turned_like_a_whole_one(tmp_path: Path) -> None:
-    path, views = tmp_path / "a.jpg", Views(56, (1,), 0.25, turns=(0.0, 30.0))
+    path, views = tmp_path / "a.jpg", Views(56, (1,), 0.25, rotations=(0.0, 30.0))
     photograph(801, 603).save(path, quality=92)
-    (expected, boxes), (found, same) = (views.load(str(path), ImagesConfig(jpeg=jpeg)) for jpeg in ("whole", "reduced"))
+    ways = (ImagesConfig(jpeg=jpeg) for jpeg in ("whole", "reduced"))
+    (expected, boxes), (found, same) = (views.of(path.read_bytes(), images) for images in ways)
     np.testing.assert_array_equal(same, boxes)
     assert 0 < np.abs(found.astype(int) - expected).mean() < 1.5
 
@@ -289,7 +290,7 @@ def test_a_reduced_jpeg_whose_turned_edge_would_be_half_a_pixel_is_read_whole(tm
     path, exif = tmp_path / "a.jpg", Image.Exif()
     exif[0x112] = 6
     photograph(1601, 1203).save(path, exif=exif)
-    picture, whole = read_picture(str(path), DEFAULT, 100)
+    picture, whole = decode_rgb(path.read_bytes(), DEFAULT, 100)
     assert picture.size == whole == (1203, 1601)
 
 
@@ -297,7 +298,7 @@ def test_a_reduced_jpeg_whose_turned_edge_would_be_half_a_pixel_is_read_whole(tm
 def test_other_formats_are_never_reduced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"
     photograph(640, 480).save(path)
-    picture, whole = read_picture(str(path), ImagesConfig(), 20)
+    picture, whole = decode_rgb(path.read_bytes(), ImagesConfig(), 20)
     assert whole == (640, 480)
     np.testing.assert_array_equal(picture, read_image(str(path), DEFAULT))
 
@@ -307,4 +308,4 @@ def test_a_reduced_jpeg_that_ends_early_is_rejected_all_the_same(tmp_path: Path)
     photograph(1600, 1200).save(path)
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ImageRejected, match="truncated"):
-        read_picture(str(path), ImagesConfig(), 100)
+        decode_rgb(path.read_bytes(), ImagesConfig(), 100)

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.config import Config, parse_config
-from retrieval_core.encoding.arms import Arm, encoder_mark, histogram_arm
+from retrieval_core.encoding.arms import Arm, encoder_fingerprint, histogram_arm
 from retrieval_core.encoding.views import views_of
+from retrieval_core.images.rgb import read_image
 from retrieval_core.store.embeddings import write_manifest, write_shard
 
 SIDE = 28
@@ -51,7 +52,7 @@ def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: 
     shards = []
     for start in range(0, len(paths), per_shard):
         part = sorted(paths[start : start + per_shard], key=str.encode)
-        loaded = [views.load(path, keys.images) for path in part]
+        loaded = [views.cut(read_image(path, keys.images), keys.images) for path in part]
         boxes = np.stack([boxes for _, boxes in loaded])
         vectors, boxes = views.pool(encoder.encode(np.concatenate([found for found, _ in loaded])), boxes)
         file = f"00000-{start:06}.parquet"
@@ -60,9 +61,9 @@ def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: 
         shards.append({"file": file, "images": len(part), "rows": len(vectors), "rejected": 0})
     facts = {
         "image_size": arm.image_size,
-        "regions": views.vectors,
+        "regions": views.rows,
         "weights": arm.weights,
-        "encoder": encoder_mark(arm, views, keys),
+        "encoder": encoder_fingerprint(arm, views, keys),
     }
     write_manifest(str(store), "0123456789abcdef-and-more", shards, facts)
     return arm

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_core.config.config import Config
-from retrieval_core.data.datasets import Box, Labelled, Record
-from retrieval_core.images.regions import load_views
-from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.data.datasets import Labelled, Record
+from retrieval_core.images.regions import cut_views
+from retrieval_core.images.rgb import ImageRejected, read_image
+from retrieval_core.store.embeddings import Box
 
 GRID, OVERLAP = 5, 0.5
 CLOSE = 0.03
@@ -29,7 +30,7 @@ _FABRICS = 16  # decoded at a time
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def locate_motifs(
+def find_pseudo_boxes(
     encode: Encode, config: Config, split: Labelled, fabrics: Sequence[int]
 ) -> dict[str, list[tuple[str, Box]]]:
     """Find a place for every category that a fabric is labelled with.
@@ -101,6 +102,7 @@ def _load(
     record: Record, config: Config, grids: tuple[int, ...], overlap: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
     try:
-        return load_views(record.location, config.images, config.model.image_size, grids, overlap)
+        image = read_image(record.location, config.images)
     except ImageRejected:
         return None  # training itself lists what it cannot read
+    return cut_views(image, config.images, config.model.image_size, grids, overlap)

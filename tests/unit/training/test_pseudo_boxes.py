@@ -7,8 +7,8 @@ import pytest
 
 from retrieval_core.data.datasets import Labelled, Record
 from retrieval_core.images.regions import region_boxes
-from retrieval_core.training.loader import TrainingData, needs_locating
-from retrieval_core.training.motif_locating import GRID, OVERLAP, locate_motifs
+from retrieval_core.training.loader import TrainingData, needs_pseudo_boxes
+from retrieval_core.training.pseudo_boxes import GRID, OVERLAP, find_pseudo_boxes
 from tests.unit.tiny_split import COLOURS, make_config, save
 
 CONFIG = make_config("train.crop_start=0.3", "train.crop_end=0.3", "train.locate=true")
@@ -44,7 +44,7 @@ def overlap(box, place):
 
 
 def test_the_best_tile_holds_the_motif(split):
-    found = locate_motifs(mean_colour, CONFIG, split, range(3))
+    found = find_pseudo_boxes(mean_colour, CONFIG, split, range(3))
     assert set(found) == {fabric.path for fabric in split.fabrics}
     tiles = region_boxes(96, 96, (GRID,), OVERLAP).tolist()
     for fabric in split.fabrics:
@@ -59,8 +59,8 @@ def test_the_best_tile_holds_the_motif(split):
 
 
 def test_shares_of_workers_make_up_the_whole(split):
-    whole = locate_motifs(mean_colour, CONFIG, split, range(3))
-    shares = [locate_motifs(mean_colour, CONFIG, split, range(3)[rank::2]) for rank in range(2)]
+    whole = find_pseudo_boxes(mean_colour, CONFIG, split, range(3))
+    shares = [find_pseudo_boxes(mean_colour, CONFIG, split, range(3)[rank::2]) for rank in range(2)]
     assert shares[0] | shares[1] == whole
 
 
@@ -69,14 +69,16 @@ def test_what_cannot_be_read_or_is_not_asked_for_has_no_place(split, tmp_path):
     torn = Record("torn.png", str(tmp_path / "torn.png"), ("red",))
     gone = Record("gone.png", str(tmp_path / "gone.png"), ("green",))
     fabrics = Labelled(split.queries, [torn, *split.fabrics])
-    assert "torn.png" not in locate_motifs(mean_colour, CONFIG, fabrics, range(4))
+    assert "torn.png" not in find_pseudo_boxes(mean_colour, CONFIG, fabrics, range(4))
     queries = Labelled([gone, *split.queries], split.fabrics)
-    assert locate_motifs(mean_colour, CONFIG, queries, range(3)) == locate_motifs(mean_colour, CONFIG, split, range(3))
-    assert locate_motifs(mean_colour, CONFIG, Labelled([gone], split.fabrics), range(3)) == {}
+    assert find_pseudo_boxes(mean_colour, CONFIG, queries, range(3)) == find_pseudo_boxes(
+        mean_colour, CONFIG, split, range(3)
+    )
+    assert find_pseudo_boxes(mean_colour, CONFIG, Labelled([gone], split.fabrics), range(3)) == {}
 
 
 def test_crops_go_where_the_motif_was_found_and_still_show_all_labels(split):
-    located = locate_motifs(mean_colour, CONFIG, split, range(3))
+    located = find_pseudo_boxes(mean_colour, CONFIG, split, range(3))
     data = TrainingData(CONFIG, split, located=located)
     names = sorted({name for fabric in split.fabrics for name in fabric.categories})
     for batch in data.batches(0, 0):
@@ -96,6 +98,6 @@ def test_crops_go_where_the_motif_was_found_and_still_show_all_labels(split):
     ],
 )
 def test_motifs_are_looked_for_only_where_crops_need_it(keys, needed, tmp_path):
-    assert needs_locating(make_config(*keys, f"data.root={tmp_path}")) == needed
+    assert needs_pseudo_boxes(make_config(*keys, f"data.root={tmp_path}")) == needed
     (tmp_path / "motif_boxes.csv").write_text("image_path,category,x0,y0,x1,y1\nf.png,red,0,0,5,5\n")
-    assert not needs_locating(make_config(*keys, f"data.root={tmp_path}"))
+    assert not needs_pseudo_boxes(make_config(*keys, f"data.root={tmp_path}"))
