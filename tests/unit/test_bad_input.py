@@ -115,7 +115,7 @@ def test_bad_input_has_its_outcome(
 
 
 @given(at=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=9), name=st.sampled_from(sorted(SOUND)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_changed_file_of_weights_is_read_or_refused(tmp_path_factory, at: int, value: bytes, name: str) -> None:
     content = bytearray(SOUND[name])
     start = at % len(content)
@@ -131,7 +131,7 @@ def test_a_changed_file_of_weights_is_read_or_refused(tmp_path_factory, at: int,
 
 
 @given(text=st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode()), excess=st.integers(-9, 9))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_header_of_safetensors_is_read_or_refused(tmp_path_factory, text: bytes, excess: int) -> None:
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     path.write_bytes(struct.pack("<Q", max(0, len(text) + excess)) + text + bytes(8))
@@ -142,7 +142,7 @@ def test_any_header_of_safetensors_is_read_or_refused(tmp_path_factory, text: by
 
 
 @given(at=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_changed_jpeg_is_an_image_or_a_reject(tmp_path_factory, at: int, value: bytes) -> None:
     content = bytearray(JPEG)
     start = at % len(content)
@@ -158,7 +158,7 @@ def test_a_changed_jpeg_is_an_image_or_a_reject(tmp_path_factory, at: int, value
 
 
 @given(text=st.lists(st.sampled_from(PIECES)).map("".join))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_configuration_file_is_taken_or_refused(tmp_path_factory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrieval_core.config.config import Config, ConfigError, load_config, parse_config, valid_keys
@@ -213,7 +213,6 @@ def test_brackets_deeper_than_yaml_can_follow_are_a_wrong_name():
     assert "pattern" in complaint("run.name=" + "[" * 700)
 
 
-@settings(deadline=None)
 @given(st.text())
 @example("train.epochs=" + "9" * 5000)
 @example("train.epochs=&a [*a]")
@@ -227,7 +226,6 @@ def test_any_override_is_taken_or_refused(text):
         assert str(error)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(valid_keys()), st.text("0123456789eE.-_+:xbo[]{}&*!=,~ \n\t'\"#|>%@`naifNItrue", max_size=12))
 def test_any_value_is_taken_or_refused(key, raw):
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.config.sections import DataConfig
@@ -251,7 +251,7 @@ PIECES = [
 FILES = ["test.txt", "Test_element.csv", "TestAll_index.csv", "Train_split.json", "motif_boxes.csv", "val_sub.txt"]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(st.data())
 def test_the_check_never_crashes_and_tells_what_would_stop_a_run(sound: Path, draw: st.DataObject) -> None:
     text = st.lists(st.sampled_from(PIECES), max_size=30).map(lambda parts: "".join(parts).encode())

@@ -10,7 +10,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.config.sections import DataConfig
@@ -19,7 +19,7 @@ from retrieval_core.data.datasets import DataError, Record
 from retrieval_core.data.image_tree import walk_images
 from retrieval_core.files import storage, tables
 
-FEW = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=50)
 
 
 def touch(root: Path, *names: str) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrieval_core.data.datasets import Record, short_id
@@ -44,7 +44,6 @@ def test_ids(paths, ids):
     assert assign_ids(paths) == dict(zip(paths, ids, strict=True))
 
 
-@settings(deadline=None)
 @given(PATHS)
 @example(["a.png", "a.jpg", "a.png.png"])
 @example(["x.d/a", "y/a", "x.png"])
@@ -58,7 +57,6 @@ def test_ids_are_unique_and_as_published_where_nothing_collides(paths):
         assert short_id(name) == short_id(path)  # so that buckets, which share no short id, share no id
 
 
-@settings(deadline=None)
 @given(PATHS, st.randoms(use_true_random=False))
 def test_ids_do_not_depend_on_the_order(paths, random):
     shuffled = list(paths)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.data import published_layout as layout
 from retrieval_core.data.records import DataError, full_stem, query_id, short_id
 
-FEW = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=50)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,6 @@ def test_labels_of_names_that_collide_up_to_the_dot_are_not_mixed(tmp_path: Path
 NAMES = st.lists(st.sampled_from(["a", "b", "a.b", "a.b.c", "b.a", "ab"]), unique=True, max_size=6)
 
 
-@settings(deadline=None)
 @given(stems=NAMES, entries=NAMES, with_suffix=st.booleans())
 def test_matching_follows_the_rule_entry_by_entry(stems: list[str], entries: list[str], with_suffix: bool) -> None:
     paths = [f"x.y/{stem}.png" for stem in stems]
@@ -176,7 +175,6 @@ def test_matching_follows_the_rule_entry_by_entry(stems: list[str], entries: lis
     assert unmatched == sorted(name + ".PNG" * with_suffix for name in means_none)
 
 
-@settings(deadline=None)
 @given(stems=NAMES, entries=st.lists(st.sampled_from(["a", "b", "ab", "c"]), unique=True))
 def test_matching_agrees_with_the_published_rule_where_no_names_collide(stems: list[str], entries: list[str]) -> None:
     first = {stem.split(".")[0]: stem for stem in stems}  # at most one image for each published id

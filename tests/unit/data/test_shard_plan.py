@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.data.datasets import Record, full_stem
@@ -256,7 +256,7 @@ EDITS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(rounds=st.lists(EDITS, min_size=1, max_size=5), per_shard=st.integers(1, 3))
 def test_any_sequence_of_edits_moves_only_what_changed(tmp_path_factory, rounds, per_shard):
     catalogue = Catalogue(tmp_path_factory.mktemp("edits"))

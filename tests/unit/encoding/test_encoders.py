@@ -166,7 +166,7 @@ def test_the_device_is_cuda_when_there_is_one(monkeypatch, there):
     assert pick_device().type == ("cuda" if there else "cpu")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.just(3))))
 def test_histogram_is_the_one_counted_by_hand(batch):
     result = HistogramEncoder().encode(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_core.encoding.region_pooling import pool_regions
@@ -32,7 +32,6 @@ def naive(views, vectors):
     return np.stack([views[0], *means])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 999), st.integers(1, 4), st.integers(5, 12), st.data())
 def test_against_k_means_written_out(seed, fabrics, regions, data):
     """From five regions on: of two tiles neither is the less typical one."""

@@ -75,7 +75,7 @@ def judged(folder, queries, fabrics, pools, buckets):
     return {arm: outcomes_of(listed, unite(judgements), arm, set()) for arm in pools}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), buckets=st.integers(1, 4))
 def test_buckets_add_up_to_a_plain_loop(tmp_path_factory, data, buckets):
     queries = [(f"q {n}.png", names) for n, names in enumerate(data.draw(st.lists(LABELS, min_size=1, max_size=5)))]

@@ -63,7 +63,7 @@ class TestRejects:
             np.testing.assert_array_equal(pixels, whole)
 
     @given(position=st.integers(0, 10**6), value=st.integers(0, 255))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_a_changed_byte_of_a_png_never_changes_its_pixels(self, tmp_path_factory, position, value):
         content = bytearray(encode(smooth_noise(20, 24), "PNG"))
         folder = tmp_path_factory.getbasetemp()
@@ -80,7 +80,7 @@ class TestRejects:
         [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0", b"RIFF\xff\0\0\0WEBPVP8 ",
          b"\0\0\1\0", b"\0\0\2\0", b"8BPS\0\1", b"\1\xda", b"P6 9 9 255 ", b"qoif", b"DDS ", b"\x0a\5\1\x08"]
     ))  # fmt: skip
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_hostile_bytes_are_an_image_or_a_reject(self, tmp_path_factory, content, magic):
         folder = tmp_path_factory.getbasetemp()
         with warnings.catch_warnings():

@@ -19,7 +19,7 @@ DEFAULT = ImagesConfig()
 
 class TestRegions:
     @given(w=st.integers(1, 300), h=st.integers(1, 300), n=st.integers(1, 7), overlap=st.floats(0, 0.95))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_tiles_cover_the_image_and_stay_inside(self, w, h, n, overlap):
         boxes = region_boxes(w, h, [n], overlap)
         assert boxes.shape == (n * n, 4) and boxes.dtype == np.int32
@@ -34,7 +34,7 @@ class TestRegions:
         assert (np.diff(rows[:, 0, 1]) >= 0).all() and (np.diff(rows[0, :, 0]) >= 0).all()
 
     @given(side=st.integers(100, 1000), n=st.integers(2, 6), overlap=st.floats(0, 0.9))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_neighbours_overlap_by_the_asked_share(self, side, n, overlap):
         boxes = region_boxes(side, side, [n], overlap)[:n].astype(float)
         tile = side / (n - (n - 1) * overlap)
@@ -96,7 +96,7 @@ class TestViews:
 
     @pytest.mark.parametrize("mode", ["antialias", "published"])
     @given(w=st.integers(1, 90), h=st.integers(1, 90), grid=st.integers(1, 4), size=st.integers(1, 40))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_a_picture_gives_the_views_of_its_pixels(self, mode, w, h, grid, size):
         noise = np.random.default_rng(h).integers(0, 256, (h, w, 3), dtype=np.uint8)
         picture = Image.fromarray(noise)

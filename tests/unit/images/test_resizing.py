@@ -17,7 +17,7 @@ sides = st.integers(1, 60)
 
 class TestResize:
     @given(h=sides, w=sides, height=sides, width=sides, seed=st.integers(0, 99))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_published_agrees_with_opencv(self, h, w, height, width, seed):
         image = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
         ours = resize(image, (height, width), "published")
@@ -26,7 +26,7 @@ class TestResize:
         assert np.abs(ours.astype(int) - theirs.reshape(ours.shape)).max() <= 1
 
     @given(h=sides, w=sides, height=sides, width=sides)
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_published_by_its_definition(self, h, w, height, width):
         image = np.random.default_rng(h).integers(0, 256, (h, w, 3), dtype=np.uint8)
         ours = resize(image, (height, width), "published")

@@ -108,7 +108,7 @@ class TestTransparency:
         assert read_bytes(png, tmp_path, alpha="published").tolist() == rgba[..., :3].tolist()
 
     @given(colour=st.tuples(*[st.integers(0, 255)] * 3), alpha=st.integers(0, 255))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_half_transparent_is_blended_with_white(self, tmp_path_factory, colour, alpha):
         png = encode(Image.new("RGBA", (1, 1), (*colour, alpha)), "PNG")
         pixel = read_bytes(png, tmp_path_factory.getbasetemp())[0, 0]

@@ -154,7 +154,7 @@ def test_a_writer_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), st.integers(0, 12), st.sampled_from([1, 3, 1 << 16]))
 def test_any_split_into_parts_gives_the_same_pool(data: st.DataObject, queries: int, rows_at_a_time: int) -> None:
     names = [f"q{i}{'é' * (i % 2)}" for i in range(queries)]

@@ -116,7 +116,7 @@ def searches(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[str], int]:
     return pool[rng.integers(len(pool), size=5)], gallery, paths, draw(st.integers(1, fabrics + 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     searches(),
     st.sampled_from([1, 7, 1000]),
@@ -358,7 +358,7 @@ def test_a_product_of_rounded_inputs_selects_no_wrong_fabric(arithmetic: exact.A
 finite = st.floats(-1e9, 1e9, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 12), st.integers(1, 4), st.integers(1, 5))
 def test_exact_scores_are_the_sequential_sum(data: st.DataObject, dim: int, queries: int, vectors: int) -> None:
     # Each value and its opposite: sums cancel, and what remains depends on the order.

@@ -96,7 +96,7 @@ def test_motif_across_a_cell_edge_is_whole(kind, x, y):
 @given(
     st.integers(0, 10_000), st.integers(1, 5), st.sampled_from([32, 96]), st.integers(-300, 300), st.integers(-300, 300)
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_motif_has_a_box_and_boxes_hold_what_is_printed(seed, motifs, size, x0, y0):
     cell = a_cell(seed, motifs, size)
     boxes = motif_boxes(cell, size, x0, y0)
@@ -174,7 +174,7 @@ def test_same_design_in_two_colourings_keeps_its_drawing():
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(-200, 200))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_photograph_differs_and_keeps_every_motif_inside(seed, motifs, x0):
     cell = a_cell(seed, motifs, 96)
     taken = photograph(np.random.default_rng(seed), cell, 96, x0, -x0)

@@ -131,7 +131,7 @@ def test_float16_opens_in_pandas(tmp_path):
 # ---- reading vectors
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), regions=st.sampled_from([1, 3]), dtype=st.sampled_from(["float32", "float16"]))
 def test_reading_slices_equals_reading_row_by_row(tmp_path_factory, data, regions, dtype):
     folder = tmp_path_factory.mktemp("store")

@@ -34,7 +34,7 @@ def is_plain(content: bytes) -> bool:
     return vector_files._place(pq.ParquetFile(io.BytesIO(content)), 0) is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(0, 60), st.integers(1, 40), st.sampled_from(sorted(BITS)), st.integers(1, 3))
 def test_every_row_is_read_to_its_last_bit(data: st.DataObject, rows: int, dim: int, dtype: str, chunks: int) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_core.training.losses import gather_rows, info_nce, triplet_loss
@@ -55,7 +55,6 @@ def naive_info_nce(queries, fabrics, holds, temperature):
     return total / (2 * count)
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 6), seed=st.integers(0, 99), temperature=st.sampled_from([0.05, 0.07, 1.0]), data=st.data())
 def test_info_nce_against_a_double_loop(count, seed, temperature, data):
     holds = data.draw(st.lists(st.lists(st.booleans(), min_size=count, max_size=count), min_size=count, max_size=count))

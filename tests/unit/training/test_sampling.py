@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from retrieval_core.data.datasets import DataError, Labelled, Record
@@ -49,7 +49,6 @@ def stream(rng):
     return rng.random(3).tolist()
 
 
-@settings(deadline=None)
 @given(LABELS, LABELS, st.integers(0, 2**32 - 1), st.integers(0, 50))
 def test_positives_hold_the_motif_and_negatives_do_not(queries, fabrics, seed, epoch):
     labelled = split(queries, fabrics)
@@ -69,7 +68,6 @@ def test_positives_hold_the_motif_and_negatives_do_not(queries, fabrics, seed, e
             assert not naive_holds(labelled, draw.query, draw.negative)
 
 
-@settings(deadline=None)
 @given(LABELS, LABELS)
 def test_holds_is_the_shared_category(queries, fabrics):
     labelled = split(queries, fabrics)
@@ -83,7 +81,6 @@ def test_holds_is_the_shared_category(queries, fabrics):
     assert found.tolist() == [[naive_holds(labelled, row, column) for column in columns] for row in rows]
 
 
-@settings(deadline=None)
 @given(LABELS, LABELS)
 def test_a_split_without_a_usable_query_is_refused(queries, fabrics):
     labelled = split(queries, fabrics)
@@ -180,7 +177,6 @@ def overlap(window, box, axis):
     return min(window[axis + 2], box[axis + 2]) - max(window[axis], box[axis])
 
 
-@settings(deadline=None)
 @given(crops(), st.integers(0, 100))
 def test_a_window_lies_inside_and_holds_the_box_where_it_fits(crop, seed):
     width, height, share, boxes = crop
@@ -199,7 +195,6 @@ def test_a_window_lies_inside_and_holds_the_box_where_it_fits(crop, seed):
     assert any(as_full_as_can_be(box) for box in boxes)
 
 
-@settings(deadline=None)
 @given(crops(), st.integers(0, 9), st.integers(1, 30))
 def test_a_box_over_the_edge_leaves_the_window_inside(crop, seed, reach):
     width, height, share, _ = crop
@@ -239,7 +234,6 @@ def test_the_boxes_of_a_pair_are_those_of_the_shared_motifs():
     assert motif_boxes_of(Record("unknown.png", ""), query, boxes) == []
 
 
-@settings(deadline=None)
 @given(crops(), st.data())
 def test_a_window_shows_what_it_holds_a_third_of(crop, data):
     width, height, share, known = crop
