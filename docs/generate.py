@@ -18,8 +18,8 @@ A run is described by one YAML file (`--config FILE`) and by overrides (`--set s
 the last one wins). What neither names has the default given here. An unknown key or an impossible value ends the
 command with exit code 2 and a line that names the key and the nearest valid one.
 
-The files in `ray_jobs/configs` are configurations to start from; the [README](../README.md#the-published-data-sets)
-says which is for what. `run.json` in a run's folder records the whole configuration that it was computed with.
+[Configurations to start from](commands.md#configurations-to-start-from) come with the project. `run.json` in a run's
+folder records the whole configuration that it was computed with.
 
 This page is made from [`retrieval_core/config/sections.py`](../retrieval_core/config/sections.py) by `make docs`.
 """
@@ -27,7 +27,7 @@ This page is made from [`retrieval_core/config/sections.py`](../retrieval_core/c
 
 def configuration_page() -> str:
     """The page as Markdown: a table for each section, keys in the order of the code."""
-    parts = [INTRODUCTION]
+    lines = [INTRODUCTION]
     for name, field in Config.model_fields.items():
         section = cast(type[Section], field.annotation)
         properties = section.model_json_schema()["properties"]
@@ -35,21 +35,9 @@ def configuration_page() -> str:
             f"| `{name}.{key}` | {_values(properties[key])} | {_code(value.get_default())} | {value.description} |"
             for key, value in section.model_fields.items()
         ]
-        parts.append(
-            "\n".join(
-                [
-                    f"## {name}",
-                    "",
-                    (section.__doc__ or "").strip(),
-                    "",
-                    "| key | values | default | meaning |",
-                    "|---|---|---|---|",
-                    *rows,
-                    "",
-                ]
-            )
-        )
-    return "\n".join(parts)
+        head = ["| key | values | default | meaning |", "|---|---|---|---|"]
+        lines += [f"## {name}", "", (section.__doc__ or "").strip(), "", *head, *rows, ""]
+    return "\n".join(lines)
 
 
 def _values(schema: dict[str, Any]) -> str:
@@ -70,9 +58,9 @@ def _values(schema: dict[str, Any]) -> str:
 def _limits(schema: dict[str, Any]) -> list[str]:
     signs = {"minimum": "\N{GREATER-THAN OR EQUAL TO}", "exclusiveMinimum": ">"}
     signs |= {"maximum": "\N{LESS-THAN OR EQUAL TO}", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
-    pattern = [f"matching `{schema['pattern']}`"] if "pattern" in schema else []
-    return [", ".join(limits)] * bool(limits) + pattern
+    limits = ", ".join(f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema)
+    pattern = f"matching `{schema['pattern']}`" if "pattern" in schema else ""
+    return [words for words in (limits, pattern) if words]
 
 
 def _code(value: Any) -> str:

@@ -1,8 +1,8 @@
-"""Takes the pictures of docs/images from a finished run: wide, narrow and dark, of the report and of the search page.
+"""Takes the pictures of docs/images from a finished run: the report and the search page, wide, narrow and dark.
 
     python docs/screenshots.py --config ray_jobs/configs/demo.yaml
 
-It needs the packages of the extra `test` and Chromium (`make browser`). Options after `--set` are those of the run.
+It needs the packages of the extra `test` and Chromium (`make browser`). `--set` takes the options of the run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from retrieval_core.config.config import Config, load_config
-from retrieval_core.data.datasets import load_motif_boxes
+from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.ranking.candidate_pool import read_pool
 
 TARGET = Path(__file__).with_name("images")
-LARGEST = 300_000  # bytes of a picture
-TYPICAL = 0.7  # recall of the query that is shown: with hits, misses and lost fabrics
+MAX_BYTES = 300_000  # of a picture
+TYPICAL_RECALL = 0.7  # of the query that is shown: with hits, misses and lost fabrics
 WIDE, NARROW = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
+VIEWS = (("", WIDE, "light"), ("-narrow", NARROW, "light"), ("-dark", WIDE, "dark"))
 
 
 def main() -> None:
@@ -65,22 +66,18 @@ def served(config: str, overrides: list[str]) -> Iterator[str]:
 
 def shoot_report(browser: Any, config: Config) -> None:
     """A query that found some and lost some; in the dark one of its hits, enlarged."""
-    query = min(answers(config), key=lambda row: abs(recall(row, config) - TYPICAL))["query_path"]
+    query = min(answers(config), key=lambda row: abs(recall(row, config) - TYPICAL_RECALL))["query_path"]
     address = (folder(config) / "report.html").resolve().as_uri()
-    for name, size, scheme in (
-        ("report", WIDE, "light"),
-        ("report-narrow", NARROW, "light"),
-        ("report-dark", WIDE, "dark"),
-    ):
+    for name, size, scheme in VIEWS:
         page = browser.new_page(viewport=size, color_scheme=scheme)
         page.goto(address)
         page.locator("#filter").fill(query)
         page.evaluate("() => document.activeElement.blur()")
-        if name == "report-dark":
+        if scheme == "dark":
             page.locator(".candidate.hit .open").first.click()
-        # Without the words above it: what is looked at first are the pictures.
+        # Scrolled past the words above: the pictures are what matters.
         page.locator("#toolbar").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
-        save(page, name)
+        save(page, f"report{name}")
 
 
 def answers(config: Config) -> list[dict[str, str]]:
@@ -96,30 +93,26 @@ def recall(row: dict[str, str], config: Config) -> float:
 
 def shoot_search_page(browser: Any, address: str, config: Config) -> None:
     motif, fabric, box = example(config)
-    for name, size, scheme in (
-        ("search-page", WIDE, "light"),
-        ("search-page-narrow", NARROW, "light"),
-        ("search-page-dark", WIDE, "dark"),
-    ):
+    for name, size, scheme in VIEWS:
         page = browser.new_page(viewport=size, color_scheme=scheme)
         page.goto(address)
-        part = name == "search-page"
+        part = not name
         page.locator("#file").set_input_files(fabric if part else motif)
         page.wait_for_selector("#sheet .candidate")
         if part:
-            for corner, value in zip(("x1", "y1", "x0", "y0"), (box[2], box[3], box[0], box[1]), strict=True):
+            for corner, value in zip(("x1", "y1", "x0", "y0"), box[2:] + box[:2], strict=True):
                 page.locator(f"#{corner}").fill(str(value))
                 page.locator(f"#{corner}").press("Tab")
             page.get_by_text("part of the picture, in").wait_for()
             page.evaluate("() => document.activeElement.blur()")  # no ring around the last number
-        if name == "search-page-narrow":
+        if size == NARROW:
             page.locator(".amount").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
         page.wait_for_load_state("networkidle")
-        save(page, name)
+        save(page, f"search-page{name}")
 
 
 def example(config: Config) -> tuple[str, str, tuple[int, int, int, int]]:
-    """The query that was answered best, a fabric that it found, and the largest of its motifs that is whole there."""
+    """The query with the best answer, a candidate of it, and the largest box of its motif that is whole there."""
     best = max(answers(config), key=lambda row: float(row[f"AP@{config.evaluate.ks[-1]}"]))
     pool = read_pool(str(folder(config) / "candidate_pool.parquet"))
     found = next(one for one in pool if one.query_path == best["query_path"])
@@ -141,12 +134,12 @@ def example(config: Config) -> tuple[str, str, tuple[int, int, int, int]]:
 
 
 def save(page: Any, name: str) -> None:
-    """Save what the window shows as a PNG with a palette, in as many colours as stay below ``LARGEST``."""
+    """Save what the window shows as a PNG with a palette, in as many colours as stay below ``MAX_BYTES``."""
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     target = TARGET / f"{name}.png"
     for colours in (256, 128, 64):
         picture.quantize(colours, method=Image.Quantize.MEDIANCUT).save(target, optimize=True)
-        if target.stat().st_size < LARGEST:
+        if target.stat().st_size < MAX_BYTES:
             break
     else:
         raise SystemExit(f"{target}: {target.stat().st_size} bytes; make the window smaller")

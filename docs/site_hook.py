@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the site also has README.md and every file outside docs/ that a page links to."""
+"""A hook of mkdocs: adds README.md and every file outside docs/ that a page links to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _sources: dict[str, str] = {}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what pages link to, and what those link to in turn."""
+    """Add what pages link to, directly or through other pages."""
     waiting = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{file.src_uri}" for file in files)]
     _sources.clear()
     while waiting:
@@ -35,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links to files of the repository into links to their place in the site."""
+    """Make links to files of the repository lead to their place in the site."""
     source = _sources.get(page.file.src_uri, "")
     if not source.endswith(".md"):
         return markdown
@@ -45,18 +45,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def _generated(path: str, config: Any) -> File:
     if path.endswith((".md", *PICTURES)):
         return File.generated(config, place(path), abs_src_path=str(ROOT / path))
-    text, fence = (ROOT / path).read_text(encoding="utf-8"), "`" * 4
+    text = (ROOT / path).read_text(encoding="utf-8")
     if path.endswith(".ipynb"):
-        return File.generated(config, place(path), content=_notebook(text, fence))
-    language = LANGUAGES.get(Path(path).suffix, "text")
-    page = f"# {path}\n\n{fence}{language}\n{text}{fence}\n"
-    return File.generated(config, place(path), content=page)
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+        parts = [source if kind == "markdown" else _block("python", source + "\n") for kind, source in cells]
+    else:
+        parts = [f"# {path}", _block(LANGUAGES.get(Path(path).suffix, "text"), text)]
+    return File.generated(config, place(path), content="\n\n".join(parts) + "\n")
 
 
-def _notebook(text: str, fence: str) -> str:
-    """A notebook as a page: its words, and its code in blocks."""
-    parts = []
-    for cell in json.loads(text)["cells"]:
-        source = "".join(cell["source"])
-        parts.append(source if cell["cell_type"] == "markdown" else f"{fence}python\n{source}\n{fence}")
-    return "\n\n".join(parts) + "\n"
+def _block(language: str, text: str) -> str:
+    return f"````{language}\n{text}````"

@@ -1,7 +1,7 @@
-"""Where a file of the project is in the web site, and links between pages written anew for it.
+"""Where a file of the project is in the web site, and the links between pages rewritten for it.
 
-Pages link to each other, and to code and configurations, by paths in the repository, so that they work where the
-repository is read. In the site docs/ is the root, README.md the start page, and other files are under project/.
+Pages link by paths in the repository, so that links work where it is read. In the site docs/ is the root, README.md the
+start page, and other files are under project/.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PICTURES = (".png", ".svg", ".jpg")
 
 
 def place(path: str) -> str:
-    """Path of a file in the site's sources; code and configurations become pages that show them."""
+    """Path of a file in the site's sources; code and configurations become pages."""
     if path == "README.md":
         return "index.md"
     if path.startswith("docs/"):
@@ -33,12 +33,9 @@ def local_targets(text: str, page: str) -> Iterator[str]:
 
 
 def rewrite(text: str, page: str, known: Callable[[str], bool]) -> str:
-    """The page with its links as they must be in the site.
+    """Rewrite the links of a page's Markdown; ``page`` is its path in the repository.
 
-    Args:
-        text: Markdown.
-        page: its path in the repository.
-        known: whether the site has the file of that path; other links are left, for the builder to complain about.
+    Links to files that are not ``known`` to be in the site are left for the builder to complain about.
     """
     folder = posixpath.dirname(place(page))
 
