@@ -2,9 +2,9 @@
 
     query blocks x gallery blocks -> partials (a file each) -> merge 8 at a time -> one part a query block -> the pool
 
-Each file is whole or absent and named by what it was computed from, so a killed stage goes on from the files that
-are there. A task holds one query block and one gallery block; the driver holds O(blocks). A process that ranks several
-blocks for the same queries remembers their k-th scores so far, and leaves out of further partials what is below.
+Each file is whole or absent and named by what it was computed from, so a killed stage resumes from the files that are
+there. A task holds one query block and one gallery block; the driver holds O(blocks). A process that ranks several
+gallery blocks for the same queries remembers their k-th best scores, and leaves lower ones out of further partials.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_jobs.cluster import gauges
@@ -27,12 +28,13 @@ from retrieval_core.files import storage, tables
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.process import keep_freed_memory
 from retrieval_core.ranking.candidate_pool import write_pool
-from retrieval_core.ranking.topk import PARTIAL_SCHEMA, Floor, block_topk, merge_partials, topk_table
+from retrieval_core.ranking.partials import PARTIAL_SCHEMA, merge_partials, topk_table
+from retrieval_core.ranking.topk import ScoreThreshold, block_topk
 from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET
 from retrieval_core.store.embeddings import read_manifest, read_vectors
 
 log = logging.getLogger("fabric_retrieval")
-FAN_IN = 8  # a merge holds as many partials in memory
+FAN_IN = 8  # partials that a merge holds in memory
 
 
 class GalleryBlock(NamedTuple):
@@ -42,7 +44,7 @@ class GalleryBlock(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Tells blocks apart by content: names of shards hold their fingerprints."""
+        """Of the block's content, as names of shards hold the fingerprints of theirs."""
         return fingerprint([(name.rsplit("/", 1)[-1], start, stop) for name, start, stop in self.slices])[:16]
 
 
@@ -83,16 +85,15 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     queries = list(query_blocks(run.store(arm, "queries"), plan, keys.query_block))
     log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
     order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
-    # Partials of another gallery may leave out too much.
+    # Partials that were made with another gallery may leave out too much.
     whole = fingerprint([block.fingerprint for block in gallery])[:8]
-    turn = uuid.uuid4().hex
-    parts = []
+    execution, parts = uuid.uuid4().hex, []
     blocks, tags = len(queries) * len(gallery), gauges.Tags(run.config.run.name, "retrieve", arm)
     with Progress(f"retrieve ({arm})", blocks, "blocks", watch=watch(run.config, work)) as progress:
         for query in queries:
             ranking = storage.join(work, f"{whole}-{query.fingerprint}-{order}-{keys.top_k}")
             files = [f"{ranking}-{block.fingerprint}.parquet" for block in gallery]
-            calls = ((query, block, regions, keys.top_k, ranking, turn) for block in gallery)
+            calls = ((query, block, regions, keys.top_k, ranking, execution) for block in gallery)
             for _ in run_tasks(_rank_block, calls):
                 progress.advance()
                 gauges.RANKED.add(1, tags)
@@ -104,9 +105,10 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
 
 def gallery_blocks(store: str, images: int) -> Iterator[GalleryBlock]:
     """Cut a store into blocks of at most ``images`` embedded images, in shard order. Memory O(shards)."""
+    shards = read_manifest(store)["shards"]
     block: list[tuple[str, int, int]] = []
     room = images
-    for entry in read_manifest(store)["shards"]:
+    for entry in shards:
         start, count = 0, entry["images"] - entry["rejected"]
         while start < count:
             stop = min(count, start + room)
@@ -116,15 +118,14 @@ def gallery_blocks(store: str, images: int) -> Iterator[GalleryBlock]:
             if room == 0:
                 yield GalleryBlock(block)
                 block, room = [], images
-    if block or not any(entry["rows"] for entry in read_manifest(store)["shards"]):
+    if block or not any(entry["rows"] for entry in shards):
         yield GalleryBlock(block)
 
 
 def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
     """Cut the query list into blocks of at most ``queries``. Memory O(queries) small integers."""
     files = [storage.join(store, entry["file"]) for entry in read_manifest(store)["shards"]]
-    table = tables.read_table(plan, columns=["shard", "position"]).sort_by("position")
-    shards = np.asarray(table.column("shard"))
+    shards = np.asarray(_in_query_order(plan, "shard"))
     number = {shard: index for index, shard in enumerate(np.unique(shards).tolist())}
     for start in range(0, len(shards), queries):
         stop = min(len(shards), start + queries)
@@ -132,8 +133,8 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
         yield QueryBlock([files[number[shard]] for shard in needed], start, stop, plan)
 
 
-def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ranking: str, turn: str) -> None:
-    """Rank one gallery block for one query block; a whole partial that is there is kept."""
+def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ranking: str, execution: str) -> None:
+    """Rank one gallery block for one query block; a whole partial is kept."""
     file = f"{ranking}-{block.fingerprint}.parquet"
     if tables.is_whole_table(file):
         return
@@ -143,22 +144,21 @@ def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ra
     if not len(rows) or not len(gallery.paths):
         tables.write_table(file, PARTIAL_SCHEMA.empty_table())
         return
-    floor = _floor(turn, query.fingerprint, len(rows), k)
-    top = block_topk(queries, gallery.embeddings_FRD, k, floor_Q=floor.values)
+    threshold = _score_threshold(execution, query.fingerprint, len(rows), k)
+    top = block_topk(queries, gallery.embeddings_FRD, k, threshold_Q=threshold.values)
     tables.write_table(file, topk_table(top, rows, gallery.paths, gallery.boxes_FR4 if regions > 1 else None))
-    floor.add(block.fingerprint, top.scores)
+    threshold.add(block.fingerprint, top.scores)
 
 
 @lru_cache(maxsize=1)
-def _floor(turn: str, query_block: str, queries: int, k: int) -> Floor:
-    """Of the blocks that this process has ranked for some queries in one execution of the stage."""
-    return Floor(queries, k)
+def _score_threshold(execution: str, query_block: str, queries: int, k: int) -> ScoreThreshold:
+    """One for all gallery blocks that this process ranks for a query block in one execution of the stage."""
+    return ScoreThreshold(queries, k)
 
 
 def load_queries(block: QueryBlock) -> tuple[np.ndarray, np.ndarray]:
-    """Rows in the list, ascending, and vectors (Q, D) of a block's queries that were embedded."""
-    plan = tables.read_table(block.plan, columns=["path", "position"]).sort_by("position")
-    paths = plan.column("path").combine_chunks().slice(block.start, block.stop - block.start)
+    """Rows in the query list, ascending, and vectors (Q, D) of a block's queries that were embedded."""
+    paths = _in_query_order(block.plan, "path").combine_chunks().slice(block.start, block.stop - block.start)
     found = read_vectors([(name, 0, tables.row_count(name)) for name in block.shards], 1)
     rows = np.asarray(pc.index_in(found.paths, paths).fill_null(-1))
     chosen = np.flatnonzero(rows >= 0)
@@ -184,5 +184,8 @@ def _merge_group(files: list[str], k: int, target: str) -> None:
 
 
 def _write_task(parts: Sequence[str], plan: str, parquet: str, json: str, boxes: bool) -> dict[str, int]:
-    queries = tables.read_table(plan, columns=["path", "position"]).sort_by("position").column("path").to_pylist()
-    return write_pool(parts, queries, parquet, json, with_boxes=boxes)._asdict()
+    return write_pool(parts, _in_query_order(plan, "path").to_pylist(), parquet, json, with_boxes=boxes)._asdict()
+
+
+def _in_query_order(plan: str, column: str) -> pa.ChunkedArray:
+    return tables.read_table(plan, columns=[column, "position"]).sort_by("position").column(column)

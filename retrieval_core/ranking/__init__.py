@@ -1,0 +1,8 @@
+"""Exact ranking by cosine similarity, and the candidate pool's files.
+
+Begin with ``topk.block_topk``, which ranks a block of the gallery: ``selection`` finds the fabrics that may belong to
+the first k by fast approximate scores, on a ``shortlist``; ``exact_scores`` scores those few by the rule. ``partials``
+merges the rankings of several blocks, ``candidate_pool`` writes and reads the pool.
+
+May import ``files``.
+"""

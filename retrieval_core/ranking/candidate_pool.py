@@ -1,14 +1,14 @@
 """The candidate pool's files: ``candidate_pool.parquet`` and ``first_retrieval_results.json``.
 
-The pool comes in parts, one per block of queries and in the order of the query list: Parquet files with at least the
-columns ``query`` (row of the query in the list), ``similarity``, ``image_path`` and, with regions, ``box``, ordered
-by query and best first (what ``similarity.merge_partials`` returns). One part is in memory at a time.
+The pool comes in parts, one per block of queries in the order of the query list: the tables of
+``partials.merge_partials``, of which ``query``, ``similarity``, ``image_path`` and, with regions, ``box`` are read.
+One part is in memory at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from json.encoder import encode_basestring
 from typing import IO, NamedTuple
 
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from retrieval_core.files import storage, tables
 
 _BOX = pa.list_(pa.int32(), 4)
-_ROWS = 1 << 16  # rows converted or read at a time
+_ROWS = 1 << 16  # converted or read at a time
 
 
 class PoolCounts(NamedTuple):
-    """What a pool holds."""
+    """Sizes of a pool."""
 
     queries: int  # in the query list, rejected ones too
     answered: int  # with at least one candidate
@@ -57,45 +57,45 @@ def pool_schema(with_boxes: bool) -> pa.Schema:
 
 
 def write_pool(
-    parts: Iterable[str], queries: Iterable[str], parquet_path: str, json_path: str, *, with_boxes: bool
+    parts: Iterable[str], queries: Sequence[str], parquet_path: str, json_path: str, *, with_boxes: bool
 ) -> PoolCounts:
     """Write both files of the pool, each whole or not at all.
 
     The JSON maps each query path to its ``[{"image_path", "similarity"}, ...]``, in the order of ``queries``; a query
-    without candidates (a rejected one) has ``[]`` there and no row in the Parquet file. A similarity is printed as
-    the float64 that equals the float32 of the Parquet file.
+    without candidates, such as a rejected one, has ``[]`` there and no row in the Parquet file. A similarity is printed
+    as the float64 that equals the float32 of the Parquet file.
 
     Args:
         parts: paths of the parts, in query order.
-        queries: the query list: all query paths, no two equal, rejected ones too.
+        queries: paths of the whole query list, no two equal.
         parquet_path: ``candidate_pool.parquet``, a path or URL.
         json_path: ``first_retrieval_results.json``, a path or URL.
         with_boxes: whether the pool has regions.
 
     Returns:
-        Counts. Memory O(rows of one part), whatever the number of queries.
+        Counts. Memory O(rows of one part) beside the query list.
 
     Raises:
         PartError: if a part is out of order or names a query beyond the list; nothing is written then.
     """
-    names = _Numbered(queries)
-    answered = candidates = 0
-    schema = pool_schema(with_boxes)
+    done = answered = candidates = 0
+    columns, schema = ["query", "similarity", "image_path", *(["box"] if with_boxes else [])], pool_schema(with_boxes)
     with storage.atomic_write(parquet_path) as parquet_file, storage.atomic_write(json_path) as json_file:
         results = _JsonResults(json_file)
         with pq.ParquetWriter(parquet_file, schema, compression="zstd") as writer:
             for path in parts:
-                part = tables.read_table(path, ["query", "similarity", "image_path", *(["box"] if with_boxes else [])])
-                starts = _starts(part, path, names.count)
-                block = names.upto(int(part["query"][-1].as_py()) if len(part) else -1, path)
-                _write_rows(writer, part, starts, block)
-                _write_results(results, part, starts, block)
-                answered += len(starts)
-                candidates += len(part)
-        for name in names.rest():
+                part = tables.read_table(path, columns)
+                starts = _starts(part, path, done)
+                stop = int(part["query"][-1].as_py()) + 1 if len(part) else done
+                if stop > len(queries):
+                    raise PartError(f"{path}: answers query {stop - 1}, but the query list has {len(queries)} queries")
+                _write_rows(writer, part, starts, queries[done:stop], done)
+                _write_results(results, part, starts, queries[done:stop], done)
+                done, answered, candidates = stop, answered + len(starts), candidates + len(part)
+        for name in queries[done:]:
             results.add(name, [])
         results.close()
-    return PoolCounts(names.count, answered, candidates)
+    return PoolCounts(len(queries), answered, candidates)
 
 
 def read_pool(parquet_path: str) -> Iterator[QueryCandidates]:
@@ -116,43 +116,21 @@ def read_pool(parquet_path: str) -> Iterator[QueryCandidates]:
             yield _candidates(rest)
 
 
-class _Numbered:
-    """The query list, taken from its iterator block by block."""
-
-    def __init__(self, queries: Iterable[str]) -> None:
-        self._queries = iter(queries)
-        self.count = 0  # taken so far
-
-    def upto(self, last: int, part: str) -> list[tuple[int, str]]:
-        """Numbers and paths of the queries not yet taken, as far as number ``last``."""
-        first, wanted = self.count, max(last + 1 - self.count, 0)
-        taken = list(enumerate(islice(self._queries, wanted), first))
-        if len(taken) < wanted:
-            raise PartError(f"{part}: answers query {last}, but the query list has {first + len(taken)} queries")
-        self.count += len(taken)
-        return taken
-
-    def rest(self) -> Iterator[str]:
-        for name in self._queries:
-            self.count += 1
-            yield name
-
-
 class _JsonResults:
-    """One JSON object written entry by entry, a line each."""
+    """One JSON object, a line per query."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._before = b"{\n"
+        self._separator = b"{\n"
 
     def add(self, query_path: str, candidates: Iterable[tuple[str, str]]) -> None:
-        """Add a query; candidates are paths and similarities as JSON."""
+        """Write a query; candidates are paths and similarities as JSON."""
         items = [f'{{"image_path": {path}, "similarity": {similarity}}}' for path, similarity in candidates]
-        self._file.write(self._before + f"{encode_basestring(query_path)}: [{', '.join(items)}]".encode())
-        self._before = b",\n"
+        self._file.write(self._separator + f"{encode_basestring(query_path)}: [{', '.join(items)}]".encode())
+        self._separator = b",\n"
 
     def close(self) -> None:
-        self._file.write(b"{}\n" if self._before == b"{\n" else b"\n}\n")
+        self._file.write(b"{}\n" if self._separator == b"{\n" else b"\n}\n")
 
 
 def _starts(part: pa.Table, path: str, first: int) -> NDArray[np.int64]:
@@ -168,15 +146,15 @@ def _starts(part: pa.Table, path: str, first: int) -> NDArray[np.int64]:
 
 
 def _write_rows(
-    writer: pq.ParquetWriter, part: pa.Table, starts: NDArray[np.int64], block: list[tuple[int, str]]
+    writer: pq.ParquetWriter, part: pa.Table, starts: NDArray[np.int64], queries: Sequence[str], first: int
 ) -> None:
-    if not block:
+    if not len(part):
         return
-    names = pa.array([name for _, name in block], pa.large_string())
+    names = pa.array(queries, pa.large_string())
     lengths = np.diff(starts, append=len(part))
     rank = np.arange(1, len(part) + 1, dtype=np.int32) - np.repeat(starts, lengths).astype(np.int32)
     columns = {
-        "query_path": names.take(pc.subtract(part["query"], block[0][0])),
+        "query_path": names.take(pc.subtract(part["query"], first)),
         "image_path": part["image_path"],
         "similarity": part["similarity"],
         "rank": pa.chunked_array([rank]),
@@ -185,16 +163,16 @@ def _write_rows(
         columns["box"] = part["box"]
     table = pa.table(columns)
     for start in range(0, len(table), _ROWS):
-        # Arrow's 32-bit strings hold 2 GiB a column: enough for these rows, not for a part of any size.
+        # A column of Arrow's 32-bit strings holds 2 GiB, which is enough for these rows but not for any part.
         writer.write_table(table.slice(start, _ROWS).cast(writer.schema))
 
 
 def _write_results(
-    results: _JsonResults, part: pa.Table, starts: NDArray[np.int64], block: list[tuple[int, str]]
+    results: _JsonResults, part: pa.Table, starts: NDArray[np.int64], queries: Sequence[str], first: int
 ) -> None:
     bounds = pairwise([*starts.tolist(), len(part)])
     answered = dict(zip(part["query"].to_numpy()[starts].tolist(), bounds, strict=True))
-    for number, name in block:
+    for number, name in enumerate(queries, first):
         start, end = answered.get(number, (0, 0))
         rows = part.slice(start, end - start)
         paths = map(encode_basestring, rows["image_path"].to_pylist())
@@ -202,10 +180,10 @@ def _write_results(
 
 
 def _numbers(values: NDArray[np.float32]) -> list[str]:
-    """Finite numbers as JSON: the float64 read from it equals the float32. Arrow prints them faster than Python."""
+    """Finite numbers as JSON; the float64 read back equals the float32. Arrow prints them faster than Python."""
     texts: list[str] = pc.cast(pa.array(values.astype(np.float64)), pa.string()).to_pylist()
     for place in np.flatnonzero(values == np.rint(values)):
-        texts[place] = repr(float(values[place]))  # 1.0 is to be read as a float, as all the others
+        texts[place] = repr(float(values[place]))  # Arrow prints 1, which JSON reads as an integer
     return texts
 
 

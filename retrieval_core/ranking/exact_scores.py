@@ -1,10 +1,10 @@
 """The similarity of two stored vectors, and how far faster arithmetic may be from it.
 
-The rule: the float64 dot product in index order, rounded to float32. The products of two float32 (or float16) numbers
-are exact in float64, so the rule is a plain sequential sum and does not depend on fused multiply-add. Zero is +0.
+The rule: the float64 dot product in index order, rounded to float32. Products of two float32 (or float16) numbers are
+exact in float64, so the rule is a plain sequential sum and does not depend on fused multiply-add. Zero is +0.
 
 A sum in any other order is within a known distance of the sequential one. Where both ends of that interval round to
-the same float32, the score is known without summing in order; only the rest (about one in a million) is summed so.
+the same float32, that is the score; only the rest (about one in a million) is summed in order.
 
 Shapes: Q queries, V vectors, P pairs, T vectors of a tile, D dimensions.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 Arithmetic = Literal["float32", "tf32", "bfloat16"]
 
 _PRODUCTS = {"cpu": 1 << 17, "cuda": 1 << 23}
-"""How many products are held at a time: 1 MB of float64, which a core's own cache holds; a GPU wants few calls."""
+"""Products held at a time: 1 MB of float64, which fits a core's own cache; a GPU wants few calls."""
 _FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53  # unit roundoffs
 _SMALLEST_NORMAL = 2.0**-126
 
@@ -55,7 +55,7 @@ def exact_scores(queries_QD: Tensor, query_rows: Tensor, vectors_VD: Tensor, vec
 
 
 def exact_score_matrix(queries_QD: Tensor, vectors_TD: Tensor) -> Tensor:
-    """Similarities by the rule, of every query with every vector: one float64 matrix product for almost all of them.
+    """Similarities by the rule, of every query with every vector; almost all come from one float64 matrix product.
 
     Args:
         queries_QD: (Q, D) float32, finite.
@@ -112,7 +112,7 @@ def norm_bound(vectors_XD: Tensor) -> Tensor:
 
 
 def matmul_arithmetic(device: torch.device) -> Arithmetic:
-    """The arithmetic that PyTorch may use for a float32 matrix product on ``device``, as the process has set it."""
+    """The arithmetic that the process lets PyTorch use for a float32 matrix product on ``device``."""
     backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     setting = backend.matmul.fp32_precision
     return {"tf32": "tf32", "bf16": "bfloat16"}.get(setting, "float32")  # type: ignore[return-value]
@@ -123,12 +123,11 @@ def _gamma(terms: int, roundoff: float) -> float:
 
 
 def _order_error(dim: int) -> float:
-    # Two orders of summation differ by at most 2 gamma_n ||x|| ||y||; twice that also covers the rounding of the
-    # interval's ends.
+    # Two orders differ by at most 2 gamma_n ||x|| ||y||; twice that also covers the rounding of the interval's ends.
     return 4 * _gamma(dim, _FLOAT64)
 
 
 def _rounded(approximate: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 scores, and where the rounding is not certain."""
+    """float32 scores, and where their rounding is uncertain."""
     low, high = (approximate - error).to(torch.float32), (approximate + error).to(torch.float32)
     return high.add_(0.0), low != high  # -0 + 0 = +0

@@ -1,62 +1,51 @@
-"""Exact top-k by blocks, and the merge of the blocks' results.
+"""Exact top-k of a block of the gallery.
 
-A block is ranked in three steps: a float32 matrix product selects every fabric that may belong to the first k, the
-rule of ``exact_scores`` rescores those few, and (score descending, path ascending) cuts to k. What comes out does not
-depend on the arithmetic of the first step, on block sizes or on the order in which blocks are merged.
+A float32 matrix product selects every fabric that may belong to the first k, the rule of ``exact_scores`` rescores
+those few, and (score descending, row ascending) cuts to k. So the result does not depend on the arithmetic of the
+product or on the sizes of blocks. ``partials`` merges the results of several blocks.
 
-A fabric has R views (regions); its score is the largest over them, reduced before the cut to k.
+A fabric has R views (regions); its score is the largest over them, reduced before the cut to k. The terms width,
+margin, threshold, ``FREE`` and ``UNCLEAR`` are those of ``shortlist``.
 
-Shapes: Q queries, F fabrics of a block, R regions, D dimensions, T fabrics of a tile, K = min(k, F), M selected
-fabrics a query, P (query, fabric) pairs, U of them whose best region is not clear.
+Shapes: Q queries, F fabrics of a block, R regions, D dimensions, V = F R vectors, T fabrics of a tile, K = min(k, F),
+M fabrics a query that were selected or scored so far, P (query, fabric) pairs, U of them with an unclear region.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from retrieval_core.ranking.exact_scores import exact_score_matrix, exact_scores, norm_bound
-from retrieval_core.ranking.selection import TILE_BYTES, Ranking, error_margin, select
-
-PARTIAL_SCHEMA = pa.schema(
-    [
-        pa.field("query", pa.int32(), nullable=False),  # row of the query in the query list
-        pa.field("similarity", pa.float32(), nullable=False),
-        pa.field("image_path", pa.large_string(), nullable=False),
-        pa.field("region", pa.int16(), nullable=False),
-        pa.field("box", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1 of the region; null without regions
-    ]
-)
+from retrieval_core.ranking.selection import TILE_BYTES, error_margin, select
+from retrieval_core.ranking.shortlist import UNCLEAR, Ranking
 
 _PASS_QUERIES = 1024  # with fewer a matrix product is slower; with more a tile holds too few fabrics to select among
-_MARGIN = 28  # fabrics selected beyond k at least: near-ties of the k-th, which the exact scores put in order
-_DENSE = 32  # what an exact score of a selected fabric costs, against one of all scores computed in float64
+_SPARE = 28  # fabrics selected beyond k at least: near-ties of the k-th, which the exact scores put in order
+_RESCORING_COST = 32  # of an exact score of a selected fabric, in exact scores of a whole matrix
 _LONGEST = 1e18  # the product of two longer vectors could overflow float32
-_LAST_ROW = (1 << 32) - 1
-_EMPTY = (-0x7F800001 << 32) | _LAST_ROW  # the sort key of minus infinity and row 0
+_LAST_ROW = (1 << 32) - 1  # rows are the low half of a sort key
+_FREE_KEY = (-0x7F800001 << 32) | _LAST_ROW  # the sort key of minus infinity and row 0
 
 
 class TopK(NamedTuple):
-    """The first K fabrics of each query, best first; places that a floor left empty come last, with -inf."""
+    """The first K fabrics of each query, best first; places that a score threshold left free come last, with -inf."""
 
     scores: NDArray[np.float32]  # (Q, K)
     rows: NDArray[np.int64]  # (Q, K), fabrics of the block
     regions: NDArray[np.int16]  # (Q, K), the smallest region that has the score
 
 
-class Floor:
-    """What the blocks ranked so far say of the k-th score of each query; every further block is ranked quicker by it.
+class ScoreThreshold:
+    """The k-th best score of each query over the blocks ranked so far: it makes every further block quicker to rank.
 
-    A fabric that belongs to the first k of the whole gallery scores at least as much as the k-th of any part of it.
-    So a floor holds for all blocks of the gallery it was made of, in any order, and for no other gallery.
+    A fabric among the first k of the whole gallery scores at least as much as the k-th of any part of it. So a
+    threshold holds for all blocks of the gallery it was made of, in any order, and for no other gallery.
     Memory O(Q k).
     """
 
@@ -67,11 +56,11 @@ class Floor:
     @property
     def values(self) -> NDArray[np.float32] | None:
         """(Q,) for ``block_topk``; None while no block was added."""
-        floor_Q: NDArray[np.float32] = self._best_Qk.min(1)
-        return floor_Q if self._blocks else None
+        threshold_Q: NDArray[np.float32] = self._best_Qk.min(1)
+        return threshold_Q if self._blocks else None
 
     def add(self, block: str, scores_QK: NDArray[np.float32]) -> None:
-        """Take the scores of a block; of one that was ranked again, once: a fabric must not count twice."""
+        """Take the scores of a block; those of one that is ranked again are ignored, as no fabric may count twice."""
         if block in self._blocks:
             return
         self._blocks.add(block)
@@ -85,7 +74,7 @@ def block_topk(
     gallery_FRD: NDArray[np.floating] | Tensor,
     k: int,
     *,
-    floor_Q: NDArray[np.float32] | None = None,
+    threshold_Q: NDArray[np.float32] | None = None,
     device: str | torch.device = "cpu",
 ) -> TopK:
     """Rank a block of the gallery for each query.
@@ -94,13 +83,12 @@ def block_topk(
         queries_QD: (Q, D) float32 or float16, each no longer than 1e18 (embeddings are L2-normalised).
         gallery_FRD: (F, R, D) likewise, fabrics ordered by path as UTF-8 bytes: equal scores go to the smaller row.
         k: fabrics kept per query, at least 1; more than F gives all F.
-        floor_Q: (Q,) scores of which k fabrics of other blocks have as much, see ``Floor``: fabrics below are not
-            needed, and most are left out.
+        threshold_Q: (Q,) of ``ScoreThreshold``: fabrics that score less are not needed, and most are left out.
         device: where the arithmetic runs.
 
     Returns:
-        (Q, min(k, F)), the same on every device, but for what is below the floor. Memory beside the input: O(FRD) if
-        it is float16 or goes to another device, O(F R + Q min(k, F)), and for the pass under way a constant (about
+        (Q, min(k, F)), the same on every device, but for what is below the threshold. Memory beside the input: O(FRD)
+        if it is float16 or goes to another device, O(F R + Q min(k, F)), and for the pass under way a constant (about
         200 MB) plus O(1024 k R).
 
     Raises:
@@ -119,11 +107,12 @@ def block_topk(
         query_norms, gallery_norms = _norms(queries, "query"), _norms(gallery, "gallery")
         k = min(k, len(gallery))
         ranking = _empty(len(queries), k, torch.device("cpu"))
-        floor = None if floor_Q is None else torch.from_numpy(floor_Q).to(queries.device)
+        threshold = None if threshold_Q is None else torch.from_numpy(threshold_Q).to(queries.device)
         for start in range(0, len(queries) if k else 0, _PASS_QUERIES):
             part = slice(start, start + _PASS_QUERIES)
-            reach = error_margin(query_norms[part], float(gallery_norms.amax()), gallery)
-            _put(ranking, part, _rank(queries[part], gallery, k, reach, None if floor is None else floor[part]))
+            margin_Q1 = error_margin(query_norms[part], float(gallery_norms.amax()), gallery)
+            part_threshold = None if threshold is None else threshold[part]
+            _put(ranking, part, _rank(queries[part], gallery, k, margin_Q1, part_threshold))
     return TopK(*(whole.numpy() for whole in ranking))
 
 
@@ -149,23 +138,30 @@ def _norms(vectors: Tensor, name: str) -> Tensor:
     return norms
 
 
-def _rank(queries: Tensor, gallery: Tensor, k: int, reach: Tensor, floor: Tensor | None) -> Ranking:
+def _rank(queries: Tensor, gallery: Tensor, k: int, margin_Q1: Tensor, threshold_Q: Tensor | None) -> Ranking:
     """Exact ranking of one pass of queries."""
-    width = k + max(_MARGIN, k // 4)
-    if width >= len(gallery) or width * _DENSE >= gallery.shape[0] * gallery.shape[1]:
+    width = k + max(_SPARE, k // 4)
+    if width >= len(gallery) or width * _RESCORING_COST >= gallery.shape[0] * gallery.shape[1]:
         return _rank_densely(queries, gallery, k)
-    selected = select(queries, gallery, width, reach, floor)
-    least = selected.scores[:, k - 1 : k]
-    close = selected.scores >= (least if floor is None else torch.maximum(least, floor[:, None])) - reach
-    # A query with more near-ties than the margin may have left some out: look at every fabric.
-    crowded = close[:, -1]
+    selected = select(queries, gallery, width, margin_Q1, threshold_Q)
+    contends_QM = _contenders(selected.scores, k, margin_Q1, threshold_Q)
+    # Where even the last one selected contends, others that do may have been left out: look at every fabric.
+    crowded_Q = contends_QM[:, -1]
     ranking = _empty(len(queries), k, queries.device)
-    if not crowded.all():
-        few = Ranking(*(part[~crowded] for part in selected))
-        _put(ranking, ~crowded, _rescore(queries[~crowded], gallery, k, few, close[~crowded]))
-    if crowded.any():
-        _put(ranking, crowded, _rank_densely(queries[crowded], gallery, k))
+    if not crowded_Q.all():
+        few = Ranking(*(part[~crowded_Q] for part in selected))
+        _put(ranking, ~crowded_Q, _rescore(queries[~crowded_Q], gallery, k, few, contends_QM[~crowded_Q]))
+    if crowded_Q.any():
+        _put(ranking, crowded_Q, _rank_densely(queries[crowded_Q], gallery, k))
     return ranking
+
+
+def _contenders(scores_QM: Tensor, k: int, margin_Q1: Tensor, threshold_Q: Tensor | None) -> Tensor:
+    """Which selected fabrics may be among the first k and reach the threshold; they come first in each row."""
+    least_Q1 = scores_QM[:, k - 1 : k]
+    if threshold_Q is not None:
+        least_Q1 = torch.maximum(least_Q1, threshold_Q[:, None])
+    return scores_QM >= least_Q1 - margin_Q1
 
 
 def _empty(queries: int, k: int, device: torch.device) -> Ranking:
@@ -178,22 +174,21 @@ def _put(ranking: Ranking, queries: slice | Tensor, part: Ranking) -> None:
         target[queries] = values.to(target.device)
 
 
-def _rescore(queries: Tensor, gallery: Tensor, k: int, selected: Ranking, close: Tensor) -> Ranking:
-    """Score the close candidates by the rule and keep the first k."""
+def _rescore(queries: Tensor, gallery: Tensor, k: int, selected: Ranking, contends_QM: Tensor) -> Ranking:
+    """Score the contenders by the rule and keep the first k."""
     regions = gallery.shape[1]
     vectors_VD = gallery.view(-1, gallery.shape[2])
-    query_P, column_P = close.nonzero(as_tuple=True)
+    query_P, column_P = contends_QM.nonzero(as_tuple=True)
     row_P, region_P = selected.rows[query_P, column_P], selected.regions[query_P, column_P].to(torch.int64)
     score_P = exact_scores(queries, query_P, vectors_VD, row_P * regions + region_P.clamp(min=0))
-    unclear = (region_P < 0).nonzero().squeeze(1)
-    if len(unclear):
+    pair_U = (region_P == UNCLEAR).nonzero().squeeze(1)
+    if len(pair_U):
         every_R = torch.arange(regions, device=queries.device)
-        scores_UR = exact_scores(queries, query_P[unclear, None], vectors_VD, row_P[unclear, None] * regions + every_R)
-        region_P[unclear] = scores_UR.argmax(1)  # the first of equal ones
-        score_P[unclear] = scores_UR.amax(1)
-    # Selected scores descend, so the close candidates of a query are its first columns.
+        scores_UR = exact_scores(queries, query_P[pair_U, None], vectors_VD, row_P[pair_U, None] * regions + every_R)
+        region_P[pair_U] = scores_UR.argmax(1)  # the first of equal ones
+        score_P[pair_U] = scores_UR.amax(1)
     shape = (len(queries), max(int(column_P.max()) + 1 if len(column_P) else 0, k))
-    keys = torch.full(shape, _EMPTY, device=queries.device)
+    keys = torch.full(shape, _FREE_KEY, device=queries.device)
     keys[query_P, column_P] = _sort_keys(score_P, row_P)
     region_QM = torch.zeros(shape, dtype=torch.int16, device=queries.device)
     region_QM[query_P, column_P] = region_P.to(torch.int16)
@@ -233,75 +228,3 @@ def _first_k(keys: Tensor, regions: Tensor, k: int) -> Ranking:
     ordered = (keys >> 32).to(torch.int32)
     scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
     return Ranking(scores, _LAST_ROW - (keys & _LAST_ROW), regions.gather(1, order))
-
-
-def topk_table(
-    topk: TopK, queries: NDArray[np.int32], paths: pa.Array | pa.ChunkedArray, boxes: NDArray[np.int32] | None = None
-) -> pa.Table:
-    """A block's result as a partial that can be merged with those of other blocks.
-
-    Args:
-        topk: (Q, K) of one block.
-        queries: (Q,) row of each query in the query list.
-        paths: (F,) paths of the block's fabrics, ascending as UTF-8 bytes, no two equal.
-        boxes: (F, R, 4) x0, y0, x1, y1 of each region in pixels; None leaves ``box`` null.
-
-    Returns:
-        A row of ``PARTIAL_SCHEMA`` for each place that is taken, at most QK, in the order of ``topk``. Memory O(QK).
-    """
-    assert len(queries) == len(topk.scores), (len(queries), topk.scores.shape)
-    assert pc.all(pc.less(paths[:-1], paths[1:])).as_py() is not False, "fabrics must be in ascending order of paths"
-    taken = topk.scores > -np.inf
-    rows, regions = topk.rows[taken], topk.regions[taken]
-    box_type = PARTIAL_SCHEMA.field("box").type
-    if boxes is None:
-        box = pa.nulls(len(rows), box_type)
-    else:
-        box = pa.FixedSizeListArray.from_arrays(pa.array(boxes[rows, regions].reshape(-1), pa.int32()), 4)
-    return pa.table(
-        [
-            pa.array(np.repeat(np.asarray(queries, np.int32), taken.sum(1))),
-            pa.array(topk.scores[taken]),
-            paths.take(pa.array(rows)).cast(pa.large_string()),
-            pa.array(regions),
-            box,
-        ],
-        schema=PARTIAL_SCHEMA,
-    )
-
-
-def merge_partials(tables: Sequence[pa.Table], k: int) -> pa.Table:
-    """The first k of each query over several blocks; merging merged tables with the same k gives the same.
-
-    Args:
-        tables: partials (``PARTIAL_SCHEMA``) of any queries and blocks; no (query, path) may be in two.
-        k: fabrics kept per query, at least 1.
-
-    Returns:
-        ``PARTIAL_SCHEMA``, ordered by query, similarity descending, path as UTF-8 bytes. Time O(N log N) and memory
-        O(N) in the rows of all tables.
-
-    Raises:
-        ValueError: for ``k < 1``.
-    """
-    if k < 1:
-        raise ValueError(f"k = {k}: must be at least 1")
-    table = pa.concat_tables([PARTIAL_SCHEMA.empty_table(), *(part.cast(PARTIAL_SCHEMA) for part in tables)])
-    assert not pc.any(pc.is_nan(table["similarity"])).as_py(), "a similarity is not a number"
-    # Arrow compares strings by bytes, and -0 equals 0.
-    order = pc.sort_indices(
-        table, sort_keys=[("query", "ascending"), ("similarity", "descending"), ("image_path", "ascending")]
-    ).to_numpy()
-    query = table["query"].to_numpy()[order]
-    place = np.arange(len(query)) - np.searchsorted(query, query)
-    merged = table.take(pa.array(order[place < k])).combine_chunks()
-    _assert_unique(merged)
-    return merged
-
-
-def _assert_unique(table: pa.Table) -> None:
-    pairs = table.select(["query", "image_path"])
-    pairs = pairs.take(pc.sort_indices(pairs, sort_keys=[("query", "ascending"), ("image_path", "ascending")]))
-    before, after = pairs.slice(0, max(len(pairs) - 1, 0)), pairs.slice(1)
-    twice = pc.and_(*(pc.equal(before[name], after[name]) for name in pairs.column_names))
-    assert not pc.any(twice).as_py(), "a fabric was ranked twice for one query: two blocks overlap"

@@ -19,13 +19,13 @@ from retrieval_core.files import storage, tables
 from retrieval_core.store import vector_files
 
 MANIFEST = "manifest.json"
+_REJECTS = b"rejects"
 Box = tuple[int, int, int, int]
 """Pixels x0, y0, x1, y1 of an image after orientation; x1 and y1 lie outside."""
-_REJECTS = b"rejects"
 
 
 class Reject(NamedTuple):
-    """An image that is not in the result, and why."""
+    """An image that was not embedded, and why."""
 
     path: str
     reason: str
@@ -59,7 +59,7 @@ def write_shard(
     Args:
         path: of the file.
         images: (path, id) of the N embedded images.
-        boxes_NR4: int32, the view of each region in the image.
+        boxes_NR4: int32, of each region.
         embeddings_VD: float32, image-major.
         rejects: images of the shard that have no row.
         dtype: of the stored vectors.
@@ -82,7 +82,7 @@ def write_shard(
 
 
 def shrink_shard(source: str, target: str, keep: Iterable[str]) -> None:
-    """Write a shard again without the images that left the catalogue; vectors are copied, not computed."""
+    """Write a shard again with only the images that are still in the catalogue; vectors are copied, not computed."""
     kept = set(keep)
     with storage.open_read(source) as file:
         reader = pq.ParquetFile(file)
@@ -101,7 +101,7 @@ def _rejects_of(reader: pq.ParquetFile) -> list[Reject]:
 
 
 def shard_summary(path: str) -> tuple[int, list[Reject]]:
-    """(rows, rejects) of a committed shard; reads the footer only."""
+    """(rows, rejects) of a committed shard, from its footer."""
     with storage.open_read(path) as file:
         reader = pq.ParquetFile(file)
         return reader.metadata.num_rows, _rejects_of(reader)
@@ -133,23 +133,23 @@ def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: 
 
 
 class _Reading:
-    """Room for images, filled shard by shard: each vector goes straight to its place, so all are in memory once."""
+    """Arrays filled shard by shard: each vector is read straight to its place, so memory holds it once."""
 
-    def __init__(self, room: int, regions: int, boxes: bool) -> None:
-        self.room, self.regions, self.columns = room, regions, ["path", *(["box"] if boxes else [])]
+    def __init__(self, capacity: int, regions: int, boxes: bool) -> None:
+        self.capacity, self.regions, self.columns = capacity, regions, ["path", *(["box"] if boxes else [])]
         self.filled = 0
         self.paths: list[pa.Array] = []
         self.embeddings = np.zeros((0, regions, 1), np.float32)
-        self.boxes = np.zeros((room, regions, 4), np.int32)
+        self.boxes = np.zeros((capacity, regions, 4), np.int32)
 
     def take(self, start: int, stop: int, reader: pq.ParquetFile, file: IO[bytes]) -> None:
-        """Take images ``start`` to ``stop - 1`` of a shard; fewer where it ends before."""
+        """Read images ``start`` to ``stop - 1`` of a shard, or as many of them as it has."""
         regions = self.regions
         table = reader.read(columns=self.columns, use_threads=False).slice(start * regions, (stop - start) * regions)
         count = len(table) // regions
         dim = reader.schema_arrow.field("embedding").type.list_size
         if not self.filled:
-            self.embeddings = np.empty((self.room, regions, dim), np.float32)
+            self.embeddings = np.empty((self.capacity, regions, dim), np.float32)
         rows = slice(self.filled, self.filled + count)
         vector_files.read_rows(reader, file, "embedding", start * regions, self.embeddings[rows].reshape(-1, dim))
         if "box" in self.columns:
@@ -159,7 +159,7 @@ class _Reading:
         self.filled += count
 
     def ordered(self) -> Vectors:
-        """What was taken, by path."""
+        """All images that were read, by path."""
         names = pa.concat_arrays(self.paths) if self.paths else pa.array([], pa.string())
         embeddings, boxes = self.embeddings[: self.filled], self.boxes[: self.filled]
         if pc.all(pc.less(names[:-1], names[1:])).as_py() is not False:
@@ -171,7 +171,7 @@ class _Reading:
 def write_manifest(
     folder: str, fingerprint: str, shards: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 ) -> None:
-    """Write the list of live shards, last, then remove what is no longer live.
+    """Write the list of live shards, then remove files of other shards.
 
     Args:
         folder: of the store.
@@ -185,7 +185,7 @@ def write_manifest(
         storage.write_json(path, value)
     live = {MANIFEST, *(shard["file"] for shard in shards)}
     for name in storage.list_names(folder):
-        if name not in live and (name.endswith(".parquet") or name.endswith(".tmp")):
+        if name not in live and name.endswith((".parquet", ".tmp")):
             storage.remove(storage.join(folder, name))
 
 

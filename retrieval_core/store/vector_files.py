@@ -1,9 +1,9 @@
-"""Parquet files with a column of vectors that any reader opens, and that we read as fast as the disk gives them.
+"""Parquet files with a column of vectors that any reader opens, and that we read at the speed of the disk.
 
-A reader of Parquet decodes a list number by number, which for vectors takes as long as to rank them. But numbers that
-are neither compressed nor coded stand in the file as they are in memory: where the column is one page of one row group,
-they are the last bytes of its chunk, and the footer says where that ends. A file of ours says so itself, if it was seen
-to hold when the file was made; every other file is decoded.
+Parquet readers decode a list number by number, which for vectors takes as long as ranking them. But numbers that are
+neither compressed nor encoded lie in the file as they do in memory: where the column is one page of one row group, they
+are the last bytes of its chunk, and the footer says where that ends. A file of ours is marked as such if this was
+verified when it was written; every other file is decoded.
 
 Shapes: V rows, D dimensions.
 """
@@ -19,21 +19,20 @@ import pyarrow.parquet as pq
 
 _LAYOUT = b"vectors"
 _PLAIN = b"one plain page"
-_ONE_PAGE = 1 << 30  # bytes; and pages have no other limit
+_ONE_PAGE = 1 << 30  # bytes of a page at most; its limit of rows is lifted too
 
 
 def encode(table: pa.Table, column: str) -> bytes:
     """A Parquet file.
 
     Args:
-        table: ``column`` is the last one, a fixed-size list of floats without nulls; its other columns are flat, or
-            lists likewise. Its metadata is kept.
-        column: of the vectors. Their numbers hardly repeat: a dictionary would make them larger, and compression saves
-            a tenth.
+        table: other columns are flat or lists. Its metadata is kept.
+        column: of the vectors: the last one, a fixed-size list of floats without nulls.
 
     Returns:
         The content of the file. Memory O(V D).
     """
+    # Numbers of vectors hardly repeat: a dictionary would make them larger, and compression saves a tenth.
     others = [_leaf(field) for field in table.schema if field.name != column]
     leaf = _leaf(table.schema.field(column))
     values = _values(table.column(column)).tobytes()
@@ -56,14 +55,14 @@ def encode(table: pa.Table, column: str) -> bytes:
 
 
 def read_rows(reader: pq.ParquetFile, file: IO[bytes], column: str, first: int, out_VD: np.ndarray) -> None:
-    """Read consecutive vectors to where they are wanted.
+    """Read consecutive vectors into an array.
 
     Args:
         reader: of the file.
         file: the same file.
-        column: as it was encoded.
+        column: of the vectors.
         first: row of the first vector.
-        out_VD: (V, D) float32, contiguous.
+        out_VD: float32, contiguous; filled.
 
     Raises:
         pyarrow.ArrowInvalid: if the file is shorter than its footer says.
@@ -80,7 +79,7 @@ def read_rows(reader: pq.ParquetFile, file: IO[bytes], column: str, first: int, 
     target = out_VD if stored == out_VD.dtype else np.empty(out_VD.shape, stored)
     file.seek(place + first * row)
     if file.readinto(target.reshape(-1).view(np.uint8).data) != target.nbytes:  # type: ignore[attr-defined]
-        raise pa.ArrowInvalid("it ends in the midst of its vectors")
+        raise pa.ArrowInvalid("it ends in the middle of its vectors")
     if target is not out_VD:
         out_VD[:] = target
 
@@ -99,7 +98,7 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _place(reader: pq.ParquetFile, size: int) -> int | None:
-    """Where the vectors' numbers begin, if the file says that they stand there as they are."""
+    """Byte at which the vectors' numbers begin, if the file is marked as having them in one plain page."""
     if (reader.schema_arrow.metadata or {}).get(_LAYOUT) != _PLAIN or reader.metadata.num_row_groups != 1:
         return None
     chunk = reader.metadata.row_group(0).column(reader.metadata.num_columns - 1)
@@ -107,6 +106,6 @@ def _place(reader: pq.ParquetFile, size: int) -> int | None:
 
 
 def _leaf(field: pa.Field) -> str:
-    """How Parquet calls a column; our lists are one level deep."""
+    """Parquet's name of a column; our lists are one level deep."""
     is_list = pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
     return f"{field.name}.list.element" if is_list else str(field.name)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from retrieval_core.files import tables
 from retrieval_core.ranking import candidate_pool
 from retrieval_core.ranking.candidate_pool import PartError, PoolCounts, pool_schema, read_pool, write_pool
-from retrieval_core.ranking.topk import PARTIAL_SCHEMA, merge_partials
+from retrieval_core.ranking.partials import PARTIAL_SCHEMA, merge_partials
 
 ODD_NAMES = [
     'element img/1,"quoted" 花.png',
@@ -48,7 +48,7 @@ def write_part(path: Path, rows: Rows, boxes: bool = False) -> str:
 
 def write(tmp_path: Path, parts: list[str], queries: list[str], with_boxes: bool = False) -> PoolCounts:
     parquet, results = tmp_path / "out" / "candidate_pool.parquet", tmp_path / "out" / "first_retrieval_results.json"
-    return write_pool(parts, iter(queries), str(parquet), str(results), with_boxes=with_boxes)
+    return write_pool(parts, queries, str(parquet), str(results), with_boxes=with_boxes)
 
 
 def written(tmp_path: Path) -> tuple[str, pa.Table]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_core.files import storage, tables
+from retrieval_core.files import stamps, storage, tables
 from retrieval_core.store.embeddings import (
     MANIFEST,
     Reject,
@@ -197,8 +197,8 @@ def test_the_manifest_is_written_before_anything_goes(tmp_path, monkeypatch):
 
 def test_the_same_manifest_is_not_written_again(tmp_path):
     write_manifest(str(tmp_path), "mark", [], {"arm": "frozen"})
-    before = storage.stamp(str(tmp_path / MANIFEST))
+    before = stamps.stamp(str(tmp_path / MANIFEST))
     write_manifest(str(tmp_path), "mark", [], {"arm": "frozen"})
-    assert storage.stamp(str(tmp_path / MANIFEST)) == before
+    assert stamps.stamp(str(tmp_path / MANIFEST)) == before
     write_manifest(str(tmp_path), "other", [], {"arm": "frozen"})
     assert read_manifest(str(tmp_path))["fingerprint"] == "other"

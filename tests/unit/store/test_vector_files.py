@@ -1,4 +1,4 @@
-"""Vectors are read as they stand in the file, or decoded, and it makes no difference."""
+"""Vectors read straight from the file equal decoded ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_row_is_read_to_its_last_bit(data: st.DataObject, rows: int, dim: 
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     vectors = rng.standard_normal((rows, dim)).astype(dtype)
     if data.draw(st.booleans()):
-        vectors[:] = vectors[:1]  # what repeats would be coded
+        vectors[:] = vectors[:1]  # Arrow would encode what repeats
     content = vector_files.encode(table_of(vectors, chunks=chunks), "embedding")
     assert rows == 0 or is_plain(content)
     first = data.draw(st.integers(0, rows))
@@ -69,17 +69,17 @@ def test_a_file_of_another_writer_is_decoded() -> None:
 
 
 def test_a_layout_that_does_not_hold_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector_files, "_ONE_PAGE", 1000)  # as if Arrow had another mind about pages
+    monkeypatch.setattr(vector_files, "_ONE_PAGE", 1000)  # as if Arrow had begun new pages
     vectors = np.random.default_rng(0).standard_normal((5000, 8)).astype(np.float32)
     content = vector_files.encode(table_of(vectors), "embedding")
     assert not is_plain(content)
     np.testing.assert_array_equal(read(content, 4000, 1000, 8), vectors[4000:])
 
 
-def test_a_file_without_its_end_is_no_file_with_zeros() -> None:
+def test_a_file_without_its_end_is_an_error() -> None:
     vectors = np.ones((50, 8), np.float32)
     content = vector_files.encode(table_of(vectors), "embedding")
     out = np.empty((50, 8), np.float32)
     short = io.BytesIO(content[: len(content) // 2])
-    with pytest.raises(pa.ArrowInvalid, match="in the midst"):
+    with pytest.raises(pa.ArrowInvalid, match="in the middle"):
         vector_files.read_rows(pq.ParquetFile(io.BytesIO(content)), short, "embedding", 0, out)

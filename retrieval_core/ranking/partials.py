@@ -1,0 +1,97 @@
+"""Partial rankings as tables: what a block's ranking is written as, and the merge of several.
+
+Merging keeps (similarity descending, path ascending as UTF-8 bytes), whatever the order in which blocks are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from retrieval_core.ranking.topk import TopK
+
+PARTIAL_SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.int32(), nullable=False),  # row of the query in the query list
+        pa.field("similarity", pa.float32(), nullable=False),
+        pa.field("image_path", pa.large_string(), nullable=False),
+        pa.field("region", pa.int16(), nullable=False),
+        pa.field("box", pa.list_(pa.int32(), 4)),  # x0, y0, x1, y1 of the region; null without regions
+    ]
+)
+
+
+def topk_table(
+    topk: TopK, queries: NDArray[np.int32], paths: pa.Array | pa.ChunkedArray, boxes: NDArray[np.int32] | None = None
+) -> pa.Table:
+    """A block's ranking as a table that can be merged with those of other blocks.
+
+    Args:
+        topk: (Q, K) of one block.
+        queries: (Q,) row of each query in the query list.
+        paths: (F,) paths of the block's fabrics, ascending as UTF-8 bytes, no two equal.
+        boxes: (F, R, 4) x0, y0, x1, y1 of each region in pixels; None leaves ``box`` null.
+
+    Returns:
+        A row of ``PARTIAL_SCHEMA`` for each fabric, at most QK, in the order of ``topk``. Memory O(QK).
+    """
+    assert len(queries) == len(topk.scores), (len(queries), topk.scores.shape)
+    assert pc.all(pc.less(paths[:-1], paths[1:])).as_py() is not False, "fabrics must be in ascending order of paths"
+    taken = topk.scores > -np.inf
+    rows, regions = topk.rows[taken], topk.regions[taken]
+    box_type = PARTIAL_SCHEMA.field("box").type
+    if boxes is None:
+        box = pa.nulls(len(rows), box_type)
+    else:
+        box = pa.FixedSizeListArray.from_arrays(pa.array(boxes[rows, regions].reshape(-1), pa.int32()), 4)
+    return pa.table(
+        [
+            pa.array(np.repeat(np.asarray(queries, np.int32), taken.sum(1))),
+            pa.array(topk.scores[taken]),
+            paths.take(pa.array(rows)).cast(pa.large_string()),
+            pa.array(regions),
+            box,
+        ],
+        schema=PARTIAL_SCHEMA,
+    )
+
+
+def merge_partials(tables: Sequence[pa.Table], k: int) -> pa.Table:
+    """The first k of each query over several blocks; merging merged tables with the same k gives the same.
+
+    Args:
+        tables: partials (``PARTIAL_SCHEMA``) of any queries and blocks; no (query, path) may be in two.
+        k: fabrics kept per query, at least 1.
+
+    Returns:
+        ``PARTIAL_SCHEMA``, ordered by query, similarity descending, path as UTF-8 bytes. Time O(N log N) and memory
+        O(N) in the rows of all tables.
+
+    Raises:
+        ValueError: for ``k < 1``.
+    """
+    if k < 1:
+        raise ValueError(f"k = {k}: must be at least 1")
+    table = pa.concat_tables([PARTIAL_SCHEMA.empty_table(), *(part.cast(PARTIAL_SCHEMA) for part in tables)])
+    assert not pc.any(pc.is_nan(table["similarity"])).as_py(), "a similarity is not a number"
+    # Arrow compares strings by bytes, and -0 equals 0.
+    order = pc.sort_indices(
+        table, sort_keys=[("query", "ascending"), ("similarity", "descending"), ("image_path", "ascending")]
+    ).to_numpy()
+    query = table["query"].to_numpy()[order]
+    place = np.arange(len(query)) - np.searchsorted(query, query)
+    merged = table.take(pa.array(order[place < k])).combine_chunks()
+    _assert_unique(merged)
+    return merged
+
+
+def _assert_unique(table: pa.Table) -> None:
+    pairs = table.select(["query", "image_path"])
+    pairs = pairs.take(pc.sort_indices(pairs, sort_keys=[("query", "ascending"), ("image_path", "ascending")]))
+    before, after = pairs.slice(0, max(len(pairs) - 1, 0)), pairs.slice(1)
+    twice = pc.and_(*(pc.equal(before[name], after[name]) for name in pairs.column_names))
+    assert not pc.any(twice).as_py(), "a fabric was ranked twice for one query: two blocks overlap"
