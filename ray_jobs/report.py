@@ -1,4 +1,4 @@
-"""The page people look at: figures, and queries with their candidates; tasks find what the pool lost of them."""
+"""The report stage: report.html from what the other stages left; Ray tasks look for the fabrics that the pool lost."""
 
 from __future__ import annotations
 
@@ -17,16 +17,8 @@ from retrieval_core.evaluation.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH,
 from retrieval_core.evaluation.lost import Lost
 from retrieval_core.evaluation.metrics import average_precision_at, recall_at
 from retrieval_core.files import storage, tables
-from retrieval_core.report import (
-    Candidate,
-    LostFabric,
-    QueryCard,
-    Reject,
-    RejectCount,
-    ReportData,
-    StageTime,
-    write_report,
-)
+from retrieval_core.report.data import Fabric, QueryCard, Reject, RejectCount, ReportData, StageTime
+from retrieval_core.report.page import write_report
 from retrieval_core.run.workspace import POOL_PARQUET
 from retrieval_core.store.embeddings import read_manifest
 
@@ -35,7 +27,7 @@ REJECTS_SHOWN = 50
 
 
 def report(run: Run) -> dict[str, Any]:
-    """Write report.html from what the run left. Memory O(queries shown * candidates + hits)."""
+    """Write report.html. Memory O(queries shown * candidates + hits)."""
     workspace = run.workspace
     pool = run.done(f"retrieve{run.suffix(run.main)}")
     evaluated = workspace.record("evaluate") if run.labelled else None
@@ -52,18 +44,17 @@ def report(run: Run) -> dict[str, Any]:
 
 
 def _report(run: Run, path: str) -> dict[str, Any]:
-    config, workspace = run.config, run.workspace
-    judged = run.labelled and storage.exists(workspace.path("metrics.json"))
-    arms = storage.read_json(workspace.path("metrics.json")) if judged else {}
-    curves, precisions = (_curves(run, name) if judged else {} for name in (RECALL_BY_DEPTH, PRECISION_BY_DEPTH))
+    config = run.config
+    metrics = run.workspace.path("metrics.json")
+    judged = run.labelled and storage.exists(metrics)
     counts, rows = _rejects(run)
     data = ReportData(
         name=config.run.name,
         facts=_facts(run),
-        arms=arms,
+        arms=storage.read_json(metrics) if judged else {},
         ks=config.evaluate.ks,
-        curves=curves,
-        precisions=precisions,
+        curves=_curves(run, RECALL_BY_DEPTH) if judged else {},
+        precisions=_curves(run, PRECISION_BY_DEPTH) if judged else {},
         stages=[_stage_time(record) for record in run.records() if record["stage"] != "report"],
         reject_counts=counts,
         reject_rows=rows,
@@ -78,7 +69,7 @@ def _report(run: Run, path: str) -> dict[str, Any]:
 
 
 def _curves(run: Run, name: str) -> dict[str, list[tuple[int, float]]]:
-    """One figure by depth, arm by arm; empty where an older version evaluated and did not write it."""
+    """One figure by depth, arm by arm; empty for a run that an older version evaluated."""
     path = run.workspace.path(name)
     return read_by_depth(path) if storage.exists(path) else {}
 
@@ -93,31 +84,24 @@ def _pool_depth(run: Run) -> int:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    config = run.config
+    data, model, train = run.config.data, run.config.model, run.config.train
     gallery, queries = _counts(run, "gallery"), _counts(run, "queries")
-    manifest = read_manifest(run.store(run.main, "gallery"))
-    vectors = manifest["regions"]
+    vectors = read_manifest(run.store(run.main, "gallery"))["regions"]
     head = {"trained": "head trained", "stored": "head from the weights", "none": "no head"}[run.head]
-    trained = run.workspace.record("train") if run.trains else None
+    trained = run.trains and run.workspace.record("train")
     facts = [
         ("Catalogue", f"{gallery['embedded']:,} fabrics of {gallery['inputs']:,}"),
         ("Queries", f"{queries['embedded']:,} of {queries['inputs']:,}"),
-        ("Data", config.data.root or config.data.gallery or ""),
-        (
-            "Layout",
-            config.data.format + (f", {config.data.gallery_split}" if config.data.format == "published" else ""),
-        ),
-        ("Weights", config.model.checkpoint or config.model.weights),
+        ("Data", data.root or data.gallery or ""),
+        ("Layout", f"published, {data.gallery_split}" if data.format == "published" else data.format),
+        ("Weights", model.checkpoint or model.weights),
         ("Model", f"{'fine-tuned' if run.trains else 'as given'}, {head}"),
-        ("Image side", f"{config.model.image_size} px"),
+        ("Training", f"{train.epochs} epochs, {train.loss}, batch {train.batch_size}" if trained else ""),
+        ("Image side", f"{model.image_size} px"),
         ("Vectors", f"{vectors} a fabric" if vectors > 1 else "one a fabric"),
-        ("Candidates", f"{config.retrieve.top_k} a query"),
-        ("Seed", str(config.run.seed)),
+        ("Candidates", f"{run.config.retrieve.top_k} a query"),
+        ("Seed", str(run.config.run.seed)),
     ]
-    if trained:
-        facts.insert(
-            6, ("Training", f"{config.train.epochs} epochs, {config.train.loss}, batch {config.train.batch_size}")
-        )
     return [(label, value) for label, value in facts if value]
 
 
@@ -139,7 +123,7 @@ def _rejects(run: Run) -> tuple[list[RejectCount], list[Reject]]:
 
 
 class _Labels(NamedTuple):
-    """What is known of the queries shown, by their place in the list."""
+    """What is known of the queries: hit ranks and numbers of relevant fabrics by position, lost fabrics by path."""
 
     hits: dict[int, list[int]]
     relevant: list[int]
@@ -149,24 +133,21 @@ class _Labels(NamedTuple):
 def _cards(run: Run, *, judged: bool) -> list[QueryCard]:
     """Queries evenly spread over the list, the same ones in every run."""
     table = tables.read_table(plan_file(run.plan(run.main, "queries"), 0)).sort_by("position")
-    chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), run.config.report.queries)).astype(int))
-    rows = table.take(chosen).to_pylist() if run.config.report.queries else []
-    found = _candidates(run, [row["path"] for row in rows])
-    labels = _labels(run, dict(zip(chosen.tolist(), rows, strict=True)), found) if judged else None
-    return [
-        _card(run, index, row, found.get(row["path"], []), labels)
-        for index, row in zip(chosen.tolist(), rows, strict=True)
-    ]
+    shown = min(len(table), run.config.report.queries)
+    chosen = np.unique(np.linspace(0, len(table) - 1, shown).astype(int))
+    rows = dict(zip(chosen.tolist(), table.take(chosen).to_pylist(), strict=True))
+    found = _candidates(run, [row["path"] for row in rows.values()])
+    labels = _labels(run, rows, found) if judged else None
+    return [_card(run, position, row, found.get(row["path"], []), labels) for position, row in rows.items()]
 
 
 def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dict[str, Any]]]) -> _Labels:
     hits: dict[int, list[int]] = defaultdict(list)
     relevant = tables.read_table(run.workspace.work("relevant.parquet")).column("relevant").to_pylist()
-    shown = tables.read_table(run.workspace.work(HITS))
-    for query, rank in zip(*(column.to_pylist() for column in shown.columns), strict=True):
+    for query, rank in zip(*tables.read_table(run.workspace.work(HITS)).to_pydict().values(), strict=True):
         if query in rows:
             hits[query].append(rank)
-    # Only a query that has not found all of them is worth the reading of the gallery's vectors.
+    # Looking for lost fabrics reads the gallery's vectors, so queries that found all of theirs do not ask.
     asked = {row["path"]: frozenset(row["categories"]) for at, row in rows.items() if relevant[at] > len(hits[at])}
     last = {path: (found[path][-1]["similarity"], found[path][-1]["image_path"]) for path in asked if found.get(path)}
     lost = lost_fabrics(run, asked, last, run.config.report.lost) if run.config.report.lost else {}
@@ -174,20 +155,17 @@ def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dic
 
 
 def _card(
-    run: Run, index: int, row: dict[str, Any], candidates: list[dict[str, Any]], labels: _Labels | None
+    run: Run, position: int, row: dict[str, Any], candidates: list[dict[str, Any]], labels: _Labels | None
 ) -> QueryCard:
     known = labels is not None and bool(row["categories"])
-    hits = labels.hits[index] if labels else []
-    relevant = labels.relevant[index] if labels and known else None
+    hits = labels.hits[position] if labels else []
+    relevant = labels.relevant[position] if labels and known else None
     metrics = {}
     if relevant:
         k = run.config.evaluate.ks[-1]
-        metrics = {
-            f"recall@{k}": recall_at(hits, relevant, k),
-            f"AP@{k}": average_precision_at(hits, relevant, k),
-        }
-    cards = [
-        Candidate(
+        metrics = {f"recall@{k}": recall_at(hits, relevant, k), f"AP@{k}": average_precision_at(hits, relevant, k)}
+    shown = [
+        Fabric(
             entry["image_path"],
             storage.absolute(entry["image_path"]),
             entry["similarity"],
@@ -205,10 +183,10 @@ def _card(
         tuple(row["categories"]),
         relevant,
         metrics,
-        cards,
+        shown,
         hits,
         (relevant or 0) - len(hits) if candidates else 0,
-        [LostFabric(one.path, one.location, one.similarity, one.rank, one.box) for one in nearest],
+        [Fabric(one.path, one.location, one.similarity, one.rank, box=one.box) for one in nearest],
     )
 
 

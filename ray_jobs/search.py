@@ -1,4 +1,4 @@
-"""Ranking an existing embedding store for new query images, in the terminal."""
+"""Search in the terminal: rank a finished embedding store for new query images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from retrieval_core.encoding.arms import model_arm
 from retrieval_core.encoding.views import views_of
 from retrieval_core.images.decoding import read_content
 from retrieval_core.images.rgb import ImageRejected
-from retrieval_core.ranking.topk import block_topk, merge_partials, topk_table
+from retrieval_core.ranking.partials import merge_partials, topk_table
+from retrieval_core.ranking.topk import block_topk
 from retrieval_core.serving.search_index import refuse_other_model
 from retrieval_core.store.embeddings import read_manifest, read_vectors
 
@@ -30,17 +31,18 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     arm = model_arm(run.main, run.model, config.run.seed)
     manifest = read_manifest(store)
     refuse_other_model(store, manifest, arm, config)
-    views, names, how = [], [], views_of(config.embed, arm.image_size, "queries")
+    views = views_of(config.embed, arm.image_size, "queries")
+    pixels, names = [], []
     for image in images:
         try:
-            views.append(how.of(read_content(image, config.images.max_pixels), config.images)[0])
+            pixels.append(views.of(read_content(image, config.images.max_pixels), config.images)[0])
             names.append(image)
         except ImageRejected as rejected:
             print(f"{image}: {rejected.reason}: {rejected.detail}")
-    if not views:
+    if not names:
         return 1
-    embeddings = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(views))
-    queries = how.pool(embeddings, np.zeros((len(names), how.per_image, 4), np.int32))[0]
+    embeddings = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(pixels))
+    queries = views.pool(embeddings, np.zeros((len(names), views.per_image, 4), np.int32))[0]
     regions = manifest["regions"]
     blocks = gallery_blocks(store, max(1, config.retrieve.gallery_block // regions))
     ranking = merge_partials(list(run_tasks(_rank, ((queries, block, regions, top) for block in blocks))), top)

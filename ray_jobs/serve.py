@@ -13,12 +13,10 @@ from retrieval_core.run.workspace import RunError
 from retrieval_core.serving.search_index import SearchIndex, open_index
 
 log = logging.getLogger("fabric_retrieval")
-CONNECTIONS = 200  # more at a time are turned away
-GRACE = 5  # seconds for what is under way when the server is stopped
 
 
 def serve(run: Run) -> int:
-    """Answer until Ctrl-C, then return 0; SIGTERM ends the process as it ends others, after what is under way."""
+    """Answer until Ctrl-C, then return 0. SIGTERM ends the process by that signal. Running requests are finished."""
     try:
         import uvicorn
 
@@ -30,7 +28,7 @@ def serve(run: Run) -> int:
     with _listen(keys.host, keys.port) as listener:
         run.done("embed.gallery")
         index = open_index(store, model_arm(run.main, run.model, run.config.run.seed), run.config)
-        _try_first(index)
+        _warm_up(index)
         app = build_app(index, keys, run.config.run.name)
         log.info("%d fabrics of %s in memory", len(index), store)
         if not is_loopback(keys.host):
@@ -50,8 +48,8 @@ def serve(run: Run) -> int:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_graceful_shutdown=GRACE,
+            limit_concurrency=200,  # connections; further ones are refused
+            timeout_graceful_shutdown=5,  # seconds for running requests when the server is stopped
         )
         try:
             uvicorn.Server(settings).run(sockets=[listener])
@@ -61,7 +59,7 @@ def serve(run: Run) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket on the address; before the store is loaded, so that a taken port is said at once."""
+    """A socket on the address, bound before the store is loaded, so that a taken port fails at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -83,16 +81,14 @@ def _address(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def _try_first(index: SearchIndex) -> None:
-    """Search once, so that the first user need not wait for what only the first search takes; say if files are gone."""
-    location = storage.absolute(index.path(0))
+def _warm_up(index: SearchIndex) -> None:
+    """Search once, as the first search is slower than the others; warn if the fabrics' files are gone."""
+    path = index.path(0)
     try:
-        image = read_image(location, index.images)
+        index.rank(index.encode(read_image(storage.absolute(path), index.images)), 1)
     except ImageRejected as rejected:
         log.warning(
             "%s: %s; the ranking will lack pictures. Paths are as the run was given them: start in the same folder",
-            index.path(0),
+            path,
             rejected,
         )
-        return
-    index.rank(index.encode(image), 1)

@@ -1,23 +1,7 @@
-"""The page people look at: one self-contained HTML file per run."""
+"""The page people look at: one self-contained HTML file per run.
 
-from retrieval_core.report.data import (
-    Candidate,
-    LostFabric,
-    QueryCard,
-    Reject,
-    RejectCount,
-    ReportData,
-    StageTime,
-)
-from retrieval_core.report.page import write_report
-
-__all__ = [
-    "Candidate",
-    "LostFabric",
-    "QueryCard",
-    "Reject",
-    "RejectCount",
-    "ReportData",
-    "StageTime",
-    "write_report",
-]
+Begin with ``page.write_report``, which draws a ``data.ReportData``: ``cards`` are the queries, ``thumbnails`` their
+pictures, ``chart`` the curves. ``template.html``, ``style.css`` and ``queries.js`` are the page itself; the search page
+(``serving``) shares the style, ``compare.html`` and ``compare.js``. May import ``config``, ``files``, ``store``,
+``images`` and ``evaluation``.
+"""

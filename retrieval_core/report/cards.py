@@ -1,14 +1,14 @@
-"""The queries of the report as JSON, from which the page's script draws a page of them at a time."""
+"""The queries of the report as JSON, from which the page's script draws a few at a time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import Any
 
-from retrieval_core.report.data import Candidate, LostFabric, QueryCard
+from retrieval_core.report.data import Fabric, QueryCard
 from retrieval_core.report.thumbnails import Entry
 
 
@@ -17,34 +17,33 @@ class CardSheet:
 
     Args:
         cards: in the order of the query list.
-        room: characters that their texts may take; of more queries an evenly spread part is kept.
+        room: characters for the texts; of more queries an evenly spread part is kept.
     """
 
     def __init__(self, cards: Sequence[QueryCard], room: int) -> None:
+        self.cards = list(cards)
         self._numbers: dict[str, int] = {}
-        texts = [_compact(self._card(card)) for card in cards]
-        total = sum(len(text) + 1 for text in texts)
-        kept = len(cards) if total <= room else len(cards) * max(room, 0) // total
-        while kept and sum(len(texts[row]) + 1 for row in spread(len(cards), kept)) > room:
-            kept -= 1
-        rows = spread(len(cards), kept)
-        self.cards = [cards[row] for row in rows]
-        if kept < len(cards):  # number the pictures of those that are left
-            self._numbers = {}
-            texts = [_compact(self._card(card)) for card in self.cards]
-        self.json = "[" + ",".join(texts) + "]"
+        self.json = self._encoded()
+        while self.cards and len(self.json) > room:
+            fitting = len(self.cards) * room // len(self.json)
+            self.cards = [cards[row] for row in spread(len(cards), min(fitting, len(self.cards) - 1))]
+            self.json = self._encoded()
 
     def locations(self) -> list[str]:
-        """Pictures in the order of importance: the motifs, first candidates, second ones, ..., then what was lost."""
+        """Pictures, the most important first: the motifs, first candidates, second ones, ..., then lost fabrics."""
         motifs = [card.location for card in self.cards]
-        ranks = zip_longest(*([one.location for one in card.candidates] for card in self.cards))
-        lost = zip_longest(*([one.location for one in card.nearest_lost] for card in self.cards))
-        rest = [location for row in (*ranks, *lost) for location in row if location is not None]
-        return list(dict.fromkeys([*motifs, *rest]))
+        by_rank = zip_longest(*(card.candidates for card in self.cards))
+        lost = zip_longest(*(card.nearest_lost for card in self.cards))
+        fabrics = [one.location for row in (*by_rank, *lost) for one in row if one is not None]
+        return list(dict.fromkeys([*motifs, *fabrics]))
 
-    def table(self, entries: dict[str, Entry]) -> str:
-        """What the page knows of each picture: ``[slot, width, height]``, or why there is none."""
-        return _compact([_entry(entries[location]) for location in self._numbers])
+    def table(self, entries: Mapping[str, Entry]) -> str:
+        """The entry of each picture, by its number."""
+        return _compact([entries[location] for location in self._numbers])
+
+    def _encoded(self) -> str:
+        self._numbers = {}
+        return _compact([self._card(card) for card in self.cards])
 
     def _card(self, card: QueryCard) -> dict[str, Any]:
         return {
@@ -54,16 +53,15 @@ class CardSheet:
             "picture": self._number(card.location),
             "relevant": card.relevant,
             "metrics": [[name, None if value is None else round(value, 6)] for name, value in card.metrics.items()],
-            "candidates": [self._candidate(candidate) for candidate in card.candidates],
+            "candidates": [self._fabric(candidate) for candidate in card.candidates],
             "hits": list(card.hit_ranks),
             "lost": card.lost,
-            "nearest": [self._candidate(lost) for lost in card.nearest_lost],
+            "nearest": [self._fabric(lost) for lost in card.nearest_lost],
         }
 
-    def _candidate(self, one: Candidate | LostFabric) -> list[Any]:
-        hit = one.hit if isinstance(one, Candidate) else None
+    def _fabric(self, one: Fabric) -> list[Any]:
         similarity = None if one.similarity is None else round(one.similarity, 6)
-        return [one.rank, similarity, hit, one.image_path, self._number(one.location), one.box]
+        return [one.rank, similarity, one.hit, one.image_path, self._number(one.location), one.box]
 
     def _number(self, location: str) -> int:
         return self._numbers.setdefault(location, len(self._numbers))
@@ -83,10 +81,6 @@ def script_safe(text: str) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _entry(entry: Entry) -> list[int] | str:
-    return entry.problem if entry.slot is None else [entry.slot, entry.width, entry.height]
-
-
 def _compact(value: Any) -> str:
-    # ASCII, so that characters and bytes are the same number, and a name that is no text is still JSON.
+    # ASCII: characters and bytes are the same number, and a name that is not valid UTF-8 is still JSON.
     return script_safe(json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")))

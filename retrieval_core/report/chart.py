@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 WIDTH, HEIGHT = 640.0, 360.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 24.0, 14.0, 58.0
-POINTS = 200  # of a line: about one every three units, finer than the eye sees
+POINTS = 200  # a line: one every three units, finer than the eye sees
 
 Points = Sequence[tuple[float, float]]
 
@@ -21,7 +21,7 @@ class Tick(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One arm's curve: SVG path data, its last point in the chart's units, and its values there."""
+    """One arm's curve: SVG path data, its last point in the chart's units, its values there, and points to mark."""
 
     arm: str
     path: str
@@ -29,7 +29,7 @@ class Line(NamedTuple):
     end_y: float
     depth: float
     recall: float
-    dots: Sequence[tuple[float, float]] = ()
+    dots: Points = ()
 
 
 class Chart(NamedTuple):
@@ -49,7 +49,7 @@ class Chart(NamedTuple):
 def recall_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Chart | None:
     """Lay out recall against k, one line per arm, in the order given; None when there is nothing to draw.
 
-    Of a curve with more than ``POINTS`` points that many are drawn, evenly spread, with the first and the last.
+    Of a longer curve ``POINTS`` points are drawn, evenly spread, with the first and the last.
 
     Args:
         curves: arm -> points (k, recall), k ascending from 1, recall in [0, 1].
@@ -58,9 +58,7 @@ def recall_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Chart | N
     if not drawn:
         return None
     deepest = max(points[-1][0] for points in drawn.values())
-    step = max(1.0, _nice_step(deepest / 5))
-    ticks = [(place * step, f"{place * step:,.0f}") for place in range(math.floor(deepest / step + 1e-9) + 1)]
-    return _chart(drawn, deepest, ticks)
+    return _chart(drawn, deepest, _ticks(deepest, max(1.0, _nice_step(deepest / 5)), ",.0f"))
 
 
 def precision_recall_chart(
@@ -74,18 +72,13 @@ def precision_recall_chart(
     """
     drawn = {}
     for arm, points in recalls.items():
-        pairs = [
-            (recall, precision) for (_, recall), (_, precision) in zip(points, precisions.get(arm, ()), strict=False)
-        ]
+        pairs = [(recall, share) for (_, recall), (_, share) in zip(points, precisions.get(arm, ()), strict=False)]
         if pairs:
             drawn[arm] = _thinned(pairs)
     if not drawn:
         return None
     furthest = max(0.01, *(points[-1][0] for points in drawn.values()))
-    step = _nice_step(furthest / 5)
-    decimals = 2 if step < 0.1 else 1
-    count = math.floor(furthest / step + 1e-9) + 1
-    return _chart(drawn, furthest, [(place * step, f"{place * step:.{decimals}f}") for place in range(count)])
+    return _chart(drawn, furthest, _ticks(furthest, _nice_step(furthest / 5)))
 
 
 def size_chart(sizes: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Chart | None:
@@ -103,9 +96,8 @@ def size_chart(sizes: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Ch
     if not drawn:
         return None
     classes = next(entries for entries in sizes.values() if entries)
-    chart = _chart(drawn, len(classes), [(place + 0.5, size_label(entry)) for place, entry in enumerate(classes)])
-    lines = [line._replace(dots=_positions(line.path)) for line in chart.lines]
-    return chart._replace(lines=lines)
+    ticks = [(place + 0.5, size_label(entry)) for place, entry in enumerate(classes)]
+    return _chart(drawn, len(classes), ticks, dots=True)
 
 
 def size_label(entry: Mapping[str, Any]) -> str:
@@ -116,7 +108,9 @@ def size_label(entry: Mapping[str, Any]) -> str:
     return f"under {high} %" if low == "0" else f"{low} to {high} %"
 
 
-def _chart(drawn: Mapping[str, Points], x_top: float, x_ticks: Sequence[tuple[float, str]]) -> Chart:
+def _chart(
+    drawn: Mapping[str, Points], x_top: float, x_ticks: Sequence[tuple[float, str]], *, dots: bool = False
+) -> Chart:
     highest = max(value for points in drawn.values() for _, value in points)
     y_step = max(0.01, _nice_step(highest / 5))
     y_top = min(1.0, math.ceil(max(highest, y_step) / y_step - 1e-9) * y_step)
@@ -127,27 +121,22 @@ def _chart(drawn: Mapping[str, Points], x_top: float, x_ticks: Sequence[tuple[fl
     def y(value: float) -> float:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / y_top, 2)
 
-    decimals = 2 if y_step < 0.1 else 1
+    lines = []
+    for arm, points in drawn.items():
+        placed = [(x(at), y(value)) for at, value in points]
+        path = "M" + "L".join(f"{at} {height}" for at, height in placed)
+        lines.append(Line(arm, path, *placed[-1], *points[-1], placed if dots else ()))
     return Chart(
         [Tick(x(at), label) for at, label in x_ticks],
-        [Tick(y(i * y_step), f"{i * y_step:.{decimals}f}") for i in range(math.floor(y_top / y_step + 1e-9) + 1)],
-        [
-            Line(
-                arm,
-                "M" + "L".join(f"{x(at)} {y(value)}" for at, value in points),
-                x(points[-1][0]),
-                y(points[-1][1]),
-                *points[-1],
-            )
-            for arm, points in drawn.items()
-        ],
+        [Tick(y(at), label) for at, label in _ticks(y_top, y_step)],
+        lines,
     )
 
 
-def _positions(path: str) -> list[tuple[float, float]]:
-    """The points of a path made of M and L, in the chart's units."""
-    pairs = (point.split() for point in path[1:].split("L"))
-    return [(float(x), float(y)) for x, y in pairs]
+def _ticks(top: float, step: float, form: str = "") -> list[tuple[float, str]]:
+    """Multiples of the step from 0 to ``top``, labelled with one decimal or two unless ``form`` says otherwise."""
+    form = form or (".2f" if step < 0.1 else ".1f")
+    return [(place * step, f"{place * step:{form}}") for place in range(math.floor(top / step + 1e-9) + 1)]
 
 
 def _thinned(points: Points) -> Points:

@@ -9,42 +9,23 @@ from typing import Any, NamedTuple
 from retrieval_core.store.embeddings import Box
 
 
-class Candidate(NamedTuple):
-    """One retrieved fabric.
-
-    Attributes:
-        image_path: as in the pool.
-        location: absolute path or URL to open.
-        similarity: cosine.
-        rank: from 1.
-        hit: whether it contains the motif; None when nobody knows.
-        box: region that matched; None for the whole image.
-    """
+class Fabric(NamedTuple):
+    """A fabric shown for a query: a candidate, or a relevant fabric that is not in the pool."""
 
     image_path: str
-    location: str
-    similarity: float
-    rank: int
-    hit: bool | None = None
-    box: Box | None = None
-
-
-class LostFabric(NamedTuple):
-    """A relevant fabric that is not in the pool; similarity and rank are None when its image was rejected."""
-
-    image_path: str
-    location: str
-    similarity: float | None
-    rank: int | None
-    box: Box | None = None
+    location: str  # absolute path or URL to open
+    similarity: float | None  # cosine; like the rank, None when the image was rejected
+    rank: int | None  # from 1
+    hit: bool | None = None  # whether a candidate contains the motif; None when unlabelled
+    box: Box | None = None  # region that matched; None for the whole image
 
 
 class StageTime(NamedTuple):
-    """How long a stage took; ``detail`` is free text such as ``412 images/s``."""
+    """How long a stage took."""
 
     stage: str
     seconds: float
-    detail: str = ""
+    detail: str = ""  # such as "412 images/s"
 
 
 class RejectCount(NamedTuple):
@@ -67,64 +48,38 @@ class Reject(NamedTuple):
 
 @dataclass(frozen=True)
 class QueryCard:
-    """A query and the candidates shown for it.
+    """A query and the fabrics shown for it."""
 
-    Attributes:
-        query_path: as the query list spells it.
-        location: absolute path or URL to open.
-        categories: () when unlabelled.
-        relevant: relevant fabrics in the gallery; None when unlabelled.
-        metrics: figures by their names, such as ``{"recall@100": 0.5}``; queries are sorted by them, the first one
-            first.
-        candidates: best first; empty when the query image was rejected.
-        hit_ranks: ranks of all hits in the pool, shown or not.
-        lost: relevant fabrics that are not in the pool.
-        nearest_lost: the first of them.
-    """
-
-    query_path: str
+    query_path: str  # as the query list spells it
     location: str
-    categories: tuple[str, ...] = ()
-    relevant: int | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    candidates: Sequence[Candidate] = ()
-    hit_ranks: Sequence[int] = ()
-    lost: int = 0
-    nearest_lost: Sequence[LostFabric] = ()
+    categories: tuple[str, ...] = ()  # empty when unlabelled
+    relevant: int | None = None  # relevant fabrics in the gallery; None when unlabelled
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # such as recall@100; the page sorts by the first
+    candidates: Sequence[Fabric] = ()  # best first; empty when the query image was rejected
+    hit_ranks: Sequence[int] = ()  # of all hits in the pool, shown or not
+    lost: int = 0  # number of relevant fabrics that are not in the pool
+    nearest_lost: Sequence[Fabric] = ()  # the first of these
 
 
 @dataclass(frozen=True)
 class ReportData:
     """All that the page shows. Sections without content are left out.
 
-    Attributes:
-        name: of the run.
-        facts: (label, value) pairs for the head of the page.
-        arms: arm -> figures as ``metrics.arm_metrics`` gives them; an arm may also hold ``versus``:
-            other arm -> ``metrics.paired_difference``, ``depth``: ``depth.depth_figures``, of pools equally deep, and
-            ``motif_sizes``: ``motif_size.recall_by_size``.
-        ks: depths to tabulate, in this order; the largest one makes the headline.
-        curves: arm -> (k, recall) points, k ascending.
-        precisions: arm -> (k, precision) points at the same k.
-        stages: in the order they ran.
-        reject_counts: all rejected images, counted.
-        reject_rows: the first of them.
-        cards: queries to show, in the order of the query list.
-        queries: in the query list; the number of cards if None.
-        pool_depth: candidates a query in the pool; 0 when unknown.
-        own_arm: the arm that made the candidates shown; by default ``fine_tuned``, else the last one.
+    An arm's figures are those of ``metrics.arm_metrics``. It may also hold ``versus`` (other arm ->
+    ``metrics.paired_difference``), ``depth`` (``depth.depth_figures``, pools equally deep) and ``motif_sizes``
+    (``motif_size.recall_by_size``).
     """
 
     name: str
-    facts: Sequence[tuple[str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()  # label and value, for the head of the page
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    ks: Sequence[int] = ()
-    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    precisions: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    stages: Sequence[StageTime] = ()
+    ks: Sequence[int] = ()  # depths to tabulate, in this order; the headline shows the largest
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)  # arm -> (k, recall), k ascending
+    precisions: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)  # arm -> (k, precision)
+    stages: Sequence[StageTime] = ()  # in the order they ran
     reject_counts: Sequence[RejectCount] = ()
-    reject_rows: Sequence[Reject] = ()
-    cards: Sequence[QueryCard] = ()
-    queries: int | None = None
-    pool_depth: int = 0
-    own_arm: str | None = None
+    reject_rows: Sequence[Reject] = ()  # the first ones
+    cards: Sequence[QueryCard] = ()  # in the order of the query list
+    queries: int | None = None  # length of the query list; None for the number of cards
+    pool_depth: int = 0  # candidates a query in the pool; 0 when unknown
+    own_arm: str | None = None  # whose candidates are shown; None for fine_tuned, or the last arm without it

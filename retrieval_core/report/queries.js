@@ -1,10 +1,7 @@
-// The queries of the report: sorted, filtered, a page at a time, and a fabric enlarged beside its motif.
-// Texts enter the page as text nodes only. Pictures lie in the page in blocks; a block is read when one of it is shown.
-"use strict";
+// The queries of the report: sorted, filtered, and drawn a page at a time. Pictures lie in the page in blocks; a block is
+// read when one of its pictures is shown.
 
-const find = (id) => document.getElementById(id);
 const read = (node) => JSON.parse(node.textContent);
-const SVG = "http://www.w3.org/2000/svg";
 const PER_PAGE = 20;
 const RANKS_NAMED = 24; // of further hits; the strip shows them all
 const NO_ROOM = "no room";
@@ -19,25 +16,7 @@ const parsed = new Map();
 
 let shown = cards; // in the order chosen, filtered
 let start = 0; // of the page
-let opened = null; // {card, fabrics, place, button}: what is enlarged
 
-function element(tag, classes, ...children) {
-  const made = document.createElement(tag);
-  if (classes) made.className = classes;
-  made.append(...children.filter((child) => child !== null));
-  return made;
-}
-
-function svg(tag, values, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(values)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-const number = (value) => value.toLocaleString("en-US");
-const figure = (value) => (value === null ? "–" : value.toFixed(3).replace("-", "−"));
-const baseName = (path) => path.split("/").pop() || path;
 const asFabric = ([rank, similarity, hit, path, picture, box]) => ({ rank, similarity, hit, path, picture, box });
 
 // ---- pictures
@@ -48,8 +27,7 @@ function source(slot) {
   return `data:image/jpeg;base64,${parsed.get(block)[slot % perBlock]}`;
 }
 
-// An image with the outline of the region that matched, or an empty box that says why there is none. It is named where
-// it stands alone; inside a button, the button's name says what it is.
+// An image with the region that matched, or an empty box that says why there is none. Inside a button it needs no name.
 function picture(place, box, name) {
   const known = places[place];
   if (typeof known === "string") {
@@ -61,19 +39,13 @@ function picture(place, box, name) {
   }
   const [slot, width, height] = known;
   const image = Object.assign(document.createElement("img"), { src: source(slot), alt: name || "", decoding: "async" });
-  const view = element("span", "picture view", image);
-  const [x0, y0, x1, y1] = box || [0, 0, width, height];
-  if (x1 - x0 < width || y1 - y0 < height) {
-    const corners = { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
-    const layers = ["under", "over"].map((layer) => svg("rect", { class: `box ${layer}`, ...corners }));
-    view.append(svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, ...layers));
-  }
-  return view;
+  return outlined(image, width, height, box);
 }
 
 // ---- one query
 
-const standing = (fabric) => (fabric.rank === null ? "no rank" : `rank ${number(fabric.rank)}`);
+const capitalized = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
+const rankText = (fabric) => (fabric.rank === null ? "no rank" : `rank ${number(fabric.rank)}`);
 
 function verdict(fabric, lost) {
   if (lost) return ["lost", "○ lost"];
@@ -84,24 +56,16 @@ function verdict(fabric, lost) {
 function candidate(card, fabrics, place, lost) {
   const fabric = fabrics[place];
   const kind = verdict(fabric, lost);
-  const button = element(
-    "button",
-    "open",
-    picture(fabric.picture, fabric.box, ""),
-    element(
-      "span",
-      "caption",
-      element("span", fabric.rank === null ? "score" : "rank", fabric.rank === null ? "rejected" : number(fabric.rank)),
-      fabric.similarity === null ? null : element("span", "score", figure(fabric.similarity)),
-      kind && element("span", `mark ${kind[0]}`, kind[1]),
-    ),
-    element("span", "name", baseName(fabric.path)),
-  );
-  button.type = "button";
-  const words = [standing(fabric), fabric.similarity !== null && `similarity ${figure(fabric.similarity)}`];
-  const spoken = [...words, kind && kind[0], baseName(fabric.path)].filter(Boolean).join(", ");
-  button.setAttribute("aria-label", `${spoken[0].toUpperCase()}${spoken.slice(1)}: enlarge`);
-  button.addEventListener("click", () => compare({ card, fabrics, place, button }));
+  const caption = [
+    fabric.rank === null ? element("span", "score", "rejected") : element("span", "rank", number(fabric.rank)),
+    fabric.similarity === null ? null : element("span", "score", figure(fabric.similarity)),
+    kind && element("span", `mark ${kind[0]}`, kind[1]),
+  ];
+  const words = [rankText(fabric), fabric.similarity !== null && `similarity ${figure(fabric.similarity)}`];
+  const label = [...words, kind && kind[0], baseName(fabric.path)].filter(Boolean).join(", ");
+  const draw = (shown, at) => drawPair(card, shown, at >= card.candidates.length);
+  const view = picture(fabric.picture, fabric.box, "");
+  const button = fabricButton(view, caption, `${capitalized(label)}: enlarge`, fabrics, place, draw);
   return element("li", `candidate ${kind ? kind[0] : ""}`, button);
 }
 
@@ -171,18 +135,17 @@ function draw(card) {
   return article;
 }
 
-// ---- sorted, filtered, a page at a time
+// ---- sort, filter, and a page at a time
 
 const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0) || (a.path < b.path ? -1 : 1);
 
 // Figures in their order, ties by name; a query without a figure comes last either way.
 function byFigures(sign) {
+  const value = (card, place) => card.metrics[place]?.[1] ?? sign * Infinity;
   return (a, b) => {
     for (let place = 0; place < Math.max(a.metrics.length, b.metrics.length); place++) {
-      const [x, y] = [a, b].map((card) => card.metrics[place]?.[1] ?? null);
-      if (x === null || y === null) {
-        if (x !== y) return x === null ? 1 : -1;
-      } else if (x !== y) return sign * (x - y);
+      const [x, y] = [value(a, place), value(b, place)];
+      if (x !== y) return sign * (x - y);
     }
     return byName(a, b);
   };
@@ -190,16 +153,16 @@ function byFigures(sign) {
 
 const ORDERS = { list: (a, b) => a.place - b.place, worst: byFigures(1), best: byFigures(-1), name: byName };
 
-function arrange() {
+function sortAndFilter() {
   const wanted = find("filter").value.trim();
-  const exact = cards.some((card) => card.categories.includes(wanted));
   const word = wanted.toLowerCase();
-  const holds = (card) => card.name.includes(word) || card.path.toLowerCase().includes(word);
-  shown = cards.filter((card) => (exact ? card.categories.includes(wanted) : holds(card))).sort(ORDERS[find("sort").value]);
-  turnTo(0);
+  const ofCategory = (card) => card.categories.includes(wanted);
+  const holdsWord = (card) => card.name.includes(word) || card.path.toLowerCase().includes(word);
+  shown = cards.filter(cards.some(ofCategory) ? ofCategory : holdsWord).sort(ORDERS[find("sort").value]);
+  showPage(0);
 }
 
-function turnTo(place) {
+function showPage(place) {
   start = place;
   const end = Math.min(start + PER_PAGE, shown.length);
   find("cards").replaceChildren(...shown.slice(start, end).map(draw));
@@ -212,58 +175,30 @@ function turnTo(place) {
   find("later").disabled = end === shown.length;
 }
 
-function turn(by) {
-  turnTo(start + by * PER_PAGE);
+function turnPage(by) {
+  showPage(start + by * PER_PAGE);
   section.scrollIntoView({ block: "start", behavior: "instant" });
   find("status").focus({ preventScroll: true });
 }
 
-find("earlier").addEventListener("click", () => turn(-1));
-find("later").addEventListener("click", () => turn(1));
-find("sort").addEventListener("change", arrange);
-find("filter").addEventListener("input", arrange);
+find("earlier").addEventListener("click", () => turnPage(-1));
+find("later").addEventListener("click", () => turnPage(1));
+find("sort").addEventListener("change", sortAndFilter);
+find("filter").addEventListener("input", sortAndFilter);
 find("toolbar").addEventListener("submit", (event) => event.preventDefault());
 
 // ---- one fabric beside the motif
 
-function compare(target) {
-  opened = target;
-  const { card, fabrics, place } = opened;
-  const fabric = fabrics[place];
-  const kind = verdict(fabric, place >= card.candidates.length);
+function drawPair(card, fabric, lost) {
+  const kind = verdict(fabric, lost);
   const score = fabric.similarity === null ? "the image was rejected" : `similarity ${figure(fabric.similarity)}`;
-  const rank = standing(fabric);
-  find("compare-title").replaceChildren(`${rank[0].toUpperCase()}${rank.slice(1)} · ${score} `);
+  find("compare-title").replaceChildren(`${capitalized(rankText(fabric))} · ${score} `);
   if (kind) find("compare-title").append(element("span", `mark ${kind[0]}`, kind[1]));
   find("compare-motif").replaceChildren(picture(card.picture, null, `The motif ${card.title}`));
-  find("compare-fabric").replaceChildren(picture(fabric.picture, fabric.box, `The fabric ${fabric.path}`));
   find("compare-query").textContent = `${card.title} · ${card.path}`;
-  find("compare-path").textContent = fabric.path;
-  find("previous").disabled = place === 0;
-  find("next").disabled = place === fabrics.length - 1;
-  if (!find("compare").open) find("compare").showModal();
+  find("compare-fabric").replaceChildren(picture(fabric.picture, fabric.box, `The fabric ${fabric.path}`));
 }
-
-function step(by) {
-  const place = opened.place + by;
-  if (opened.fabrics[place]) compare({ ...opened, place });
-}
-
-find("previous").addEventListener("click", () => step(-1));
-find("next").addEventListener("click", () => step(1));
-find("close").addEventListener("click", () => find("compare").close());
-find("compare").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") step(-1);
-  if (event.key === "ArrowRight") step(1);
-});
-find("compare").addEventListener("click", (event) => {
-  if (event.target === find("compare")) find("compare").close(); // the dark ground around it
-});
-find("compare").addEventListener("close", () => {
-  const buttons = opened.button.closest(".found").querySelectorAll("button");
-  buttons[opened.place].focus();
-});
 
 find("unscripted").hidden = true;
 find("toolbar").hidden = false;
-arrange();
+sortAndFilter();

@@ -4,55 +4,45 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.images.rgb import ImageRejected, read_image
 
-QUALITY = 85
-SMALLEST = 64  # pixels; smaller ones show nothing
-BLOCK = 48  # pictures that the page decodes at a time
+SMALLEST = 64
+"""Pixels of the longer side below which a picture shows nothing."""
+BLOCK = 48
+"""Pictures that the page decodes at a time."""
 NO_ROOM = "no room"
+_QUALITY = 85
 _SAMPLE, _TRIALS = 24, 4
 _RESERVE = 1.1  # the sample may be smaller than the rest
-_THREADS = 8  # decoding leaves Python's lock, and a remote store answers several at once
+_THREADS = 8  # decoding releases the GIL, and a remote store answers several requests at once
+
+Entry = tuple[int, int, int] | str
+"""Slot of a stored picture with the width and height of the full image, or why there is no picture."""
 
 
 class Thumbnail(NamedTuple):
-    """A picture of one location.
-
-    Attributes:
-        width: of the full image in pixels, after orientation; a region's box is in these units.
-        height: likewise.
-        jpeg: its bytes; empty when there is a problem.
-        problem: why there is no picture, or empty.
-    """
+    """A small picture; ``width`` and ``height`` are those of the full image, upright, as are a region's pixels."""
 
     width: int
     height: int
     jpeg: bytes
-    problem: str = ""
-
-
-class Entry(NamedTuple):
-    """What the page knows of a location: the place of its picture among those stored, or None and why."""
-
-    slot: int | None
-    width: int = 0
-    height: int = 0
-    problem: str = ""
 
 
 class Album:
     """Pictures of many locations, written as they are made, until the room is used up.
 
-    Holds sizes and digests, not pictures: memory O(locations), and the decoded images of a few threads.
+    Memory O(locations) for sizes and digests, and the decoded images of a few threads.
 
     Args:
         images: how a file becomes pixels, as for the embeddings.
@@ -61,80 +51,85 @@ class Album:
     """
 
     def __init__(self, images: ImagesConfig, side: int, room: int) -> None:
-        self._images = images
-        self._room = room
         self.side = side
         self.entries: dict[str, Entry] = {}
+        self._images, self._room = images, room
 
     def blocks(self, locations: Sequence[str]) -> Iterator[list[str]]:
-        """Base64 texts of the pictures, ``BLOCK`` at a time; ``entries`` is whole when all were taken.
+        """Base64 texts of the pictures, ``BLOCK`` at a time; ``entries`` is complete when all were taken.
 
-        Pictures are made smaller, down to ``SMALLEST``, if a sample of them says that there is not room for all.
-        Then those that come first have room, and the rest have none.
+        Where a sample of the pictures says that there is not room for all, they are made smaller, down to ``SMALLEST``.
+        Where that is not enough, the last ones are left out.
 
         Args:
             locations: the most important first, no two equal.
         """
-        slots: dict[bytes, int] = {}
         with ThreadPoolExecutor(_THREADS) as pool:
             self.side = self._fitting_side(pool, locations)
-            pictures = self._fitting(pool, locations, slots)
+            pictures = self._stored(pool, locations)
             while block := list(islice(pictures, BLOCK)):
                 yield block
         for location in locations:
-            self.entries.setdefault(location, Entry(None, problem=NO_ROOM))
+            self.entries.setdefault(location, NO_ROOM)
 
-    def _fitting(self, pool: ThreadPoolExecutor, locations: Sequence[str], slots: dict[bytes, int]) -> Iterator[str]:
-        for location, thumbnail in self._made(pool, locations, self.side):
-            if thumbnail.problem:
-                self.entries[location] = Entry(None, problem=thumbnail.problem)
+    def _stored(self, pool: ThreadPoolExecutor, locations: Sequence[str]) -> Iterator[str]:
+        slots: dict[bytes, int] = {}
+        for location, made in self._made(pool, locations, self.side):
+            if isinstance(made, str):
+                self.entries[location] = made
                 continue
-            digest = blake2b(thumbnail.jpeg, digest_size=16).digest()
+            digest = blake2b(made.jpeg, digest_size=16).digest()
             if digest not in slots:
-                text = base64.b64encode(thumbnail.jpeg).decode("ascii")
-                self._room -= len(text) + 3  # and what stands between two of them
+                text = base64.b64encode(made.jpeg).decode("ascii")
+                self._room -= len(text) + 3  # quotes and comma
                 if self._room < 0:
                     return
                 slots[digest] = len(slots)
                 yield text
-            self.entries[location] = Entry(slots[digest], thumbnail.width, thumbnail.height)
+            self.entries[location] = (slots[digest], made.width, made.height)
 
     def _fitting_side(self, pool: ThreadPoolExecutor, locations: Sequence[str]) -> int:
-        """The side at which a sample, evenly spread, says that everything fits."""
+        """The side at which everything fits, as an evenly spread sample says."""
         sample = locations[:: max(1, len(locations) // _SAMPLE)][:_SAMPLE]
         side = self.side
         for _ in range(_TRIALS):
-            made = [thumbnail for _, thumbnail in self._made(pool, sample, side) if thumbnail.jpeg]
-            each = sum(len(thumbnail.jpeg) for thumbnail in made) * 4 / 3 / max(1, len(made))
-            needed = _RESERVE * each * len(locations)
+            made = [one for _, one in self._made(pool, sample, side) if isinstance(one, Thumbnail)]
+            mean = sum(len(one.jpeg) for one in made) * 4 / 3 / max(1, len(made))
+            needed = _RESERVE * mean * len(locations)
             if needed <= self._room:
                 return side
-            longest = max(max(thumbnail.width, thumbnail.height) for thumbnail in made)
-            # Bytes grow a little slower than the area, so a later trial corrects what this one guesses.
-            side = int(min(side, longest) * (max(self._room, 0) / needed) ** 0.5)
+            longest = max(max(one.width, one.height) for one in made)
+            # Bytes shrink more slowly than the area, so the next trial corrects this guess.
+            side = int(min(side, longest) * (self._room / needed) ** 0.5)
             if side <= SMALLEST:
                 return min(self.side, SMALLEST)
         return side
 
-    def _made(self, pool: ThreadPoolExecutor, locations: Iterable[str], side: int) -> Iterator[tuple[str, Thumbnail]]:
-        """Thumbnails in the order of the locations; some threads ahead, never all of them."""
-        waiting = iter(locations)
-        while ahead := list(islice(waiting, 4 * _THREADS)):
-            yield from zip(
-                ahead, pool.map(lambda location: thumbnail(location, self._images, side), ahead), strict=True
-            )
+    def _made(
+        self, pool: ThreadPoolExecutor, locations: Sequence[str], side: int
+    ) -> Iterator[tuple[str, Thumbnail | str]]:
+        """Thumbnails in the order of the locations, a few at a time in memory."""
+        for start in range(0, len(locations), 4 * _THREADS):
+            ahead = locations[start : start + 4 * _THREADS]
+            made = pool.map(lambda location: thumbnail(location, self._images, side), ahead)
+            yield from zip(ahead, made, strict=True)
 
 
-def thumbnail(location: str, images: ImagesConfig, side: int) -> Thumbnail:
-    """The small picture of an image; one that cannot be read gives its ``problem`` instead of raising."""
+def thumbnail(location: str, images: ImagesConfig, side: int) -> Thumbnail | str:
+    """The small picture of an image, or why it cannot be read."""
     try:
         pixels = read_image(location, images)
     except ImageRejected as rejection:
-        return Thumbnail(0, 0, b"", rejection.reason)
+        return rejection.reason
     height, width = pixels.shape[:2]
+    return Thumbnail(width, height, reduced_jpeg(pixels, side))
+
+
+def reduced_jpeg(pixels: NDArray[np.uint8], side: int) -> bytes:
+    """A JPEG file of RGB pixels (H, W, 3), the longer side reduced to ``side`` pixels and never enlarged."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     # Full colour resolution: prints are saturated and their edges would bleed.
-    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
-    return Thumbnail(width, height, buffer.getvalue())
+    picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+    return buffer.getvalue()

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from importlib import resources
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -29,20 +28,21 @@ from starlette.routing import Route
 from retrieval_core.config.sections import ServeConfig
 from retrieval_core.files import storage
 from retrieval_core.images.rgb import ImageRejected, decode_rgb
+from retrieval_core.report.assets import asset, environment
 from retrieval_core.serving.guard import Guard, Refused
-from retrieval_core.serving.pictures import Pictures
+from retrieval_core.serving.pictures import cached_pictures
 from retrieval_core.serving.search_index import Hit, SearchIndex
 from retrieval_core.serving.workers import Workers
 from retrieval_core.store.embeddings import Box
 
 MAX_TOP = 1000
 _KEPT_THUMBNAILS, _KEPT_PREVIEWS = 4096, 64
-_WAITING_PICTURES = 256  # a page asks for six at a time; these are many pages
-_FOR_A_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
-_NOT_KEPT = {"Cache-Control": "no-store"}
+_WAITING_PICTURES = 256  # a browser asks for about six at a time: room for many of them
+_CACHED_A_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
+_NOT_CACHED = {"Cache-Control": "no-store"}
 
 
-class Question(NamedTuple):
+class _Query(NamedTuple):
     """What a search asks for."""
 
     content: bytes
@@ -51,16 +51,14 @@ class Question(NamedTuple):
 
 
 def build_app(index: SearchIndex, keys: ServeConfig, name: str) -> Starlette:
-    """The application.
+    """The Starlette application.
+
+    Memory beside the index: O(threads) decoded images, O(threads + waiting) uploads, and the latest pictures.
 
     Args:
         index: what is searched.
         keys: the ``serve`` section.
         name: of the run, for people.
-
-    Returns:
-        A Starlette application. Memory beside the index: O(threads) decoded images of up to ``images.max_pixels``,
-        O(threads + waiting) uploads, and the pictures that ``Pictures`` keeps.
     """
     site = _Site(index, keys, name)
     routes = [
@@ -68,31 +66,29 @@ def build_app(index: SearchIndex, keys: ServeConfig, name: str) -> Starlette:
         Route("/static/{name}", site.static),
         Route("/api/info", site.info),
         Route("/api/search", site.search, methods=["POST"]),
-        Route("/thumbnails/{row}", site.thumbnail),
-        Route("/previews/{row}", site.preview),
+        Route("/thumbnails/{row}", site.pictures(keys.thumbnail, _KEPT_THUMBNAILS)),
+        Route("/previews/{row}", site.pictures(keys.preview, _KEPT_PREVIEWS)),
     ]
-    guard = Middleware(Guard, host=keys.host, allowed_hosts=keys.allowed_hosts, max_body=keys.max_upload_mb * 1_000_000)
-    errors: Any = {Refused: _refusal, HTTPException: _http_error}
-    return Starlette(routes=routes, middleware=[guard], exception_handlers=errors)
+    guard = Middleware(Guard, host=keys.host, allowed_hosts=keys.allowed_hosts, max_upload=site.max_upload)
+    handlers: Any = {HTTPException: _http_error}  # a Refused passes to the guard
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
 
 class _Site:
     def __init__(self, index: SearchIndex, keys: ServeConfig, name: str) -> None:
         self.index, self.keys, self.name = index, keys, name
         self.images = index.images
-        self.mark = index.fingerprint[:16]
-        self.workers = Workers(keys.threads, keys.waiting, keys.timeout)
-        self.painters = Workers(keys.threads, _WAITING_PICTURES, keys.timeout)
-        self.thumbnails = Pictures(self.images, keys.thumbnail, _KEPT_THUMBNAILS)
-        self.previews = Pictures(self.images, keys.preview, _KEPT_PREVIEWS)
+        self.max_upload = keys.max_upload_mb * 1_000_000
+        self.version = index.fingerprint[:16]
+        self.search_workers = Workers(keys.threads, keys.waiting, keys.timeout)
+        self.picture_workers = Workers(keys.threads, _WAITING_PICTURES, keys.timeout)
         self.files = {
-            # The report's style, so that both look alike, then what only this page has.
-            "page.css": (_resource("report", "style.css") + _resource("serving", "page.css"), "text/css"),
-            "page.js": (_resource("serving", "page.js"), "text/javascript"),
-            "icon.svg": (_resource("serving", "icon.svg"), "image/svg+xml"),
+            # What the report and this page share comes first.
+            "page.css": (asset("report/style.css") + asset("serving/page.css"), "text/css"),
+            "page.js": (asset("report/compare.js") + asset("serving/page.js"), "text/javascript"),
+            "icon.svg": (asset("serving/icon.svg"), "image/svg+xml"),
         }
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        self.html = environment.from_string(_resource("serving", "page.html")).render(info=self._facts())
+        self.html = environment().get_template("serving/page.html").render(info=self._facts())
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -103,7 +99,7 @@ class _Site:
             "image_size": self.index.size,
             "top": self.keys.top,
             "max_top": MAX_TOP,
-            "max_upload_bytes": self.keys.max_upload_mb * 1_000_000,
+            "max_upload_bytes": self.max_upload,
             "max_pixels": self.images.max_pixels,
             "exif": self.images.exif,
         }
@@ -111,7 +107,7 @@ class _Site:
     # ---- the page
 
     async def page(self, request: Request) -> Response:
-        return HTMLResponse(self.html, headers=_NOT_KEPT)
+        return HTMLResponse(self.html, headers=_NOT_CACHED)
 
     async def static(self, request: Request) -> Response:
         file = self.files.get(request.path_params["name"])
@@ -122,14 +118,14 @@ class _Site:
     # ---- the API
 
     async def info(self, request: Request) -> Response:
-        return JSONResponse(self._facts(), headers=_NOT_KEPT)
+        return JSONResponse(self._facts(), headers=_NOT_CACHED)
 
     async def search(self, request: Request) -> Response:
-        question = await self._question(request)
-        answer = await self.workers.run(lambda: self._answer(question))
-        return JSONResponse(answer, headers=_NOT_KEPT)
+        query = await self._query(request)
+        answer = await self.search_workers.run(lambda: self._answer(query))
+        return JSONResponse(answer, headers=_NOT_CACHED)
 
-    async def _question(self, request: Request) -> Question:
+    async def _query(self, request: Request) -> _Query:
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(400, "bad_request", "send a multipart/form-data form with the field image")
         try:
@@ -139,35 +135,34 @@ class _Site:
                     raise Refused(400, "no_image", "the form has no file in its field image")
                 if isinstance(crop, UploadFile) or isinstance(top, UploadFile):
                     raise Refused(400, "bad_request", "crop and top are text, not files")
-                box, number = _crop(crop), _top(top, self.keys.top)
-                content = await image.read(self.keys.max_upload_mb * 1_000_000 + 1)
+                query = _Query(await image.read(self.max_upload + 1), _crop(crop), _top(top, self.keys.top))
         except TimeoutError:
             raise Refused(408, "upload_timed_out", f"the upload took over {self.keys.timeout:g} seconds") from None
         except ClientDisconnect:
             raise Refused(400, "bad_request", "the upload ended too soon") from None
-        if len(content) > self.keys.max_upload_mb * 1_000_000:
+        if len(query.content) > self.max_upload:
             raise Refused(413, "upload_too_large", f"the image is larger than {self.keys.max_upload_mb} MB")
-        return Question(content, box, number)
+        return query
 
-    def _answer(self, question: Question) -> dict[str, Any]:
+    def _answer(self, query: _Query) -> dict[str, Any]:
         began = time.perf_counter()
         try:
-            image = decode_rgb(question.content, self.images)[0]
+            image = decode_rgb(query.content, self.images)[0]
         except ImageRejected as rejected:
             status = 413 if rejected.reason == "too_large" else 400
             raise Refused(status, rejected.reason, rejected.detail) from None
         width, height = image.size
-        if question.crop is not None:
-            if question.crop[2] > width or question.crop[3] > height:
+        if query.crop is not None:
+            if query.crop[2] > width or query.crop[3] > height:
                 raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
-            image = image.crop(question.crop)
+            image = image.crop(query.crop)
         vector = self.index.encode(image)
         encoded = time.perf_counter()
-        hits = self.index.rank(vector, question.top)
+        hits = self.index.rank(vector, query.top)
         ranked = time.perf_counter()
         return {
             "fabrics": len(self.index),
-            "query": {"width": width, "height": height, "crop": question.crop},
+            "query": {"width": width, "height": height, "crop": query.crop},
             "seconds": {"encode": round(encoded - began, 4), "rank": round(ranked - encoded, 4)},
             "results": [self._result(rank, hit) for rank, hit in enumerate(hits, 1)],
         }
@@ -181,40 +176,42 @@ class _Site:
             "width": hit.size[0],
             "height": hit.size[1],
             "box": hit.box,
-            "thumbnail": f"/thumbnails/{hit.row}?v={self.mark}",
-            "preview": f"/previews/{hit.row}?v={self.mark}",
+            "thumbnail": f"/thumbnails/{hit.row}?v={self.version}",
+            "preview": f"/previews/{hit.row}?v={self.version}",
         }
 
     # ---- pictures
 
-    async def thumbnail(self, request: Request) -> Response:
-        return await self._picture(request, self.thumbnails)
+    def pictures(self, side: int, keep: int) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that answers with fabrics reduced to ``side`` pixels; the latest ``keep`` stay in memory."""
+        picture = cached_pictures(self.images, side, keep)
 
-    async def preview(self, request: Request) -> Response:
-        return await self._picture(request, self.previews)
+        async def endpoint(request: Request) -> Response:
+            location = storage.absolute(self._path(request.path_params["row"]))
+            try:
+                content = await self.picture_workers.run(lambda: picture(location))
+            except ImageRejected as rejected:
+                raise Refused(404, rejected.reason, "the file of this fabric cannot be read") from None
+            # Rows of another store are other fabrics, so only an address that names this store may be cached.
+            current = request.query_params.get("v") == self.version
+            return Response(content, media_type="image/jpeg", headers=_CACHED_A_DAY if current else _NOT_CACHED)
 
-    async def _picture(self, request: Request, pictures: Pictures) -> Response:
-        text = request.path_params["row"]
+        return endpoint
+
+    def _path(self, row: str) -> str:
         try:
-            if not (text.isascii() and text.isdigit() and len(text) <= 10):
-                raise IndexError(text)
-            path = self.index.path(int(text))
+            if not _is_number(row, digits=10):
+                raise IndexError(row)
+            return self.index.path(int(row))
         except IndexError:
-            raise Refused(404, "no_such_fabric", f"the catalogue has no row {text!r}"[:200]) from None
-        try:
-            content = await self.painters.run(lambda: pictures.of(storage.absolute(path)))
-        except ImageRejected as rejected:
-            raise Refused(404, rejected.reason, "the file of this fabric cannot be read") from None
-        # Rows of another store mean other fabrics: only an address that names the store may be kept.
-        kept = request.query_params.get("v") == self.mark
-        return Response(content, media_type="image/jpeg", headers=_FOR_A_DAY if kept else _NOT_KEPT)
+            raise Refused(404, "no_such_fabric", f"the catalogue has no row {row!r}"[:200]) from None
 
 
 def _crop(text: str | None) -> Box | None:
     if text is None or not text.strip():
         return None
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 4 or not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
+    if len(parts) != 4 or not all(map(_is_number, parts)):
         raise Refused(400, "bad_crop", "crop must be four whole numbers of pixels: x0,y0,x1,y1")
     x0, y0, x1, y1 = (int(part) for part in parts)
     if x0 >= x1 or y0 >= y1:
@@ -226,13 +223,13 @@ def _top(text: str | None, default: int) -> int:
     if text is None or not text.strip():
         return default
     text = text.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= 9) or not 1 <= int(text) <= MAX_TOP:
+    if not _is_number(text) or not 1 <= int(text) <= MAX_TOP:
         raise Refused(400, "bad_top", f"top must be a whole number from 1 to {MAX_TOP}")
     return int(text)
 
 
-def _refusal(request: Request, refused: Refused) -> Response:
-    return refused.response()
+def _is_number(text: str, digits: int = 9) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= digits
 
 
 def _http_error(request: Request, error: HTTPException) -> Response:
@@ -240,7 +237,3 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     answer = Refused(error.status_code, codes.get(error.status_code, "error"), str(error.detail)).response()
     answer.headers.update(error.headers or {})
     return answer
-
-
-def _resource(package: str, name: str) -> str:
-    return resources.files(f"retrieval_core.{package}").joinpath(name).read_text(encoding="utf-8")

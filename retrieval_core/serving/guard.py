@@ -1,4 +1,4 @@
-"""What every request passes before the application sees it: who asks, for which host, and with how large a body."""
+"""What every request passes before the application: checks of its host, its origin and the size of its body."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FORM_OVERHEAD = 16_384  # boundaries, part headers and the short fields beside 
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """A request that gets an error as its answer.
+    """A request that is answered with an error.
 
     Attributes:
         status: HTTP status code.
@@ -52,28 +52,28 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address that is listened on."""
+    """Whether a server that listens on this address can be reached from this machine alone."""
     address = _address(host)
     return host == "localhost" or (address is not None and address.is_loopback)
 
 
 class Guard:
-    """ASGI middleware: checks Host and Origin, bounds the body, adds the headers that keep a page to itself.
+    """ASGI middleware: checks Host and Origin, bounds the body, and adds the headers that isolate the page.
 
-    A name in the Host header that is not known is refused: a foreign page may have pointed its own name at this machine
-    (DNS rebinding) to read the answers as its own. An address cannot be rebound, so addresses are known: those of the
-    loopback, and, where the server listens to others, all of them.
+    An unknown name in the Host header is refused: a foreign page may have pointed its own name at this machine (DNS
+    rebinding) to read the answers as its own. An address cannot be rebound, so those of the loopback are accepted, and
+    all of them where the server listens to other machines.
 
     Args:
-        app: what is guarded.
-        host: the address that is listened on.
-        allowed_hosts: further names.
-        max_body: bytes of an upload.
+        app: the application behind it.
+        host: the address that the server listens on.
+        allowed_hosts: further names of this machine.
+        max_upload: bytes of an upload.
     """
 
-    def __init__(self, app: ASGIApp, host: str, allowed_hosts: Collection[str], max_body: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, allowed_hosts: Collection[str], max_upload: int) -> None:
         self.app = app
-        self.max_upload, self.max_body = max_body, max_body + _FORM_OVERHEAD
+        self.max_upload, self.max_body = max_upload, max_upload + _FORM_OVERHEAD
         self._local = is_loopback(host)
         own = set() if self._local else {socket.gethostname(), socket.getfqdn()}
         self._names = {name.lower().rstrip(".") for name in ("localhost", host, *allowed_hosts, *own)}
@@ -84,21 +84,26 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        answer = _Answer(send)
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
         headers = Headers(scope=scope)
         try:
             self._check_sender(headers)
             self._check_length(headers)
-        except Refused as refused:
-            await refused.response()(scope, receive, answer)
-            return
-        try:
-            await self.app(scope, self._bounded(receive), answer)
-        except Exception:
-            log.exception("%s failed", scope["path"])
-            if not answer.started:
-                failed = Refused(500, "failed", "the server failed at this request; what it printed says more")
-                await failed.response()(scope, receive, answer)
+            await self.app(scope, self._bounded(receive), send_with_headers)
+        except Exception as error:
+            if not isinstance(error, Refused):
+                log.exception("%s failed", scope["path"])
+                error = Refused(500, "failed", "the server failed at this request; what it printed says more")
+            if not started:
+                await error.response()(scope, receive, send_with_headers)
 
     def _check_sender(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -110,9 +115,10 @@ class Guard:
                 "this host name is not known here; open the page by the address that was printed, or name it in "
                 "serve.allowed_hosts",
             )
-        origin = headers.get("origin")
+        origin = headers.get("origin", "").lower()
+        foreign = origin and origin.partition("://")[2] != hosts[0].lower()
         # Other sites cannot read an answer, but they could make this machine work.
-        if headers.get("sec-fetch-site") == "cross-site" or (origin and _netloc(origin) != hosts[0].lower()):
+        if foreign or headers.get("sec-fetch-site") == "cross-site":
             raise Refused(403, "foreign_page", "requests from pages of other sites are not answered")
 
     def _knows(self, name: str) -> bool:
@@ -146,23 +152,8 @@ class Guard:
         return bounded
 
 
-class _Answer:
-    """Sends with the headers that every answer has."""
-
-    def __init__(self, send: Send) -> None:
-        self.send, self.started = send, False
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers[name] = value
-        await self.send(message)
-
-
 def _host_of(url: str) -> str | None:
-    """The host of a URL in small letters, without port; None for what is no URL."""
+    """The host of a URL in lower case, without port; None for what is not a URL."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -171,13 +162,6 @@ def _host_of(url: str) -> str | None:
     if parts.username is not None or parts.path or parts.query or parts.fragment:
         return None
     return parts.hostname.rstrip(".") if parts.hostname else None
-
-
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

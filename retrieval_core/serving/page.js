@@ -1,14 +1,11 @@
-// The search page: a picture from the user, a part of it cut out, and the ranking the API gives for it.
-// Texts enter the page as text nodes only.
+// The search page: a picture from the user, a part of it cut out, and the ranking that the API gives for it.
 
-const find = (id) => document.getElementById(id);
 const settings = document.documentElement.dataset;
 const edges = ["x0", "y0", "x1", "y1"].map(find);
-const SVG = "http://www.w3.org/2000/svg";
 const TALLEST = 384, WIDEST = 640, SMALLEST = 256; // of the picture on the bench, in CSS pixels
 const SMALLEST_DRAG = 5; // CSS pixels; less is a click
 
-const FRIENDLY = {
+const EXPLANATIONS = {
   not_an_image: "This file is no picture that can be read",
   truncated: "This picture is damaged: the file ends too soon",
   corrupt: "This picture is damaged",
@@ -18,9 +15,7 @@ const FRIENDLY = {
 
 let query = null; // {file, name, width, height, shown}; width and height are 0 for a picture that cannot be shown
 let crop = null; // [x0, y0, x1, y1] in pixels of the picture
-let results = [];
-let opened = 0; // place of the fabric that is shown large
-let asked = null; // AbortController of the search under way
+let running = null; // AbortController of the search under way
 
 // ---- a picture arrives: dropped, pasted or chosen
 
@@ -45,10 +40,8 @@ function take(file) {
 function pictureLoaded(shown) {
   const picture = find("picture");
   Object.assign(query, { shown, width: shown ? picture.naturalWidth : 0, height: shown ? picture.naturalHeight : 0 });
-  picture.hidden = !shown;
+  for (const id of ["picture", "hint", "numbers"]) find(id).hidden = !shown;
   find("unshown").hidden = shown;
-  find("hint").hidden = !shown;
-  find("numbers").hidden = !shown;
   if (shown) {
     const fits = Math.min(TALLEST / query.height, WIDEST / query.width);
     const enlarged = Math.max(1, SMALLEST / Math.max(query.width, query.height));
@@ -93,18 +86,20 @@ function drawCrop() {
   if (frame.hidden) return;
   const [x0, y0, x1, y1] = crop;
   const percent = (part, whole) => `${(100 * part) / whole}%`;
-  frame.style.left = percent(x0, query.width);
-  frame.style.top = percent(y0, query.height);
-  frame.style.width = percent(x1 - x0, query.width);
-  frame.style.height = percent(y1 - y0, query.height);
+  Object.assign(frame.style, {
+    left: percent(x0, query.width),
+    top: percent(y0, query.height),
+    width: percent(x1 - x0, query.width),
+    height: percent(y1 - y0, query.height),
+  });
 }
 
 function setCrop(corners) {
   const [xs, ys] = [[corners[0], corners[2]], [corners[1], corners[3]]].map((pair) => pair.sort((a, b) => a - b));
-  const inside = (value, limit) => Math.min(Math.max(Math.round(value), 0), limit);
-  const box = [inside(xs[0], query.width), inside(ys[0], query.height), inside(xs[1], query.width), inside(ys[1], query.height)];
-  const whole = box[0] === 0 && box[1] === 0 && box[2] === query.width && box[3] === query.height;
-  crop = whole || box[0] >= box[2] || box[1] >= box[3] ? null : box;
+  const inside = (values, limit) => values.map((value) => Math.min(Math.max(Math.round(value), 0), limit));
+  const [[x0, x1], [y0, y1]] = [inside(xs, query.width), inside(ys, query.height)];
+  const whole = x0 === 0 && y0 === 0 && x1 === query.width && y1 === query.height;
+  crop = whole || x0 >= x1 || y0 >= y1 ? null : [x0, y0, x1, y1];
   drawCrop();
 }
 
@@ -169,8 +164,8 @@ function complain(text) {
 
 async function search() {
   if (!query) return;
-  if (asked) asked.abort();
-  const mine = (asked = new AbortController());
+  running?.abort();
+  const own = (running = new AbortController());
   const form = new FormData();
   form.append("image", query.file, "query");
   form.append("top", find("top").value);
@@ -180,93 +175,60 @@ async function search() {
   document.body.classList.add("searching");
   const began = performance.now();
   try {
-    const answer = await fetch("/api/search", { method: "POST", body: form, signal: mine.signal });
+    const answer = await fetch("/api/search", { method: "POST", body: form, signal: own.signal });
     const content = await answer.json();
-    if (mine !== asked) return;
+    if (own !== running) return;
     if (answer.ok) show(content, (performance.now() - began) / 1000);
     else fail(content.error);
   } catch (error) {
-    if (mine === asked) fail({ detail: `No answer from the server (${error.message}). Is it still running?` });
+    if (own === running) fail({ detail: `No answer from the server (${error.message}). Is it still running?` });
   } finally {
-    if (mine === asked) document.body.classList.remove("searching");
+    if (own === running) document.body.classList.remove("searching");
   }
 }
 
 function fail({ code, detail }) {
   find("status").textContent = "";
-  complain(FRIENDLY[code] ? `${FRIENDLY[code]} (${detail})` : detail);
-  results = [];
+  complain(EXPLANATIONS[code] ? `${EXPLANATIONS[code]} (${detail})` : detail);
   find("sheet").replaceChildren();
   find("results").hidden = true;
 }
 
 function show(answer, seconds) {
-  results = answer.results;
-  find("sheet").replaceChildren(...results.map(card));
+  find("sheet").replaceChildren(...answer.results.map(card));
   find("results").hidden = false;
-  const count = (number) => number.toLocaleString("en");
   const part = crop ? "part of the picture" : "whole picture";
   find("status").textContent =
-    `${count(results.length)} of ${count(answer.fabrics)} fabrics for the ${part}, in ${seconds.toFixed(2)} s`;
+    `${number(answer.results.length)} of ${number(answer.fabrics)} fabrics for the ${part}, in ${seconds.toFixed(2)} s`;
 }
 
 // ---- the fabrics
 
-const baseName = (path) => path.split("/").pop() || path;
-const score = (hit) => hit.similarity.toFixed(3).replace("-", "\u2212");
-
-function element(name, className, ...content) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.append(...content);
-  return made;
-}
-
-function card(hit, place) {
-  const caption = element("span", "caption", element("span", "rank", String(hit.rank)), element("span", "score", score(hit)));
-  const button = element("button", "open", fabric(hit, hit.thumbnail), caption, element("span", "name", baseName(hit.path)));
-  button.type = "button";
+function card(hit, place, hits) {
+  const caption = [element("span", "rank", String(hit.rank)), element("span", "score", figure(hit.similarity))];
+  const label = `Rank ${hit.rank}, similarity ${figure(hit.similarity)}: ${hit.path}. Enlarge`;
+  const button = fabricButton(fabric(hit, hit.thumbnail), caption, label, hits, place, drawPair);
   button.title = hit.path;
-  button.setAttribute("aria-label", `Rank ${hit.rank}, similarity ${score(hit)}: ${hit.path}. Enlarge`);
-  button.addEventListener("click", () => compare(place));
   return element("li", "candidate", button);
 }
 
-/** A picture of a fabric with the region that matched; drawn in units of the full image, so a box needs no scaling. */
 function fabric(hit, address) {
-  const image = element("img", "");
+  const image = element("img");
   Object.assign(image, { alt: "", loading: "lazy", decoding: "async", src: address });
-  const view = element("span", "picture view", image);
+  const view = outlined(image, hit.width, hit.height, hit.box);
   image.addEventListener("error", () => view.replaceChildren(element("span", "lost", "no preview")));
-  const [x0, y0, x1, y1] = hit.box || [0, 0, hit.width, hit.height];
-  if (x1 - x0 < hit.width || y1 - y0 < hit.height) {
-    const overlay = document.createElementNS(SVG, "svg");
-    overlay.setAttribute("viewBox", `0 0 ${hit.width} ${hit.height}`);
-    for (const layer of ["under", "over"]) {
-      const box = document.createElementNS(SVG, "rect");
-      const values = { class: `box ${layer}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
-      for (const [name, value] of Object.entries(values)) box.setAttribute(name, value);
-      overlay.append(box);
-    }
-    view.append(overlay);
-  }
   return view;
 }
 
 // ---- one fabric beside the motif
 
-function compare(place) {
-  opened = place;
-  const hit = results[place];
-  find("compare-title").textContent = `Rank ${hit.rank} · similarity ${score(hit)}`;
-  find("compare-path").textContent = hit.path;
-  find("compare-fabric").replaceChildren(fabric(hit, hit.preview));
-  find("compare-fabric").firstChild.setAttribute("role", "img");
-  find("compare-fabric").firstChild.setAttribute("aria-label", `The fabric ${hit.path}`);
-  find("previous").disabled = place === 0;
-  find("next").disabled = place === results.length - 1;
+function drawPair(hit) {
+  find("compare-title").textContent = `Rank ${hit.rank} · similarity ${figure(hit.similarity)}`;
+  const view = fabric(hit, hit.preview);
+  view.setAttribute("role", "img");
+  view.setAttribute("aria-label", `The fabric ${hit.path}`);
+  find("compare-fabric").replaceChildren(view);
   drawMotif();
-  if (!find("compare").open) find("compare").showModal();
 }
 
 function drawMotif() {
@@ -280,24 +242,8 @@ function drawMotif() {
   canvas.getContext("2d").drawImage(find("picture"), x0, y0, x1 - x0, y1 - y0, 0, 0, canvas.width, canvas.height);
 }
 
-function step(by) {
-  const place = opened + by;
-  if (place >= 0 && place < results.length) compare(place);
-}
-
-find("previous").addEventListener("click", () => step(-1));
-find("next").addEventListener("click", () => step(1));
-find("close").addEventListener("click", () => find("compare").close());
-find("compare").addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") step(-1);
-  if (event.key === "ArrowRight") step(1);
-});
-find("compare").addEventListener("click", (event) => {
-  if (event.target === find("compare")) find("compare").close(); // the dark ground around it
-});
-find("compare").addEventListener("close", () => find("sheet").children[opened]?.querySelector("button").focus());
 find("search-this").addEventListener("click", async () => {
-  const hit = results[opened];
+  const hit = series.fabrics[opened];
   find("compare").close();
   const answer = await fetch(hit.preview);
   if (!answer.ok) return complain("The file of this fabric cannot be read");

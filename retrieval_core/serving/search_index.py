@@ -1,4 +1,4 @@
-"""Searching a finished embedding store from one process: the store in memory, the run's model, exact ranking.
+"""Exact search in one process: a finished embedding store in memory, and the run's model.
 
 Shapes: F fabrics in path order, R vectors of one, D dimensions, H, W of the query image.
 """
@@ -26,24 +26,28 @@ from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_ve
 
 
 class Hit(NamedTuple):
-    """A fabric that was found."""
+    """A fabric that was found.
+
+    Attributes:
+        row: of the fabric in the catalogue, in path order.
+        path: as the store spells it.
+        similarity: cosine.
+        size: width and height of the upright fabric.
+        box: region that matched best; None where a fabric has one vector.
+    """
 
     row: int
-    """Place of the fabric in the catalogue, in path order."""
     path: str
     similarity: float
     size: tuple[int, int]
-    """Width and height of the fabric after orientation."""
     box: Box | None
-    """The region that matched best; None where a fabric has one vector."""
 
 
 class SearchIndex:
-    """The fabrics of a store as one array, and the model that encodes what is searched for.
+    """The fabrics of a store as one array, and the model that encodes queries.
 
-    Similarities and their order follow the rule of ``block_topk``, as in the candidate pool: score descending, then
-    path as UTF-8 bytes. A query is encoded alone here, so its vector may differ from that of a run's batch by the
-    tolerance of the model's arithmetic.
+    Similarities are those of the candidate pool, and so is their order: score descending, then path as UTF-8 bytes. A
+    query is encoded alone, so its vector may differ from that of a run's batch by rounding.
 
     Memory O(F R D) float32 (100,000 fabrics of one vector of 256: 102 MB) and the model.
 
@@ -52,7 +56,7 @@ class SearchIndex:
         encoder: of the queries; called by one thread at a time.
         config: the ``images`` and ``embed`` sections are used.
         size: side in pixels of the square the model sees.
-        fingerprint: of the catalogue as embedded; another one means that rows may mean other fabrics.
+        fingerprint: of the store; under another one a row may be another fabric.
     """
 
     def __init__(self, vectors: Vectors, encoder: Encoder, config: Config, size: int, fingerprint: str) -> None:
@@ -63,23 +67,19 @@ class SearchIndex:
         self.size = size
         self._vectors, self._encoder = vectors, encoder
         self._views = views_of(config.embed, size, "queries")
-        self._encoding = threading.Lock()  # the model already uses every core; two at a time only take its memory twice
+        self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
     def __len__(self) -> int:
         return len(self._vectors.paths)
 
     def path(self, row: int) -> str:
-        """Path of a fabric as the store spells it.
-
-        Raises:
-            IndexError: for a row that is not there.
-        """
+        """Path of a fabric as the store spells it; IndexError for a row that is not there."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row}: the catalogue has {len(self)} fabrics")
         return str(self._vectors.paths[row].as_py())
 
     def encode(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.float32]:
-        """The vector (D,) of an upright RGB query image, a picture or (H, W, 3) uint8. Memory O(H W)."""
+        """The vector (D,) of an upright RGB query image, PIL or (H, W, 3) uint8. Memory O(H W)."""
         views, boxes = self._views.cut(image, self.images)
         with self._encoding:
             embeddings = self._encoder.encode(views)
@@ -111,7 +111,7 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
 
     Args:
         store: folder of a finished embedding store of fabrics.
-        arm: the model that queries are to be encoded with.
+        arm: encodes the queries.
         config: of the run that made the store.
 
     Raises:
@@ -126,7 +126,7 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
     vectors = load_vectors(store, manifest)
     if not len(vectors.paths):
         raise RunError(f"{store}: it holds no fabric; see rejects.parquet in the run's folder")
-    # A batch is filled up to its size, so one of a query's own views answers soonest.
+    # A batch is padded to its size, so one as large as a query's own views is the fastest.
     encoder = arm.build(views_of(config.embed, arm.image_size, "queries").per_image, config.run.seed)
     stored = vectors.embeddings_FRD.shape[2]
     if stored != encoder.dim:
@@ -135,11 +135,7 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
 
 
 def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config: Config) -> None:
-    """See that a store's vectors can be compared with those of a model.
-
-    Raises:
-        RunError: if weights, image size, preprocessing or regions are others.
-    """
+    """Raise RunError if a store was made with other weights, image size, preprocessing or regions than the model's."""
     views = views_of(config.embed, arm.image_size, "gallery")
     wanted = {
         "weights": arm.weights,
@@ -148,18 +144,15 @@ def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config
         "encoder": encoder_fingerprint(arm, views, config),
     }
     # The manifest of an older store has no "encoder".
-    other = [name for name, value in wanted.items() if manifest.get(name, value) != value]
-    if other:
-        what = {"weights": "another model", "image_size": "another model.image_size", "regions": "other embed.regions"}
-        how = what.get(other[0], "other keys of images, model or embed")
+    different = [name for name, value in wanted.items() if manifest.get(name, value) != value]
+    if different:
+        words = {"weights": "another model", "image_size": "another model.image_size", "regions": "other embed.regions"}
+        how = words.get(different[0], "other keys of images, model or embed")
         raise RunError(f"{store}: embedded with {how}; run `fabric-retrieval embed` with this configuration")
 
 
 def load_vectors(store: str, manifest: Mapping[str, Any]) -> Vectors:
-    """All fabrics of a store, by path as UTF-8 bytes, with their boxes.
-
-    Shards are read one after the other into their places: memory O(F R D) float32 once, and one shard.
-    """
+    """All fabrics of a store, by path as UTF-8 bytes, with their boxes. Memory O(F R D) float32, and one shard."""
     regions = int(manifest["regions"])
     shards = [(storage.join(store, entry["file"]), entry["rows"] // regions) for entry in manifest["shards"]]
     shards = [(file, images) for file, images in shards if images]

@@ -15,38 +15,37 @@ T = TypeVar("T")
 class Workers:
     """A few threads, and a bounded number of calls that wait for one.
 
-    A call that is given up still occupies its thread until it ends, and counts until then: nobody can pile up work by
-    asking again.
+    A call that timed out occupies its thread, and counts, until it ends: asking again does not pile up work.
 
     Args:
         threads: calls at a time.
         waiting: calls that may wait.
-        timeout: seconds after which a caller is told that it took too long.
+        timeout: seconds after which a caller is refused.
     """
 
     def __init__(self, threads: int, waiting: int, timeout: float) -> None:
-        self.timeout = timeout
+        self._timeout = timeout
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="serve")
-        self._room = threads + waiting
-        self._held = 0
+        self._limit = threads + waiting
+        self._pending = 0
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Call it in a thread; the event loop's own thread only.
+        """Call it in a thread. Only for the thread of the event loop.
 
         Raises:
             Refused: 503 ``busy`` where too many calls wait, 503 ``took_too_long`` after ``timeout`` seconds.
         """
-        if self._held >= self._room:
+        if self._pending >= self._limit:
             raise Refused(503, "busy", "too many searches at once; try again in a moment")
-        self._held += 1
+        self._pending += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, call)
-        future.add_done_callback(self._release)
+        future.add_done_callback(self._ended)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self.timeout)
+            return await asyncio.wait_for(asyncio.shield(future), self._timeout)
         except TimeoutError:
-            raise Refused(503, "took_too_long", f"no answer within {self.timeout:g} seconds (serve.timeout)") from None
+            raise Refused(503, "took_too_long", f"no answer within {self._timeout:g} seconds (serve.timeout)") from None
 
-    def _release(self, future: asyncio.Future[T]) -> None:
-        self._held -= 1
+    def _ended(self, future: asyncio.Future[T]) -> None:
+        self._pending -= 1
         if not future.cancelled():
-            future.exception()  # looked at, or asyncio would report one of a call that was given up
+            future.exception()  # marks it as retrieved: asyncio logs one that nobody looked at

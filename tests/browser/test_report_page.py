@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig, ReportConfig
-from retrieval_core.report import Candidate, LostFabric, QueryCard, ReportData, write_report
+from retrieval_core.report.data import Fabric, QueryCard, ReportData
+from retrieval_core.report.page import write_report
 from tests.browser.conftest import Watched
 
 pytestmark = pytest.mark.browser
@@ -44,7 +45,7 @@ def make_cards(folder: Path, queries: int) -> list[QueryCard]:
     cards = []
     for number in range(queries):
         candidates = [
-            Candidate(
+            Fabric(
                 fabrics[(number + rank) % FABRICS],
                 fabrics[(number + rank) % FABRICS],
                 1 - rank / 50,
@@ -55,7 +56,7 @@ def make_cards(folder: Path, queries: int) -> list[QueryCard]:
             for rank in range(1, 7)
         ]
         hits = [rank for rank in range(1, 41) if rank % (number % 5 + 2) == 0]
-        lost = [LostFabric(fabrics[number % FABRICS], fabrics[number % FABRICS], 0.1, 1234 + number)] * (number % 2)
+        lost = [Fabric(fabrics[number % FABRICS], fabrics[number % FABRICS], 0.1, 1234 + number)] * (number % 2)
         relevant = len(hits) + len(lost)
         figures = {f"recall@{DEPTH}": len(hits) / relevant, f"AP@{DEPTH}": (number * 7 % 11) / 11}
         name = f"q/{number:04}.png"
@@ -80,8 +81,8 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> list[QueryCard]:
     folder = tmp_path_factory.mktemp("pictures")
     made = make_cards(folder, QUERIES)
     evil = picture(folder, EVIL.replace("/", "_"), 7)
-    named = Candidate(f"g/{EVIL}", evil, 0.9, 1, True)
-    torn = LostFabric("g/torn.png", str(folder / "torn.png"), None, None)
+    named = Fabric(f"g/{EVIL}", evil, 0.9, 1, True)
+    torn = Fabric("g/torn.png", str(folder / "torn.png"), None, None)
     made[3] = QueryCard(EVIL, evil, (EVIL,), 2, {f"recall@{DEPTH}": 0.5, f"AP@{DEPTH}": 0.25}, [named], [1], 1, [torn])
     made[4] = QueryCard("q/rejected.png", str(folder / "none.png"), ("motif-4",), 2, {f"recall@{DEPTH}": 0.0})
     made[5] = QueryCard("q/irrelevant.png", evil, ("motif-5",), 0, {}, [named._replace(hit=False)])
@@ -326,7 +327,7 @@ def test_pictures_that_were_left_out_are_named(browser: Any, tmp_path: Path) -> 
     for number, name in enumerate(names):
         noise = np.random.default_rng(number).integers(0, 256, (80, 80, 3), dtype=np.uint8)
         Image.fromarray(noise).save(name)
-    cards = [QueryCard(name, name, candidates=[Candidate(name, name, 0.5, 1)]) for name in names]
+    cards = [QueryCard(name, name, candidates=[Fabric(name, name, 0.5, 1)]) for name in names]
     target = tmp_path / "report.html"
     size = write_report(str(target), ReportData("full", cards=cards), ImagesConfig(), ReportConfig(max_megabytes=1))
     assert size <= 1_000_000

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_core.report.cards import CardSheet, script_safe, spread
-from retrieval_core.report.data import Candidate, LostFabric, QueryCard
-from retrieval_core.report.thumbnails import Entry
+from retrieval_core.report.data import Fabric, QueryCard
 
 
 def card(name: str, *fabrics: str, lost: tuple[str, ...] = ()) -> QueryCard:
-    candidates = [Candidate(fabric, f"/{fabric}", 0.5, rank) for rank, fabric in enumerate(fabrics, 1)]
-    nearest = [LostFabric(fabric, f"/{fabric}", 0.1, 99) for fabric in lost]
+    candidates = [Fabric(fabric, f"/{fabric}", 0.5, rank) for rank, fabric in enumerate(fabrics, 1)]
+    nearest = [Fabric(fabric, f"/{fabric}", 0.1, 99) for fabric in lost]
     return QueryCard(name, f"/{name}", candidates=candidates, lost=len(lost), nearest_lost=nearest)
 
 
@@ -26,7 +25,7 @@ def test_motifs_come_first_then_rank_by_rank_then_the_lost() -> None:
 
 def test_pictures_are_known_by_number() -> None:
     sheet = CardSheet([card("p", "a"), card("q", "p")], 10_000)
-    entries = {"/p": Entry(0, 30, 20), "/a": Entry(None, problem="missing"), "/q": Entry(0, 30, 20)}
+    entries = {"/p": (0, 30, 20), "/a": "missing", "/q": (0, 30, 20)}
     table = json.loads(sheet.table(entries))
     shown = json.loads(sheet.json)
     assert [table[one["picture"]] for one in shown] == [[0, 30, 20], [0, 30, 20]]
@@ -35,7 +34,7 @@ def test_pictures_are_known_by_number() -> None:
 
 
 def test_a_rejected_fabric_has_neither_rank_nor_score() -> None:
-    lost = QueryCard("q", "/q", lost=1, nearest_lost=[LostFabric("torn", "/torn", None, None)])
+    lost = QueryCard("q", "/q", lost=1, nearest_lost=[Fabric("torn", "/torn", None, None)])
     assert json.loads(CardSheet([lost], 10_000).json)[0]["nearest"] == [[None, None, None, "torn", 1, None]]
 
 

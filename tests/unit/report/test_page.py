@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,55 +16,14 @@ from PIL import Image
 from retrieval_core.config.sections import ImagesConfig, ReportConfig
 from retrieval_core.evaluation import metrics
 from retrieval_core.evaluation.depth import depth_figures
-from retrieval_core.report import Candidate, QueryCard, Reject, RejectCount, ReportData, StageTime, write_report
+from retrieval_core.evaluation.outcomes import QueryOutcome
 from retrieval_core.report import page as page_module
+from retrieval_core.report.data import Fabric, QueryCard, Reject, RejectCount, ReportData, StageTime
+from retrieval_core.report.page import write_report
+from tests.unit.report.parsed_page import Page
 
 MINUS, NONE = page_module.MINUS, page_module.NONE
-VOID = {"meta", "br", "link", "input", "img"}
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)><!--'
-
-
-class Page(HTMLParser):
-    """Elements and texts of a page; fails on tags that do not pair up."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] == ["script"]:
-            self.scripts.append((dict(self.elements[-1][1]), data))
-        elif self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def data(self, **attributes: str) -> list[Any]:
-        """Contents of the data elements with these attributes."""
-        return [json.loads(text) for found, text in self.scripts if attributes.items() <= found.items()]
-
-    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
-        wanted = attributes.items()
-        return [found for name, found in self.elements if name == tag and all(found.get(k) == v for k, v in wanted)]
 
 
 def written(tmp_path: Path, data: ReportData, **keys: int) -> tuple[str, Page]:
@@ -83,11 +40,9 @@ def png(folder: Path, name: str, width: int = 20, height: int = 20, colour: str 
 
 
 def arm(ranks: list[list[int]], answered: bool = True) -> dict[str, Any]:
-    outcomes = [
-        metrics.QueryOutcome(f"q{i}", (f"m{i}",), 4, np.array(row, dtype=np.int64)) for i, row in enumerate(ranks)
-    ]
+    outcomes = [QueryOutcome(f"q{i}", (f"m{i}",), 4, np.array(row, dtype=np.int64)) for i, row in enumerate(ranks)]
     if not answered:
-        outcomes.append(metrics.QueryOutcome("torn", ("torn",), 4, np.empty(0, dtype=np.int64), answered=False))
+        outcomes.append(QueryOutcome("torn", ("torn",), 4, np.empty(0, dtype=np.int64), answered=False))
     return metrics.arm_metrics(outcomes, [1, 4], {"no_file": ["gone.png"]}, 20, 0)
 
 
@@ -100,8 +55,8 @@ def full(tmp_path: Path) -> ReportData:
         one["motif_sizes"] = [*sizes, {**sizes[0], "from": 0.1, "to": None, "recall@4": 1.0}]
     motif, cloth, other = (png(tmp_path, name) for name in ("motif.png", "cloth.png", "other.png"))
     candidates = [
-        Candidate("g/cloth.png", cloth, 0.98765, 1, True, (2, 3, 12, 15)),
-        Candidate("g/other.png", other, -0.0126, 2, False),
+        Fabric("g/cloth.png", cloth, 0.98765, 1, True, (2, 3, 12, 15)),
+        Fabric("g/other.png", other, -0.0126, 2, False),
     ]
     cards = [QueryCard(f"q/{n}.png", motif, ("bear",), 4, {"recall@4": 0.25}, candidates) for n in range(4)]
     return ReportData(
@@ -244,7 +199,7 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
     figures = arm([[1]])
     figures["left_out"] = {EVIL: {"count": 1, "queries": [EVIL]}}
     figures["versus"] = {EVIL: {"recall@4": {"difference": 0.0, "interval": None}}}
-    candidates = [Candidate(EVIL, location, 0.5, 1, True), Candidate(EVIL, EVIL, 0.5, 2, False)]
+    candidates = [Fabric(EVIL, location, 0.5, 1, True), Fabric(EVIL, EVIL, 0.5, 2, False)]
     data = ReportData(
         EVIL,
         [(EVIL, EVIL)],
@@ -268,7 +223,7 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
 
 def test_unlabelled_run_shows_no_hits_and_no_figures(tmp_path: Path) -> None:
     location = png(tmp_path, "a.png")
-    card = QueryCard("q/rose.png", location, candidates=[Candidate("g/a.png", location, 0.25, 1)])
+    card = QueryCard("q/rose.png", location, candidates=[Fabric("g/a.png", location, 0.25, 1)])
     _, page = written(tmp_path, ReportData("search", cards=[card]))
     for absent in ("hit", "miss", "relevant", "Recall", "Figures", "Stages", "worst"):
         assert absent not in page.text
@@ -308,7 +263,7 @@ def test_a_page_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypat
     target = tmp_path / "report.html"
     target.write_text("old")
     data = ReportData("x", cards=[QueryCard("q", png(tmp_path, "a.png"))])
-    monkeypatch.setattr(page_module, "_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr(page_module, "_size_note", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(str(target), data, ImagesConfig(), ReportConfig())
     assert target.read_text() == "old"

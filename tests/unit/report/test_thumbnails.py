@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.report.thumbnails import BLOCK, NO_ROOM, SMALLEST, Album, Entry
+from retrieval_core.report.thumbnails import BLOCK, NO_ROOM, SMALLEST, Album
 
 PLENTY = 10_000_000
 
@@ -39,7 +39,7 @@ def test_pictures_are_reduced_and_keep_their_size_in_mind(tmp_path: Path) -> Non
     wide = png(tmp_path, "wide.png", width=400, height=100)
     made, texts = album([wide, png(tmp_path, "small.png", 8, 8), png(tmp_path, "strip.png", 900, 2)])
     assert [opened(text).size for text in texts] == [(32, 8), (8, 8), (32, 1)]
-    assert made.entries[wide] == Entry(0, 400, 100)
+    assert made.entries[wide] == (0, 400, 100)
     pixel = opened(texts[0]).convert("RGB").getpixel((16, 4))
     assert isinstance(pixel, tuple)
     assert np.abs(np.array(pixel) - (255, 0, 0)).max() < 8
@@ -49,7 +49,7 @@ def test_the_same_picture_is_stored_once_under_any_name(tmp_path: Path) -> None:
     names = [png(tmp_path, "a.png"), png(tmp_path, "b.png", colour="blue"), png(tmp_path, "copy of a.png")]
     made, texts = album(names)
     assert len(texts) == 2
-    assert [made.entries[name].slot for name in names] == [0, 1, 0]
+    assert [made.entries[name][0] for name in names] == [0, 1, 0]
 
 
 def test_a_picture_that_cannot_be_read_says_why(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_a_picture_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "torn.png").write_bytes(Path(good).read_bytes()[:40])
     torn, gone = str(tmp_path / "torn.png"), str(tmp_path / "gone.png")
     made, texts = album([torn, gone, good])
-    assert made.entries[gone] == Entry(None, problem="missing")
-    assert made.entries[torn].slot is None and made.entries[torn].problem
-    assert made.entries[good].slot == 0 and len(texts) == 1
+    assert made.entries[gone] == "missing"
+    assert isinstance(made.entries[torn], str)
+    assert made.entries[good] == (0, 20, 20) and len(texts) == 1
 
 
 def test_blocks_have_the_length_that_the_page_counts_on(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_pictures_shrink_before_they_are_left_out(tmp_path: Path) -> None:
     assert sum(map(len, texts)) <= whole // 2
     least, texts = album(names, side=200, room=whole // 100)
     assert least.side == SMALLEST
-    kept = [name for name in names if least.entries[name].slot is not None]
+    kept = [name for name in names if least.entries[name] != NO_ROOM]
     assert kept == names[: len(kept)] and sum(map(len, texts)) <= whole // 100
-    assert all(least.entries[name].problem == NO_ROOM for name in names[len(kept) :])
+    assert all(least.entries[name] == NO_ROOM for name in names[len(kept) :])
 
 
 def test_no_room_at_all(tmp_path: Path) -> None:
