@@ -1,8 +1,8 @@
-"""JPEGs decoded whole against reduced (`images.jpeg`), in turns on one core, and how far what comes out differs.
+"""JPEGs decoded whole against reduced (`images.jpeg`) on one core, and how far the results differ.
 
-For every side of a fabric in pixels: images a second from the file in memory's cache to the model's pixels; the mean
-difference of those pixels in grey levels; and the cosine of the embeddings of both by `dinov2-motif-tiny`. Fabrics are
-the simulator's, saved at quality 90.
+For every side of a fabric in pixels: images per second from the cached file to the model's pixels; the mean difference
+of those pixels in grey levels; and the cosine of the two embeddings by `dinov2-motif-tiny`. Fabrics are simulated and
+saved at quality 90.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WAYS = {jpeg: ImagesConfig(jpeg=jpeg) for jpeg in ("whole", "reduced")}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """``ratios``: reduced / whole in images a second, a key a side; ``raw``: rates and differences."""
+    """``ratios``: reduced / whole in images per second, a key for each side; ``raw``: rates and differences."""
     torch.set_num_threads(1)
     ratios, rows = {}, []
     for side in options.sides:
@@ -44,7 +44,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_side(files: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Rates and differences for some files."""
+    """Rates and differences on some files."""
     views = Views(options.view, (1,), 0.25)
     load = {
         name: partial(lambda keys: [views.of(read_content(file, keys.max_pixels), keys)[0] for file in files], keys)
@@ -65,7 +65,7 @@ def of_side(files: Sequence[str], options: argparse.Namespace) -> dict[str, Any]
 
 
 def write(folder: Path, side: int, count: int) -> list[str]:
-    """JPEGs of fabrics of one side."""
+    """Write JPEGs of fabrics of one side; returns their paths."""
     plan = plan_dataset(SimulateConfig(fabric_size=side, test_motifs=count, test_fabrics=count), 0)
     files = []
     for index in range(plan.fabrics - count, plan.fabrics):

@@ -1,22 +1,22 @@
 """The embedding job, decoding and Ray included, against a bare forward pass of the same network.
 
-    forward    the network, as transformers runs it, on batches of pixels that are in memory; before and after ours,
-               since the machine's speed wanders
-    own        the same as our encoder runs it: the last block makes only the token that is pooled, and on a CPU the
-               weights are folded (`folding.py`)
-    published  as the published code does: open a picture, prepare it, one forward pass, the next picture
+    forward    the network as transformers runs it, on batches of pixels in memory; timed before and after ours, since
+               the machine's speed varies
+    own        the same as our encoder runs it: the last block computes only the token that is pooled, and on a CPU
+               the weights are folded (`folding.py`)
+    published  the published loop: open an image, preprocess it, one forward pass, the next image
     ours       the embedding stage on Ray Data: decode in tasks, encode in actors, commit shard by shard
-    decode     decoding alone, a process a core
+    decode     decoding alone, one process per core
 
-Rates of ours run from the commit at which every actor has committed a shard to the last commit. What lies before is
-start-up, and is given in seconds: of the stage in a Ray that runs, and of the whole command from a cold start
-(`first_image_s`). Some pictures were decoded while the actors loaded the model, which flatters the small network: a
-thousand of 4,096, of which decoding is a quarter of the work, make 6 %. All ways use all threads and no other
-arithmetic than float32.
+Rates of ours run from the commit at which every actor has committed a shard to the last commit. The time before is
+start-up and is given in seconds: of the stage while Ray is up, and of the whole command from a cold start
+(`first_image_s`). Some images are decoded while the actors load the model, which flatters the small network by about
+6 %: a thousand of 4,096, where decoding is a quarter of the work. All ways use all threads and float32 only.
 
-`embed_..._vs_own` says what decoding, Ray and commits cost beside the same arithmetic in memory; `embed_..._vs_forward`
-what the whole is beside what one would write. The cores that compute also decode, so no job can be quicker than
-1 / (1 / own + 1 / decode): ``limit`` is that over forward. The quicker the cores multiply, the lower it is.
+`embed_..._vs_own` shows what decoding, Ray and commits cost on top of the same arithmetic in memory;
+`embed_..._vs_forward` compares the whole with plain transformers code. The cores that compute also decode, so no job
+can be faster than 1 / (1 / own + 1 / decode): ``limit`` is that over forward. The faster the cores multiply, the lower
+it is.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Case(NamedTuple):
-    """A network and how much of what it is shown in a turn."""
+    """A network, and how many images of which size a turn gives it."""
 
     name: str
     weights: str
@@ -74,15 +74,15 @@ class Case(NamedTuple):
     passes: int
     """Bare forward passes before ours, and as many after it."""
     one_by_one: int
-    """Pictures of the published loop."""
+    """Images of the published loop."""
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Take the turns.
+    """Time all ways.
 
     Returns:
-        ``ratios``: medians over the turns of ours / theirs in images a second; ``raw``: every rate, start-up times and
-        what the figures depend on.
+        ``ratios``: medians over the turns of ours / theirs in images per second; ``raw``: every rate, start-up times
+        and what the figures depend on.
     """
     ratios: dict[str, float] = {}
     raw: dict[str, Any] = {**machine(), "repeats": options.repeats}
@@ -115,7 +115,7 @@ def cases(options: argparse.Namespace, scratch: Path) -> list[Case]:
 
 
 def draw(scratch: Path, case: Case) -> list[Path]:
-    """Simulated fabrics of 600 px, as many as a turn of ours embeds; one picture may have several names."""
+    """Simulated fabrics of 600 px, as many as a turn of ours embeds; several files may link to one image."""
     drawn = drawn_fabrics(scratch / "drawn", 64, 600)
     folder = scratch / f"gallery-{case.name}"
     folder.mkdir()
@@ -127,7 +127,7 @@ def draw(scratch: Path, case: Case) -> list[Path]:
 
 
 def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> dict[str, list[float]]:
-    """Images a second of all ways, and seconds of start-up, in every turn."""
+    """Images per second of all ways, and seconds of start-up, in every turn."""
     config = load_config(None, settings(case, scratch, "any"))
     model, ours_alone = (load_model(config.model, 0, with_head=False).to(pick_device()).eval() for _ in range(2))
     if pick_device().type == "cpu":
@@ -136,7 +136,7 @@ def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> di
     loaded = [views.of(path.read_bytes(), config.images)[0] for path in pictures[: case.batch]]
     pixels = normalise(torch.from_numpy(np.stack(loaded).reshape(-1, case.size, case.size, 3)).to(pick_device()))
     plain = as_written(model)
-    with torch.inference_mode():  # which also lets both be quick from the first turn on
+    with torch.inference_mode():  # also warms both up
         torch.testing.assert_close(ours_alone(pixels), plain(pixels), rtol=0, atol=1e-5)
     bare, own = (partial(forward, network, pixels, case.passes) for network in (plain, ours_alone))
     few = pictures[: case.one_by_one]
@@ -155,14 +155,14 @@ def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> di
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """What an action takes."""
+    """Seconds that an action takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def as_written(model: FabricEmbedder) -> Network:
-    """The same network as one would write it with transformers: the whole DINOv2, its CLS token, the head."""
+    """The same network in plain transformers code: the whole DINOv2, its CLS token, the head."""
     backbone: Any = model.dinov2
     head = model.projection_head or torch.nn.Identity()
 
@@ -183,7 +183,7 @@ def forward(network: Network, pixels: torch.Tensor, batches: int) -> None:
 
 @torch.no_grad()
 def published(network: Network, pictures: Sequence[Path], size: int) -> np.ndarray:
-    """One picture, one forward pass, the result to the host, the next picture."""
+    """One image, one forward pass, the result to the host, the next image."""
     device, rows = pick_device(), []
     for path in pictures:
         picture = Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
@@ -193,7 +193,7 @@ def published(network: Network, pictures: Sequence[Path], size: int) -> np.ndarr
 
 
 def decode(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
-    """Images a second of decoding alone on all cores, by Ray tasks of one core each."""
+    """Images per second of decoding alone on all cores, by Ray tasks of one core each."""
     from ray_jobs.cluster.connect import run_tasks
 
     cores = os.cpu_count() or 1
@@ -201,7 +201,7 @@ def decode(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
 
 
 def decoded(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
-    """Images a second of one process, which has decoded some before."""
+    """Images per second of one process that is warmed up."""
     views = Views(size, (1,), 0.0)
 
     def decode_all(paths: Sequence[str]) -> None:
@@ -213,7 +213,7 @@ def decoded(pictures: Sequence[str], images: ImagesConfig, size: int) -> float:
 
 
 def ours(case: Case, scratch: Path, name: str) -> tuple[float, float]:
-    """Steady images a second of the embedding stage, and the seconds before its first commit."""
+    """Steady images per second of the embedding stage, and the seconds before its first commit."""
     run = Run(load_config(None, settings(case, scratch, name)))
     began = time.time()
     embed(run)
@@ -226,7 +226,7 @@ def ours(case: Case, scratch: Path, name: str) -> tuple[float, float]:
 
 
 def settings(case: Case, scratch: Path, name: str) -> list[str]:
-    """The job: a folder of pictures, one query, no labels."""
+    """The job: a folder of images, one query, no labels."""
     return [
         *(f"run.output_dir={scratch / 'out'}", f"run.name={name}", "train.enabled=false", "data.format=folder"),
         *(f"data.root={scratch}", f"data.gallery=gallery-{case.name}", f"data.queries=gallery-{case.name}/000000.png"),
@@ -255,7 +255,7 @@ def first_image_seconds(scratch: Path, case: Case, pictures: list[Path]) -> floa
 
 @contextmanager
 def own_ray() -> Iterator[None]:
-    """A Ray of this machine for all turns, with one task done so that it has processes."""
+    """Ray on this machine for all turns; one task has run, so that worker processes exist."""
     from ray_jobs.cluster.connect import connect, run_tasks
 
     connect()

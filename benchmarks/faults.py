@@ -1,21 +1,21 @@
-"""Does the same command, given again, end as if nothing had happened? Faults at random moments of every stage.
+"""Does the same command, run again, end as if nothing had happened? Faults at random moments of every stage.
 
     1. One calm run of all stages over a small data set is the reference.
     2. Each case copies it without what the attacked stage (and later ones) left, starts that stage alone, and lets a
        fault strike at a moment drawn from the seed: kill -9 of the driver, of an actor, of a task's worker, of the
        raylet, of everything; a torn write; a committed file torn by a power cut; a full disk; a read that hangs, or
        that fails and then works; a picture that changes between listing and reading; commits in a shuffled order.
-    3. The same command again, in peace. What it leaves is compared with the reference: bytes, rows, work done twice.
+    3. The same command runs again without faults. Outputs are compared with the reference: bytes, rows, work redone.
 
-Every case is appended to benchmarks/results/faults.json as it ends: the same command goes on where it was stopped.
-``python -m benchmarks.faults`` from the project's folder, as the tests' tools for processes are used here, too.
+Every case is written to benchmarks/results/faults.json when it ends; the same command continues a stopped campaign.
+Run ``python -m benchmarks.faults`` from the project's folder, as it uses the tests' tools for processes.
 
-    identical      bytes of what the stage leaves (train: the model, and the log but for its rates; a changed picture:
-                   rows of the store, as the names of shards tell its time)
+    identical      bytes of the stage's outputs (train: the model, and the log without its rates; a changed picture:
+                   rows of the store, as the names of shards depend on its time)
     rows_lost      rows of the calm run that are missing: (path, region), (query, fabric), epochs, (arm, query)
-    rows_doubled   rows that are there too often, or that nobody asked for
-    max_redone     shards, blocks or checkpoint intervals begun again of any one process, beyond those that the fault
-                   itself destroyed after they were committed
+    rows_doubled   rows that occur too often or do not belong there
+    max_redone     shards, blocks or checkpoint intervals of one process that were begun again, without those that the
+                   fault itself destroyed after they were committed
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "faults.md"
 MARKS = ("<!-- campaign -->", "<!-- end of campaign -->")
 CASE_SECONDS = 60
-"""A case is not begun when less than that is left."""
+"""Seconds that must be left to begin a case."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def taken_up(file: Path, seed: int) -> list[dict[str, Any]]:
-    """Cases that an earlier command with this seed has done."""
+    """Rows of the cases that an earlier command with this seed has done."""
     if not file.exists():
         return []
     content = json.loads(file.read_text())
@@ -83,7 +83,7 @@ def taken_up(file: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def attacked(world: World, number: int, seed: int) -> dict[str, Any]:
-    """One case, with an earlier moment where the stage was over before the first one."""
+    """One case; tried again with an earlier moment if the stage was over before."""
     for attempt in range(TRIES):
         row = run_case(world, make_case(number, seed, attempt))
         if row["injected"]:
@@ -105,7 +105,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write(file: Path, seed: int, rows: Sequence[dict[str, Any]]) -> None:
-    """All of it, whole or not at all."""
+    """Write the results, whole or not at all."""
     temporary = file.with_suffix(".json.new")
     content = {"seed": seed, **summary(rows), "machine": machine(), "cases": list(rows)}
     temporary.write_text(json.dumps(content, indent=1) + "\n")
@@ -126,7 +126,7 @@ def line_of(row: dict[str, Any]) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Faults by stage as Markdown: identical of injected, and the most that was redone."""
+    """Faults by stage as Markdown: how many of the injected ended identical, and the most that was redone."""
     struck = [row for row in rows if row["injected"]]
     lines = [f"| fault | {' | '.join(STAGES)} | redone |", "|---|" + "---|" * (len(STAGES) + 1)]
     for fault in FAULTS:
@@ -139,7 +139,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def page_part(rows: Sequence[dict[str, Any]], seed: int) -> str:
-    """The table with what it stands for."""
+    """The table with a summary above it."""
     found, about = summary(rows), machine()
     survivors = [row for row in rows if row["injected"] and row["fault"] in SURVIVED[row["stage"]]]
     ended = sum(row["first_exit"] == 0 for row in survivors)
@@ -161,6 +161,6 @@ def paste(page: Path, part: str) -> None:
 
 
 if __name__ == "__main__":
-    # So that what was started ends, too.
+    # As an exception, so that the processes that were started end as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; the same command goes on"))
     sys.exit(main())

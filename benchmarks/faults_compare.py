@@ -1,4 +1,4 @@
-"""What a run left against what the calm run left: bytes, rows lost and doubled, work begun twice."""
+"""The outputs of a run against those of the calm run: bytes, rows lost and doubled, work redone."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FILES: dict[str, tuple[str, ...]] = {
     "evaluate": EVALUATION,
     "report": ("report.html",),
 }
-"""Patterns of the files whose bytes are compared. A store is compared as a reader sees it that takes every file."""
+"""Patterns of the files whose bytes are compared; of a store every file, as a reader sees it."""
 Rows = Mapping[Hashable, list[Any]]
-"""Every row's content by its key; a key with two contents is doubled."""
+"""Contents of the rows by their key; a key with two contents is doubled."""
 
 
 class Compared(NamedTuple):
-    """What differs from the calm run."""
+    """Differences from the calm run."""
 
     differing: list[str]
     lost: int
@@ -52,8 +52,8 @@ def compare(stage: str, reference: Path, found: Path) -> Compared:
 
 
 def compare_changed(calm: Path, calm_after: Path, found: Path, victim: str) -> Compared:
-    """Compare a store in which one picture changed: its row is that of a calm run over changed pictures, all others
-    are those of the calm run. The names of shards tell the time of the change, so files cannot be compared."""
+    """Compare a store in which one picture changed: its row with a calm run over changed pictures, all others with
+    the calm run. Files cannot be compared: the names of shards depend on the time of the change."""
     wanted = dict(rows_of("embed", calm))
     wanted |= {key: rows for key, rows in rows_of("embed", calm_after).items() if key[1] == victim}  # type: ignore[index]
     got = rows_of("embed", found)
@@ -61,7 +61,7 @@ def compare_changed(calm: Path, calm_after: Path, found: Path, victim: str) -> C
 
 
 def lost_and_doubled(wanted: Rows, got: Rows) -> tuple[int, int]:
-    """Rows that are missing, and rows that are there too often or that nobody asked for."""
+    """Numbers of rows that are missing, and of rows that occur too often or do not belong there."""
     lost = sum(max(0, len(rows) - len(got.get(key, []))) for key, rows in wanted.items())
     doubled = sum(max(0, len(rows) - len(wanted.get(key, []))) for key, rows in got.items())
     return lost, doubled
@@ -99,12 +99,12 @@ def _rows(stage: str, folder: Path) -> Iterable[tuple[Hashable, Any]]:
 
 
 def max_redone(stage: str, events: list[dict[str, Any]], excused: Iterable[str] = ()) -> int:
-    """How much of one process's work was begun again, at most: shards, blocks or checkpoint intervals.
+    """The most work of one process that was begun again, in shards, blocks or checkpoint intervals.
 
     Args:
         stage: that was attacked.
         events: of the attacked command and of the next one, in order.
-        excused: pieces that the fault itself destroyed after they were committed.
+        excused: work that the fault itself destroyed after it was committed.
     """
     begun: dict[tuple[str, str], list[int]] = defaultdict(list)
     for event in events:

@@ -1,4 +1,4 @@
-"""One case: the command is attacked at its moment, given again in peace, and compared with the calm run."""
+"""One case: the command is attacked at its moment, run again without faults, and compared with the calm run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from benchmarks.faults_world import World
 from tests.jobs.processes import Processes
 
 END_SECONDS = 150.0
-"""A command that has not ended by then is stopped."""
+"""Seconds until a command that has not ended is stopped."""
 STOP_SECONDS = 15.0
+"""Seconds between Ctrl-C, a second Ctrl-C and kill -9."""
 COMMITTED = {
     "train": "checkpoints/step-*.pt",
     "embed": "embeddings/*/*.parquet",
@@ -32,7 +33,7 @@ class NotInjectedError(Exception):
 
 
 def run_case(world: World, case: Case) -> dict[str, Any]:
-    """Attack, give the same command again, compare; returns the case's row of the results."""
+    """Attack, run the same command again, compare; returns the case's row of the results."""
     began = time.monotonic()
     out = world.case_folder(case)
     world.restore_data()
@@ -53,7 +54,7 @@ def run_case(world: World, case: Case) -> dict[str, Any]:
     world.set_plan(names[1], pace=0)
     row["second_exit"] = world.run_calmly(case.stage, out, out / "again.log", case.workers)
     found = _compare(world, case, folder, calm_after, victim)
-    # Changed data is another training; its work before the change was for nothing in any case.
+    # Changed data start another training, so the work before the change is lost in any case.
     logs = names[1:] if case.fault == "change" and case.stage == "train" else names
     events = [event for name in logs for event in world.events(name)]
     row |= _verdict(case, row, found, max_redone(case.stage, events, excused))
@@ -92,7 +93,7 @@ def _about(case: Case) -> dict[str, Any]:
 
 
 def _inner_fault(world: World, case: Case) -> dict[str, Any]:
-    """What the processes themselves are to do wrong; nothing where they are killed from outside."""
+    """The fault that strikes inside the processes; empty where they are killed from outside."""
     if case.fault in KILLS:
         return {}
     places = {"source": str(world.changed), "target": str(world.data)}
@@ -103,8 +104,8 @@ def _inner_fault(world: World, case: Case) -> dict[str, Any]:
 
 
 def _attack(world: World, case: Case, out: Path, events: str) -> tuple[int, str, list[str]]:
-    """Exit code of the attacked command, what was done to it, and what the fault destroyed after it was committed."""
-    # Before the command starts, so that its seconds are its own.
+    """Exit code of the attacked command, what was done to it, and which committed work the fault destroyed."""
+    # Before the command starts: this may start a Ray.
     environment = world.environment(own_ray=case.fault in OWN_RAY)
     with Processes(out / "attacked.log", **environment) as processes:
         driver = processes.start_program(world.command(case.stage, out, case.workers))
@@ -121,7 +122,7 @@ def _attack(world: World, case: Case, out: Path, events: str) -> tuple[int, str,
 def _await_moment(
     world: World, case: Case, driver: subprocess.Popen[bytes], out: Path, events: str
 ) -> dict[str, Any] | None:
-    """Wait for the case's moment; the piece of work that was begun then."""
+    """Wait for the case's moment; returns the piece of work that was begun then."""
     if case.at:
         _until(lambda: len(_begun(world, case, events)) >= case.at, driver)
     else:
@@ -168,7 +169,7 @@ def _strike(case: Case, processes: Processes, driver: subprocess.Popen[bytes], b
 
 
 def _tear(out: Path, stage: str) -> list[str]:
-    """Cut the file that was committed last to half its length, as a power cut may; returns the work it held."""
+    """Cut the newest committed file to half its length, as a power cut may; returns the work it held."""
     files = sorted((out / "trial").glob(COMMITTED[stage]), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         raise NotInjectedError("nothing was committed yet")
@@ -212,7 +213,7 @@ def _stop(driver: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 def _finish_change(world: World, case: Case, events: str) -> str:
-    """Let the writer of a picture that was read half written finish; returns the picture."""
+    """Finish writing a picture that was read half written; returns its path."""
     if case.fault != "change":
         return ""
     victim = Path((world.control / f"{events}.happened").read_text())

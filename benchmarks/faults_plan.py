@@ -1,4 +1,4 @@
-"""Which faults strike which stage, and at which moment: all of it follows from the seed."""
+"""Which faults strike which stage, and when; all of it follows from the seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = EPOCHS * TRAINING // BATCH
 SHARDS = (FABRICS + QUERIES) // SHARD
 QUERY_BLOCKS, GALLERY_BLOCKS = QUERIES // QUERY_BLOCK, FABRICS // GALLERY_BLOCK
 TRIES = 3
-"""A stage may be over before its moment comes; then an earlier moment is drawn."""
+"""Attempts at a case: a stage may be over before its moment, and then an earlier one is drawn."""
 
 COUNTS: dict[str, dict[str, int]] = {
     "train": {
@@ -35,11 +35,11 @@ COUNTS: dict[str, dict[str, int]] = {
     "evaluate": {"driver": 1, "task": 1, "all": 1, "torn": 1, "full": 1, "hang": 1, "fail": 1},
     "report": {"driver": 1, "all": 1, "torn": 1, "full": 1},
 }  # fmt: skip
-"""How many cases of each fault each stage gets."""
+"""Number of cases by stage and fault."""
 
 KILLS = {"driver", "actor", "task", "raylet", "all", "torn-committed"}
 OWN_RAY = {"raylet", "all", "torn-committed"}
-"""These end Ray itself, so the attacked command starts its own; the others share one."""
+"""Faults that end Ray itself, so that the attacked command starts its own; the others share one."""
 SURVIVED = {
     "train": {"actor", "fail", "change"},
     "embed": {"actor", "task", "torn", "fail", "change", "shuffle"},
@@ -47,7 +47,7 @@ SURVIVED = {
     "evaluate": {"task", "fail"},
     "report": set(),
 }
-"""The driver lives on, so the attacked command itself is to end well."""
+"""Faults that the driver survives, so that the attacked command itself must succeed."""
 
 WORK = {
     "train": {"step": STEPS},
@@ -56,10 +56,10 @@ WORK = {
     "evaluate": {"evaluate": 1, "judge": 1},
     "report": {"report": 1},
 }
-"""Pieces of work by kind, as ``fault_hooks`` logs them. Decoded pixels are not kept, so decoding is no such piece."""
+"""Pieces of work by kind, as ``fault_hooks`` logs them; without decoding, as pixels are not kept."""
 IMAGE, SHARD_FILE = r"\.png$", r"/embeddings/.*\.parquet$"
 TRAINING_QUERY = r"/1003,motif\.png$"
-"""The picture that changes under training: every step depends on it, so the calm run must have the same change."""
+"""The picture that changes during training; every step depends on it, so the calm run has the same change."""
 WRITTEN = {
     "train": (r"/checkpoints/|/model/", STEPS // CHECKPOINT_EVERY + 2 * EPOCHS),
     "embed": (r"/embeddings/", SHARDS),
@@ -67,14 +67,14 @@ WRITTEN = {
     "evaluate": (r"metrics\.json|per_query\.csv|\.trec$|/hits\.parquet", 4),
     "report": (r"report\.html|/stages/report\.json", 2),
 }
-"""Paths of what a stage writes, and about how many of them."""
+"""Paths that a stage writes, and about how many."""
 READ = {
     "train": (IMAGE, 2 * TRAINING),
     "embed": (IMAGE, FABRICS),
     "retrieve": (SHARD_FILE, 2 * QUERY_BLOCKS * GALLERY_BLOCKS),
     "evaluate": (r"candidate_pool\.parquet$|/work/plan/.*\.parquet$|\.csv$", 2),
 }
-"""The same of what it reads while it works."""
+"""Paths that a stage reads while it works, and about how many."""
 
 
 class Case(NamedTuple):
@@ -98,7 +98,7 @@ class Case(NamedTuple):
 
     @property
     def expects_success(self) -> bool:
-        """Whether the attacked command is to end well by itself."""
+        """Whether the attacked command must succeed by itself."""
         return self.fault in SURVIVED[self.stage]
 
     def describe(self) -> str:
@@ -111,7 +111,7 @@ class Case(NamedTuple):
 
 
 def kinds_of_case() -> Iterator[tuple[str, str]]:
-    """(stage, fault) of every case; a campaign that is cut short has had some of each."""
+    """(stage, fault) of every case, interleaved, so that a campaign that is cut short has some of each."""
     for repeat in range(max(count for faults in COUNTS.values() for count in faults.values())):
         for stage, faults in COUNTS.items():
             for fault, count in faults.items():

@@ -1,4 +1,4 @@
-"""The small world of the fault campaign: data, weights, calm runs, folders of cases, and one Ray for most."""
+"""What the fault campaign runs on: data, weights, calm runs, folders of cases, and one Ray for most of them."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ OUTPUTS = {
     ],
     "report": ["report.html", "work/stages/report.json"],
 }  # fmt: skip
-"""What a stage leaves in the folder of a run; it is attacked without it, and without what later stages left."""
+"""Outputs of each stage in the folder of a run; those of the attacked stage and later ones are removed before."""
 
 
 class World:
-    """Made anew for every piece of a campaign; what lies on disk is taken up."""
+    """Takes up what an earlier part of the campaign left on disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ class World:
         self.restore_data()
 
     def restore_data(self, source: Path | None = None, only: str = "") -> None:
-        """Give every picture, or those that match ``only``, the content and the time it had, or those of ``source``."""
+        """Give the pictures, or those that match ``only``, the content and time of ``source``, else of the start."""
         source = source or self.pristine
         for picture in (picture for picture in sorted(source.rglob("*.png")) if re.search(only, str(picture))):
             target = self.data / picture.relative_to(source)
@@ -106,12 +106,12 @@ class World:
     # ---- commands
 
     def command(self, stage: str, out: Path, workers: int = 0) -> list[str]:
-        """Arguments of the program."""
+        """Arguments of the program for a stage."""
         keys = {**KEYS, "train__num_workers": workers}
         return [stage, *as_options(settings(self.data, self.weights, out, **keys))]
 
     def environment(self, *, own_ray: bool) -> Mapping[str, str]:
-        """For a command that starts its own Ray, or uses the one that is there."""
+        """Environment of a command that starts its own Ray, or uses the shared one."""
         found = {
             **ENVIRONMENT,
             "FAULT_CONTROL": str(self.control),
@@ -126,7 +126,7 @@ class World:
         return found if own_ray else {**found, "RAY_ADDRESS": self.head()}
 
     def head(self) -> str:
-        """Address of the Ray that cases share; started when it is needed, and again when a case has ended it."""
+        """Address of the Ray that cases share; started when needed, and again after a case has ended it."""
         if self._head is not None and self._head.started[0].poll() is not None:
             self._stack.close()
             self._head = None
@@ -144,7 +144,7 @@ class World:
         return self._address
 
     def set_plan(self, events: str, **fault: Any) -> None:
-        """What the attacked processes do from now on, and into which log they write."""
+        """Tell the attacked processes which fault to inject and which log to write."""
         content = {"events": events, "pace": PACE_SECONDS, **fault}
         temporary = self.control / "plan.json.new"
         temporary.write_text(json.dumps(content))
@@ -177,11 +177,11 @@ class World:
         return self._calm("reference", "run", self.pristine)
 
     def calm_after_change(self, case: Case) -> Path:
-        """The calm run of a stage over data in which all pictures are others that the case may change."""
+        """The calm run of a stage over data in which every picture that the case may change is changed."""
         return self._calm(f"changed-{case.stage}", case.stage, self.changed, case.match)
 
     def _calm(self, name: str, stage: str, data: Path, only: str = "") -> Path:
-        """A run without any fault, made once."""
+        """A run without faults, made once."""
         out = self.folder / name
         if not (out / "done").exists():
             shutil.rmtree(out, ignore_errors=True)

@@ -1,20 +1,21 @@
 """Time and peak memory at 1, 2, 4 and 8 times the data: slopes on log-log axes, 1 is linear growth, 0 is none.
 
-    slope_embed           seconds between two commits, after --lead images and before --trail, against those between
-    slope_embed_to_end    seconds from the first of these to the last commit of all, against those between
-    slope_retrieve        seconds of ranking from the --gallery-lead th vector on, against the vectors after it
-    slope_retrieve_whole  ranking and merging of all vectors, against all: below 1, as blocks learn what is too low
-    slope_driver_memory   peak resident memory of the driver against the gallery, in that retrieval
+    slope_embed           seconds between two commits, after --lead images and before --trail, against the images
+    slope_embed_to_end    seconds from the first of these commits to the very last, against the images
+    slope_retrieve        seconds of ranking the vectors after the first --gallery-lead, against their number
+    slope_retrieve_whole  seconds of ranking and merging all vectors, against their number: below 1, as the score
+                          threshold rises from block to block
+    slope_driver_memory   peak resident memory of the driver in that retrieval, against the gallery
     slope_worker_memory   the same of the largest worker
-    slope_check           `check_data` of a manifest whose images are there, against its fabrics
-    slope_listing         listing and planning, which every run starts with, against the fabrics
+    slope_check           `check_data` of a manifest whose images exist, against its fabrics
+    slope_listing         listing and planning, with which every run starts, against the fabrics
     slope_evaluate        judging a pool of 1,000 queries and averaging, against the fabrics
     slope_pool            writing the pool's two files, against the queries
 
-Nothing is subtracted from a peak: libraries are in it, and pages of Ray's object store that the process has touched.
-So a slope of memory says how a process grows, not how its data does; the megabytes that were added stand in ``raw``.
-Starts (imports, Ray, worker processes, an actor's model) are in no slope; ``raw`` has them. Each figure is the
-fewest seconds of a few repeats: what else the machine does only adds to them.
+Nothing is subtracted from a peak: it includes libraries, and pages of Ray's object store that the process has touched.
+So a slope of memory tells how a process grows, not how its data does; ``raw`` has the megabytes that were added.
+Start-up (imports, Ray, worker processes, an actor's model) is in no slope, but in ``raw``. Each figure is the minimum
+over a few repeats, since other load on the machine only adds to it.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def in_process(case: str, **options: Any) -> Any:
-    """What a case found, in a process of its own that may start its own Ray."""
+    """Results of a case that runs in its own process, where it may start its own Ray."""
     command = [sys.executable, str(HERE / "growth_cases.py"), json.dumps({"case": case, **options})]
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    # Its own Ray, on this machine alone, whatever cluster the caller sits on.
+    # A Ray on this machine alone, whatever cluster the caller is connected to.
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     done = subprocess.run(command, check=False, env=environment, stdout=subprocess.PIPE, text=True)
@@ -97,7 +98,8 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
     Returns:
         ``ratios``: the slopes; ``raw``: seconds and megabytes at each size, and what the figures depend on.
     """
-    raw: dict[str, Any] = {**machine(), "sizes_of_1x": {key: vars(options)[key] for key in _SIZES}}
+    sizes = {key: value for key, value in vars(options).items() if key not in ("results", "quick")}
+    raw: dict[str, Any] = {**machine(), "sizes_of_1x": sizes}
     with tempfile.TemporaryDirectory() as folder:
         raw["embed"] = _embed(options, Path(folder), run)
         raw["retrieve"] = _retrieve(options, Path(folder), run)
@@ -116,22 +118,8 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
     return {"ratios": ratios, "raw": raw}
 
 
-_SIZES = (
-    "images",
-    "lead",
-    "trail",
-    "shard",
-    "side",
-    "gallery",
-    "gallery_lead",
-    "gallery_block",
-    "queries",
-    "fabrics",
-    "pool_queries",
-    "repeats",
-)
 Rows = list[dict[str, float]]
-"""A row a size, ascending, each with ``size``."""
+"""One row for each size, ascending, with the key ``size``."""
 
 
 def _embed(options: argparse.Namespace, folder: Path, run: Case) -> Rows:

@@ -1,4 +1,4 @@
-"""What `growth.py` measures at one size, each in a process of its own: one size's peak never hides another's.
+"""The cases of `growth.py` at one size, each in its own process, so that a peak of memory belongs to that size.
 
 python benchmarks/growth_cases.py '{"case": "retrieve", ...}'     one line of JSON on the standard output
 """
@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,14 @@ from retrieval_core.ranking.candidate_pool import write_pool
 
 Found = dict[str, float]
 DISTINCT = 64
-"""Pictures that are drawn; the others are further names of them. A file system allows each some 65,000."""
+"""Images that are drawn; the others are hard links to them, of which a file system allows each about 65,000."""
 CATEGORIES = 50
 K = 100
 BLOCK = 512
 
 
 def pictures(folder: Path, count: int, side: int) -> list[str]:
-    """Names of ``count`` JPEGs in ``folder``, of noise in a few colours; decoding one costs what a print's costs."""
+    """Names of ``count`` JPEGs of coarse noise in ``folder``, which cost as much to decode as a print."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{row:08d}.jpg" for row in range(count)]
     rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def pictures(folder: Path, count: int, side: int) -> list[str]:
 
 
 def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Found]:
-    """Seconds (the fewest of the repeats) and peak megabytes of what runs in one process, by step.
+    """Fewest seconds of the repeats and peak megabytes of the steps that run in one process.
 
     ``check``, ``listing`` and ``evaluate`` of ``size`` fabrics, the latter with 1,000 queries; ``pool`` of ``queries``
     queries with 100 candidates each.
@@ -68,7 +68,6 @@ def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Foun
     config = _manifest(folder, size)
     names = [f"q{row:06d}.jpg" for row in range(1000)]
     rng = np.random.default_rng(1)
-    # From the middle of the alphabet, as many as the pool has of any gallery.
     fabrics = np.array([f"fabrics/{row:08d}.jpg" for row in range(size)])
     few = Queries(names, [(f"c{row % CATEGORIES:02d}",) for row in range(len(names))])
     pool = str(folder / "candidates.parquet")
@@ -80,7 +79,7 @@ def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Foun
     files = str(folder / "pool.parquet"), str(folder / "pool.json")
 
     def listing() -> int:
-        plan = folder / f"plan-{time.perf_counter_ns()}"  # a new one, or it would be compared with the last
+        plan = folder / f"plan-{time.perf_counter_ns()}"  # a plan that exists would be compared with
         _, buckets = write_listing(iter_gallery(config.data), str(plan), None)
         for bucket in range(buckets):
             table, *_ = plan_bucket(str(plan), str(plan), bucket, images_per_shard=1024, encoder="", keep_order=False)
@@ -114,7 +113,7 @@ def timed(step: Callable[[], Any], repeats: int) -> Found:
 
 
 def _manifest(folder: Path, size: int) -> Config:
-    """A catalogue whose manifest names ``size`` pictures that are there, and a query."""
+    """A catalogue whose manifest names ``size`` images that exist, and a query."""
     names = pictures(folder / "fabrics", size, 32)
     rows = [f"fabrics/{name},c{row % CATEGORIES:02d};c{row * 7 % CATEGORIES:02d}" for row, name in enumerate(names)]
     (folder / "gallery.csv").write_text("\n".join(["image_path,categories", *rows]) + "\n")
@@ -124,7 +123,7 @@ def _manifest(folder: Path, size: int) -> Config:
 
 
 def _parts(folder: Path, queries: int, fabrics: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Parts of a pool with random candidates, as merging leaves them."""
+    """Parts of a pool with random candidates, as merging writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for start in range(0, queries, BLOCK):
@@ -147,17 +146,16 @@ def _parts(folder: Path, queries: int, fabrics: np.ndarray, rng: np.random.Gener
 def embed(
     folder: Path, sizes: list[int], side: int, shard: int, lead: int, trail: int, repeats: int
 ) -> dict[str, Found]:
-    """Seconds of each size (the fewest of the repeats), by `ray_jobs.embed.embed`, all in one session of Ray.
+    """Fewest seconds of the repeats of `ray_jobs.embed.embed` at each size, all in one Ray session.
 
-    ``lead`` images go before those that count and ``trail`` after them, in whole shards. The first thousand on two
-    cores pass more slowly, as the actors load their model one after the other; the last thousand faster, as they are
-    decoded when there is nothing more to decode. See `window`; neither Ray's start, nor the plan, nor the actor's
-    model is in what counts.
+    ``lead`` images precede those that count and ``trail`` images follow, in whole shards. On two cores the first
+    thousand pass more slowly, while the actors load their models one after the other, and the last thousand faster, as
+    nothing is left to decode. So `window` counts neither the start of Ray, nor planning, nor the loading of models.
     """
     from ray_jobs import embed as job
 
     found: dict[str, Found] = {}
-    # The first one wakes the workers and the file system's cache.
+    # The first run starts the workers and warms the file system's cache.
     for turn, size in enumerate([shard, *sizes * repeats]):
         root = folder / f"n{size}"
         pictures(root / "fabrics", lead + size + trail, side)
@@ -188,11 +186,11 @@ def embed(
 
 
 def window(times: list[float], shard: int, lead: int, size: int) -> Found:
-    """What passed between two commits, of the lead's last shard and of the last that counts, and from there to the end.
+    """Seconds from the commit of the lead's last shard to that of the last shard that counts, and to the last commit.
 
     Args:
-        times: of the commits, ascending, each of ``shard`` images.
-        shard: images.
+        times: of the commits, ascending.
+        shard: images of a commit.
         lead: images before those that count.
         size: images that count.
     """
@@ -206,21 +204,21 @@ def window(times: list[float], shard: int, lead: int, size: int) -> Found:
 
 
 def store(folder: Path, size: int, queries: int, block: int) -> list[Run]:
-    """Runs of ``size`` and of two blocks of random vectors, ready to retrieve; written by the first who asks."""
+    """Runs with ``size`` and with two blocks of random vectors, ready to retrieve; stores that exist are kept."""
     sizes = size, block * 2
     return [run_of(folder, count, queries, 256, f"retrieve.gallery_block={block}") for count in sizes]
 
 
 def write_store(folder: Path, size: int, queries: int, block: int) -> None:
-    """In a process before `retrieve`'s own, which then holds nothing but what retrieval makes it hold."""
+    """Write the stores before the process of `retrieve` starts, so that its memory is that of retrieval alone."""
     store(folder, size, queries, block)
 
 
 def retrieve(folder: Path, size: int, queries: int, block: int, lead: int, repeats: int) -> Found:
-    """Seconds by step (the fewest of the repeats) and peak memory of `ray_jobs.retrieve.retrieve_arm` at one size.
+    """Fewest seconds of the repeats by step, and peak memory, of `ray_jobs.retrieve.retrieve_arm` at one size.
 
-    ``seconds`` run from the ``lead``-th ranked block to the last. A small retrieval before wakes the workers, so no
-    start is in them; the peaks are over everything.
+    ``seconds`` run from the ``lead``-th ranked block to the last. A small retrieval first starts the workers, so that
+    start-up is not in the seconds; the peaks are over everything.
     """
     from ray_jobs import retrieve as job
 
@@ -248,7 +246,7 @@ def retrieve(folder: Path, size: int, queries: int, block: int, lead: int, repea
     return {
         **{f"seconds_{name.strip('_')}": min(seconds) for name, seconds in steps.items()},
         "seconds": min(steps["after_lead"]),
-        # All but the pool: it grows with the queries, and is measured by itself.
+        # Without the pool, which grows with the queries and is a case of its own.
         "seconds_ranking_and_merging": min(np.subtract(steps["whole"], steps["_write_task"]).tolist()),
         "connect_seconds": connected,
         **peaks.megabytes(),
@@ -256,7 +254,7 @@ def retrieve(folder: Path, size: int, queries: int, block: int, lead: int, repea
 
 
 class _StepClock:
-    """`run_tasks` that adds up the seconds of each function, and notes when each of its results came."""
+    """`run_tasks` that adds up the seconds of each function, and records when each of its results came."""
 
     def __init__(self, run_tasks: Callable[..., Iterator[Any]]) -> None:
         self.run_tasks = run_tasks
@@ -273,12 +271,7 @@ class _StepClock:
         return iter(results)
 
 
-CASES: Mapping[str, Callable[..., Any]] = {
-    "plain": plain,
-    "embed": embed,
-    "store": write_store,
-    "retrieve": retrieve,
-}
+CASES = {"plain": plain, "embed": embed, "store": write_store, "retrieve": retrieve}
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Peak memory of this process and of the workers that Ray started below it, as Linux counts it.
+"""Peak memory of this process and of the Ray workers below it, as Linux counts it.
 
-Resident memory (RSS) is everything a process has in memory: also pages of Ray's object store and of libraries, which
-several processes share and each counts. Its peak is kept by the kernel (``VmHWM``), so no sample can miss it. The
-anonymous part (``RssAnon``) is what a process has for itself; it is sampled.
+Resident memory (RSS) includes pages that several processes share, of libraries and of Ray's object store; each process
+counts them. The kernel keeps its peak (``VmHWM``), so no sample can miss it. The anonymous part (``RssAnon``) is the
+process's own; it is sampled.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-SECONDS = 0.1
+SECONDS = 0.1  # between samples
 
 
 def peak_rss(pid: int | str = "self") -> float:
-    """Megabytes: the most that a process had resident."""
+    """Peak resident megabytes of a process."""
     return status(pid)["VmHWM"]
 
 
 def restart_peak() -> None:
-    """Let this process's peak begin anew from what it has now."""
+    """Reset this process's peak to its current memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -33,7 +33,7 @@ def status(pid: int | str) -> dict[str, float]:
 
 
 def workers(root: int) -> Iterator[int]:
-    """Processes below ``root`` that call themselves ``ray::...``: workers, busy or idle."""
+    """Processes below ``root`` named ``ray::...``: workers, busy or idle."""
     parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -50,7 +50,7 @@ def workers(root: int) -> Iterator[int]:
 
 
 class Peaks:
-    """Watches this process and its Ray workers from a thread of its own."""
+    """Watches this process and its Ray workers from a thread."""
 
     def __init__(self) -> None:
         self._found = dict.fromkeys(
@@ -66,7 +66,7 @@ class Peaks:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        self._sample()
 
     def megabytes(self) -> dict[str, float]:
         """The driver's peaks, and those of the largest worker."""
@@ -74,17 +74,17 @@ class Peaks:
 
     def _watch(self) -> None:
         while not self._stop.wait(SECONDS):
-            self._look()
+            self._sample()
 
-    def _look(self) -> None:
-        self._note("driver", "self")
+    def _sample(self) -> None:
+        self._record("driver", "self")
         for pid in workers(os.getpid()):
             try:
-                self._note("worker", pid)
+                self._record("worker", pid)
             except (OSError, KeyError):  # it has ended
                 continue
 
-    def _note(self, who: str, pid: int | str) -> None:
+    def _record(self, who: str, pid: int | str) -> None:
         memory = status(pid)
         for name, key in ((f"{who}_peak_mb", "VmHWM"), (f"{who}_private_peak_mb", "RssAnon")):
             self._found[name] = max(self._found[name], memory[key])

@@ -1,4 +1,4 @@
-"""The growth plot: seconds and peak memory as multiples of what 1 x takes, both axes logarithmic."""
+"""The growth plot: seconds and peak memory as multiples of those at 1 x, both axes logarithmic."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DRAWN = {
     "driver's memory": ("retrieve", "driver_peak_mb", "slope_driver_memory"),
     "largest worker's memory": ("retrieve", "worker_peak_mb", "slope_worker_memory"),
 }
-"""Name -> series in ``raw``, its column, its slope in ``ratios``."""
+"""Name of a curve -> its series in ``raw``, column, and slope in ``ratios``."""
 LINEAR = "linear growth"
 
 
 def write_plot(found: Mapping[str, Any], target: Path) -> None:
-    """Draw what `growth.measure` found."""
+    """Draw the results of `growth.measure`."""
     curves = {LINEAR: [(1.0, 1.0), (8.0, 8.0)]}
     for name, (series, column, key) in DRAWN.items():
         rows = found["raw"][series]
@@ -44,7 +44,7 @@ def write_plot(found: Mapping[str, Any], target: Path) -> None:
 
 
 def growth_chart(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Chart:
-    """Lay out a line a curve on log-log axes, powers of two as ticks.
+    """Lay out curves on log-log axes with powers of two as ticks.
 
     Args:
         curves: name -> points (times the data, times the value), both above 0, the first at (1, 1).

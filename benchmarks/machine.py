@@ -1,4 +1,4 @@
-"""What measured figures depend on besides the code."""
+"""The machine that figures were measured on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
+    """Processor, threads, load and versions, which the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retrieval_core.config.sections import TrainConfig
+from retrieval_core.config.train_section import TrainConfig
 from retrieval_core.model.embedder import FabricEmbedder
 
 MEAN = torch.tensor([123.675, 116.28, 103.53])
@@ -64,7 +64,7 @@ class ShortLoop(PlainLoop):
     def __init__(self, dinov2: nn.Module, head: nn.Sequential, train: TrainConfig) -> None:
         """As of the plain loop."""
         super().__init__(dinov2, head, train)
-        self.network = FabricEmbedder(self.dinov2, self.head, "cls", "stored")
+        self.network = FabricEmbedder(self.dinov2, self.head, "cls")
 
     def embed(self, views: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 to (N, D), rows of norm 1."""

@@ -1,14 +1,13 @@
 """Which recipe finds more of the fabrics that hold a motif never seen in training?
 
-    1. One start: every trained arm fine-tunes the same weights with the same number of images through the encoder.
-    2. What is chosen (the rates of `published_best`) is chosen on the validation split; the test split is reported.
-    3. Every arm embeds the same views once, the whole fabric and 6 x 6 tiles, and each query with and without turned
-       copies. Its indexes differ in what they keep of that, so that what training gains, what indexing gains and what
-       each costs are told apart.
+    1. Every trained arm fine-tunes the same weights with the same number of images through the encoder.
+    2. The rates of `published_best` are chosen on the validation split; the test split is reported.
+    3. Every arm embeds the same views once: the whole fabric and 6 x 6 tiles, and each query with and without rotated
+       copies. Its indexes differ in what they keep of them, which separates the gain of training from that of indexing.
     4. Rankings and figures are the product's own. Intervals: paired bootstrap over motifs, seeds averaged.
 
-Trainings and embeddings stay in benchmarks/results/quality/ under names that say what they were made from: the same
-command goes on where it was stopped. Without --data a simulated catalogue is drawn there.
+Trainings and embeddings are cached in benchmarks/results/quality/ by what they were made from, so a stopped run goes on
+with the same command. Without --data a simulated catalogue is drawn there.
 
 Shapes: Q queries, F fabrics, P relevant pairs of them, R views of a fabric, V vectors kept, D dimensions.
 """
@@ -17,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import timeit
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,13 +42,10 @@ from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "ray_jobs" / "configs"
-RESULTS = ROOT / "benchmarks" / "results"
 RATES = {"x1": 1, "x10": 10, "x100": 100}
 """Multiples of the published learning rates, 1e-6 and 1e-5."""
 QUICK = ["train_motifs=24", "val_motifs=8", "test_motifs=10", "train_fabrics=60", "val_fabrics=20", "test_fabrics=30"]
 """Sizes of the simulated catalogue with --quick."""
-
-
 INDEXES = (
     Index("whole", None, False),
     Index("pooled", 1, True),
@@ -70,22 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     choice, scores = choose_rates(options)
     found: dict[tuple[str, int, str], Found] = {}
     for seed in options.seeds:
-        once = ("histogram", "frozen") if seed == options.seeds[0] else ()  # nothing is drawn there
-        for arm in (*once, *dict.fromkeys(("published_x1", f"published_{choice}", "ours"))):
+        seedless = ("histogram", "frozen") if seed == options.seeds[0] else ()
+        for arm in (*seedless, *dict.fromkeys(("published_x1", f"published_{choice}", "ours"))):
             for track, split in tracks.items():
                 found[arm, seed, track] = rank_arm(options, arm, seed, track, split)
     write_results(options, tracks, found, {"choice": choice, "validation recall": scores})
 
 
 def choose_rates(options: argparse.Namespace) -> tuple[str, dict[str, float]]:
-    """The best rates of the published recipe on the validation split, with the first seed and one vector a fabric."""
+    """The published recipe's best rates on the validation split, with the first seed and one vector a fabric."""
     split = read_split(options.data, "validation")
-    depth = max(1, len(split.fabrics) // 8)  # as a pool of 100 is of 800
+    depth = max(1, len(split.fabrics) // 8)  # as deep as a pool of 100 for 800 fabrics
     scores = {}
     for name in RATES:
         encoder, config, _ = encoder_of(options, f"published_{name}", options.seeds[0])
-        one = Views(options.size, (1,), 0.0)
-        queries, fabrics = (embed(encoder, config, records, one) for records in (split.queries, split.fabrics))
+        whole = Views(options.size, (1,), 0.0)
+        queries, fabrics = (embed(encoder, config, records, whole) for records in (split.queries, split.fabrics))
         scores[name] = split.recall(rank_pairs(queries[:, 0], fabrics, split), depth)
     print(f"published rates, validation recall@{depth}: {scores}", flush=True)
     return max(scores, key=lambda name: scores[name]), scores
@@ -108,7 +105,7 @@ def recipe(options: argparse.Namespace, arm: str, seed: int) -> Config:
 
 
 def train(options: argparse.Namespace, arm: str, seed: int) -> Path:
-    """Fine-tune an arm in this process; no engine, and no look at the validation split."""
+    """Fine-tune an arm in this process, without Ray, checkpoints and validation."""
     config = recipe(options, arm, seed)
     what = [config.train.model_dump(), config.model.model_dump(), config.images.model_dump(), seed, options.data]
     folder = options.cache / f"{arm}-seed{seed}-{fingerprint([*what, weights_fingerprint(config.model)])[:12]}"
@@ -118,7 +115,7 @@ def train(options: argparse.Namespace, arm: str, seed: int) -> Path:
     data = TrainingData(config, labelled_split(config.data, "train"))
     trainer = Trainer(config, model, data, Worker(device=device, wrap=lambda module: module.to(device)))
     began = time.perf_counter()
-    fit(trainer, Hooks(save=_nothing, validate=lambda _: {"score": 0.0}, epoch_done=_nothing))
+    fit(trainer, Hooks(save=lambda *_: None, validate=lambda _: {"score": 0.0}, epoch_done=lambda *_: None))
     print(
         f"{arm}, seed {seed}: {data.schedule.total} steps in {time.perf_counter() - began:.0f} s, loss "
         f"{trainer.progress.history[1]['loss']:.3f} -> {trainer.progress.history[-1]['loss']:.3f}",
@@ -128,12 +125,8 @@ def train(options: argparse.Namespace, arm: str, seed: int) -> Path:
     return folder
 
 
-def _nothing(*_: object) -> None:
-    """Checkpoints and logs are the product's; a training here takes minutes."""
-
-
 def encoder_of(options: argparse.Namespace, arm: str, seed: int) -> tuple[Encoder, Config, str]:
-    """The encoder of an arm, its configuration, and a mark of its weights."""
+    """The encoder of an arm, its configuration, and a fingerprint of its weights."""
     config = recipe(options, arm, seed)
     if arm == "histogram":
         return histogram_arm(config).build(options.batch, seed), config, arm
@@ -141,16 +134,16 @@ def encoder_of(options: argparse.Namespace, arm: str, seed: int) -> tuple[Encode
     if arm != "frozen":
         model = model.model_copy(update={"weights": str(train(options, arm, seed))})
     network = load_model(model, seed, with_head=False)
-    mark = fingerprint([weights_fingerprint(model), model.pooling])
-    return ModelEncoder(network, pick_device(), model.precision, options.batch), config, mark
+    weights = fingerprint([weights_fingerprint(model), model.pooling])
+    return ModelEncoder(network, pick_device(), model.precision, options.batch), config, weights
 
 
 def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split: Split) -> Found:
     """Embed a track with an arm, and rank it with every index."""
     encoder, config, weights = encoder_of(options, arm, seed)
     paths = [record.path for record in (*split.queries, *split.fabrics)]
-    mark = fingerprint([weights, EMBED.model_dump(), options.size, config.images.model_dump(), paths])
-    file = options.cache / f"{arm}-seed{seed}-{track}-{mark[:12]}.npz"
+    inputs = fingerprint([weights, EMBED.model_dump(), options.size, config.images.model_dump(), paths])
+    file = options.cache / f"{arm}-seed{seed}-{track}-{inputs[:12]}.npz"
     if not file.exists():
         began = time.perf_counter()
         queries = embed(encoder, config, split.queries, views_of(EMBED, options.size, "queries"))
@@ -162,7 +155,7 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
         queries_QTD, fabrics_FRD = stored["queries"], stored["fabrics"]
     ranks = {}
     for index in INDEXES:
-        queries_QD = mean_of_views(queries_QTD) if index.turned else queries_QTD[:, 0]
+        queries_QD = mean_of_views(queries_QTD) if index.rotated else queries_QTD[:, 0]
         kept_FVD = fabrics_FRD[:, :1] if index.vectors is None else pool_regions(fabrics_FRD, index.vectors)[0]
         ranks[index] = rank_pairs(queries_QD, kept_FVD, split)
     return Found(ranks, queries_QTD.shape[2], seconds_per_view(encoder, options), file)
@@ -179,15 +172,10 @@ def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Vi
     return np.concatenate(parts).reshape(len(records), views.per_image, -1)
 
 
-def seconds_per_view(encoder: Encoder, options: argparse.Namespace, batches: int = 5) -> float:
-    """What encoding costs when nothing else wants the processor: the fastest of a few full batches."""
+def seconds_per_view(encoder: Encoder, options: argparse.Namespace) -> float:
+    """Seconds that encoding a view takes in the fastest of a few full batches."""
     pixels = np.random.default_rng(0).integers(0, 256, (options.batch, options.size, options.size, 3), np.uint8)
-    seconds = []
-    for _ in range(batches):
-        began = time.perf_counter()
-        encoder.encode(pixels)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds) / options.batch
+    return min(timeit.repeat(lambda: encoder.encode(pixels), number=1, repeat=5)) / options.batch
 
 
 def rank_pairs(queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split) -> np.ndarray:
@@ -210,7 +198,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=64, help="views a forward pass")
     parser.add_argument("--bootstrap", type=int, default=2000, help="resamples of the motifs")
     parser.add_argument("--quick", action="store_true", help="one seed, few images, a small simulated catalogue")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where quality.json, .md and .svg go")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results", help="where quality.json, .md and .svg go"
+    )
     options = parser.parse_args(arguments)
     options.cache = options.results / "quality"
     options.cache.mkdir(parents=True, exist_ok=True)

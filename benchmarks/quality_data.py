@@ -1,4 +1,4 @@
-"""A split of a data set as the quality benchmark judges it: which fabrics are relevant, and how large motifs are."""
+"""What the quality benchmark works on: a split with its relevant pairs, the indexes, and what an arm found."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.config import load_config
-from retrieval_core.data.datasets import Record, iter_gallery, iter_queries, labelled_split, load_motif_boxes
-from retrieval_core.evaluation.metrics import QueryOutcome
+from retrieval_core.data.datasets import Record, iter_gallery, iter_queries, labelled_split
+from retrieval_core.data.motif_boxes import load_motif_boxes
+from retrieval_core.evaluation.outcomes import QueryOutcome
 from retrieval_core.store.embeddings import Box
 
 
@@ -26,14 +27,14 @@ class Split(NamedTuple):
     """(P,) area of the median printed motif as a share of the fabric; NaN where it is not known."""
 
     def recall(self, ranks: np.ndarray, k: int, chosen: np.ndarray | None = None) -> float:
-        """Mean over queries of the share of their (chosen) pairs ranked within k; NaN without a pair."""
+        """Mean recall@k over the queries with pairs, among the ``chosen`` pairs if given; NaN without a pair."""
         chosen = np.ones(len(ranks), bool) if chosen is None else chosen
         total = np.bincount(self.pairs[chosen, 0], minlength=len(self.queries))
         hits = np.bincount(self.pairs[chosen & (ranks <= k), 0], minlength=len(self.queries))
         return float(np.mean(hits[total > 0] / total[total > 0])) if total.any() else float("nan")
 
     def outcomes(self, ranks: np.ndarray, seed: int = 0) -> list[QueryOutcome]:
-        """One outcome a labelled query. The seed is part of its name: seeds are averaged, motifs resampled whole."""
+        """One outcome a labelled query; its name holds the seed, as outcomes of several seeds are averaged."""
         found = []
         for row, query in enumerate(self.queries):
             own = np.sort(ranks[self.pairs[:, 0] == row])
@@ -78,8 +79,9 @@ class Index(NamedTuple):
 
     name: str
     vectors: int | None
-    """None for the whole fabric alone: one view is encoded; else all are, and pooled to so many."""
-    turned: bool
+    """Vectors that all views are pooled to; None to encode the whole fabric alone."""
+    rotated: bool
+    """Whether a query is the mean of its rotated copies."""
 
 
 class Found(NamedTuple):
@@ -89,6 +91,6 @@ class Found(NamedTuple):
     """(P,) rank of every relevant fabric, from 1."""
     dim: int
     seconds: float
-    """In the encoder, a view: the fastest of a few batches, measured in this run."""
+    """Seconds a view in the encoder, measured in this run."""
     stored: Path
-    """The embeddings: queries (Q, T, D), the unturned copy first; fabrics (F, R, D)."""
+    """The embeddings: queries (Q, T, D), the upright copy first; fabrics (F, R, D)."""

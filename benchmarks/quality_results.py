@@ -12,7 +12,9 @@ from machine import machine
 from quality_data import Found, Index, Split
 
 from retrieval_core.encoding.region_pooling import mean_of_views
-from retrieval_core.evaluation.metrics import arm_metrics, paired_difference, random_outcomes, recall_curve
+from retrieval_core.evaluation.depth import recall_by_depth
+from retrieval_core.evaluation.metrics import arm_metrics, paired_difference
+from retrieval_core.evaluation.outcomes import random_outcomes
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.report.chart import Chart, Line, recall_chart
 
@@ -21,11 +23,11 @@ FIGURES = ("recall@10", "recall@50", "recall@100", "mAP@100")
 BINS = {"small": (0.0, 0.02), "medium": (0.02, 0.05), "large": (0.05, 1.01)}
 """Area of the median printed motif as a share of the fabric."""
 VIEWS = 37
-"""The whole fabric and 6 x 6 tiles."""
+"""Views of a fabric: the whole and 6 x 6 tiles."""
 BIN_QUERIES = 30
-"""Fewer queries in a bin say nothing."""
+"""Queries below which a bin's recall is left out as noise."""
 ARMS = ("random", "histogram", "tiled_histogram", "frozen", "published", "published_best", "ours")
-Runs = Mapping[tuple[str, int, str], "Found"]
+Runs = Mapping[tuple[str, int, str], Found]
 
 
 def write_results(
@@ -44,7 +46,7 @@ def write_results(
     }
     (options.results / "quality.json").write_text(json.dumps(rows, indent=1) + "\n")
     (options.results / "quality_about.json").write_text(json.dumps(about, indent=1) + "\n")
-    text = "\n".join([*tables(rows, tracks), *baseline_tables(about), *storage_lines(about), *notes(about)]) + "\n"
+    text = "\n".join([*tables(rows, tracks), *baseline_tables(about), *notes(about)]) + "\n"
     (options.results / "quality.md").write_text(text)
     curves = track_curves(found, chosen["choice"], tracks["same"], options.seeds)
     (options.results / "quality.svg").write_text(svg(recall_chart(curves)))
@@ -62,9 +64,9 @@ def shown_as(arm: str, choice: str) -> list[str]:
 
 
 def runs_of(found: Runs, choice: str, track: str) -> Iterable[tuple[str, int, Index, Found]]:
-    """(arm as shown, seed, index, what was found) of a track."""
-    for (arm, seed, where), result in found.items():
-        for name in shown_as(arm, choice) if where == track else ():
+    """(arm as shown, seed, index, result) of a track."""
+    for (arm, seed, ranked), result in found.items():
+        for name in shown_as(arm, choice) if ranked == track else ():
             for index in result.ranks:
                 tiled = name == "histogram" and index.vectors is not None
                 yield "tiled_histogram" if tiled else name, seed, index, result
@@ -80,7 +82,7 @@ def track_rows(found: Runs, choice: str, track: str, split: Split) -> list[dict[
         vectors, views = index.vectors or 1, 1 if index.vectors is None else VIEWS
         row = {"arm": arm, "index": index.name, "vectors": vectors, "track": track, "seed": seed}
         row |= pick(arm_metrics(split.outcomes(ranks), KS, {}, 0, 0))
-        row |= {"encodings": views, "query_turned": index.turned, "bytes": 4 * result.dim * vectors}
+        row |= {"encodings": views, "query_turned": index.rotated, "bytes": 4 * result.dim * vectors}
         row |= {"encode_ms": round(1000 * result.seconds * views, 2)}
         for name, (low, high) in BINS.items():
             chosen = (split.areas >= low) & (split.areas < high)
@@ -104,7 +106,7 @@ def comparisons(found: Runs, choice: str, track: str, split: Split, options: arg
         runs.setdefault((arm, index), {})[seed] = result.ranks[index]
 
     def outcomes(key: tuple[str, Any]) -> list[Any]:
-        ranks = runs[key]  # an arm without draws stands for every seed
+        ranks = runs[key]  # an arm without a seed of its own counts for every seed
         return [o for seed in options.seeds for o in split.outcomes(ranks.get(seed, ranks[options.seeds[0]]), seed)]
 
     whole = next(index for _, index in runs if index.vectors is None)
@@ -114,22 +116,22 @@ def comparisons(found: Runs, choice: str, track: str, split: Split, options: arg
     baseline = max(mean, key=lambda arm: mean[arm])
     base = outcomes((baseline, whole))
     reached = arm_metrics(base, KS, {}, 0, 0)
-    answer: dict[str, Any] = {"baseline": baseline, **pick(reached), "rows": []}
-    for arm, index in sorted(runs, key=lambda key: (ARMS.index(key[0]), key[1].vectors or 0, key[1].turned)):
+    rows = []
+    for arm, index in sorted(runs, key=lambda key: (ARMS.index(key[0]), key[1].vectors or 0, key[1].rotated)):
         own = outcomes((arm, index))
-        difference = paired_difference(own, base, KS, options.bootstrap, 0)
+        difference = paired_difference(own, base, KS, options.bootstrap, 0)["recall@100"]
         metrics = arm_metrics(own, KS, {}, 0, 0)
-        answer["rows"].append(
+        rows.append(
             {"arm": arm, "index": label(index), **pick(metrics)}
-            | {"difference": difference["recall@100"]["difference"], "interval": difference["recall@100"]["interval"]}
+            | {"difference": difference["difference"], "interval": difference["interval"]}
             | {"missed": ratio(1 - metrics["recall@100"], 1 - reached["recall@100"])}
             | {"mAP times": ratio(metrics["mAP@100"], reached["mAP@100"])}
         )
-    return answer
+    return {"baseline": baseline, **pick(reached), "rows": rows}
 
 
 def ratio(value: float, base: float) -> float | None:
-    """None where the base is zero: a gallery of fewer than 100 fabrics leaves nothing to miss."""
+    """None where the base is zero: in a gallery of fewer than 100 fabrics none is missed."""
     return value / base if base > 0 else None
 
 
@@ -138,11 +140,11 @@ def label(index: Index) -> str:
     if index.vectors is None:
         return "1 vector, whole fabric"
     kept = f"{index.vectors} vector{'s' * (index.vectors > 1)}"
-    return f"{kept} of {VIEWS} views{', query turned' * index.turned}"
+    return f"{kept} of {VIEWS} views{', query turned' * index.rotated}"
 
 
 def storage_overlap(found: Runs, seed: int) -> dict[str, float]:
-    """Overlap@100 with float32 of cheaper stored vectors, for `ours`: all views, the best of them counts."""
+    """Overlap@100 of cheaper stored vectors with float32, for `ours` and all views."""
     with np.load(found["ours", seed, "same"].stored) as stored:
         queries_QD, fabrics_FRD = mean_of_views(stored["queries"]), stored["fabrics"]
     exact = block_topk(queries_QD, fabrics_FRD, 100).rows
@@ -169,11 +171,11 @@ def track_curves(found: Runs, choice: str, split: Split, seeds: list[int]) -> di
     """Recall at every depth to 100 of what the plot shows, seeds averaged."""
     shown: dict[str, list[Any]] = {}
     for arm, seed, index, result in runs_of(found, choice, "same"):
-        if index.vectors is None or (index.vectors, index.turned) == (30, True):
+        if index.vectors is None or (index.vectors, index.rotated) == (30, True):
             name = f"{arm}, {index.vectors or 1}"
             shown.setdefault(name, []).extend(split.outcomes(result.ranks[index], seed))
-    depths = range(1, min(100, len(split.fabrics)) + 1)
-    return {name: recall_curve(outcomes, depths) for name, outcomes in shown.items()}
+    depth = min(100, len(split.fabrics))
+    return {name: list(enumerate(recall_by_depth(found, depth).tolist(), start=1)) for name, found in shown.items()}
 
 
 # ---- pages
@@ -233,14 +235,12 @@ def baseline_tables(about: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def storage_lines(about: Mapping[str, Any]) -> list[str]:
-    cells = ", ".join(f"{name} {value:.2%}" for name, value in about["storage"].items())
-    return [f"Overlap of the first 100 with float32 storage (`ours`, all views, track `same`): {cells}.", ""]
-
-
 def notes(about: Mapping[str, Any]) -> list[str]:
     facts, options = about["machine"], about["options"]
+    overlaps = ", ".join(f"{name} {value:.2%}" for name, value in about["storage"].items())
     return [
+        f"Overlap of the first 100 with float32 storage (`ours`, all views, track `same`): {overlaps}.",
+        "",
         f"{options['images']} images through the encoder a training, {options['size']} px, seeds {options['seeds']}; "
         f"published rates chosen on validation: {about['published rates']['choice']}. {facts['processor']}, "
         f"{facts['threads']} threads, torch {facts['torch']}, Python {facts['python']}.",
@@ -254,7 +254,7 @@ def svg(
     legend: Callable[[Line], str] = lambda line: f"{line.arm}: {line.recall:.3f} at {line.depth}",
     dashed: Callable[[Line], bool] = lambda line: line.arm.endswith(", 1"),
 ) -> str:
-    """A picture by itself, on the geometry of the report's chart: recall against k, unless the texts say otherwise."""
+    """An SVG file of a chart of the report's geometry: recall against k unless the texts say otherwise."""
     assert chart is not None
     colours = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f", "#a6761d", "#332288")
     height = chart.height + 20 * len(chart.lines)

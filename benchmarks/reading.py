@@ -1,11 +1,11 @@
-"""Reading ahead of decoding in one process, from a store that answers after some milliseconds, in turns.
+"""Reading ahead of decoding in one process, from a store with some milliseconds of latency.
 
-    opened    each opened as fsspec opens a file of S3 (a request for its size, one for its bytes), decoded, the next
-    asked     the bytes alone by one request, decoded, the next
-    ahead     as decoding tasks do: the next ones are asked for while one is decoded
+    opened    one image after the other, opened as fsspec opens a file of S3: a request for its size, one for its bytes
+    asked     one image after the other, with one request for its bytes
+    ahead     as decoding tasks do: the next images are requested while one is decoded
     memory    decoding alone, the bytes in memory
 
-0 milliseconds are a local disk: files in the system's cache. Pictures are the simulator's fabrics as PNG of 600 px.
+0 milliseconds stand for a local disk: files in the system's cache. Images are simulated fabrics as PNG of 600 px.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ Ways = dict[str, Callable[[], Iterator[bytes]]]
 
 
 class Distant(AbstractFileSystem):  # type: ignore[misc]
-    """Objects in memory, each request answered after a while."""
+    """Objects in memory; each request is answered with some latency."""
 
     protocol = "distant"
     objects: ClassVar[dict[str, bytes]] = {}
     seconds: ClassVar[float] = 0.0
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        """What is known of an object."""
+        """Name and size of an object."""
         time.sleep(self.seconds)
         return {"name": path, "size": len(self.objects[path]), "type": "file"}
 
@@ -51,7 +51,7 @@ class Distant(AbstractFileSystem):  # type: ignore[misc]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """``ratios``: ahead / each other way in images a second, a key a delay; ``raw``: rates."""
+    """``ratios``: ahead / each other way in images per second, a key for each delay; ``raw``: rates."""
     ratios, rows = {}, []
     views = Views(options.view, (1,), 0.25)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_delay(files: Sequence[str], delay: float) -> Ways:
-    """The ways to read the files, from a disk or from a store that is so far away."""
+    """The ways to read the files, from a disk or from a store with a delay in milliseconds."""
     content = [Path(file).read_bytes() for file in files]
     places = list(files)
     if delay:
@@ -92,7 +92,7 @@ def of_delay(files: Sequence[str], delay: float) -> Ways:
 
 
 def decoder(way: Callable[[], Iterator[bytes]], views: Views) -> Callable[[], None]:
-    """Reads and decodes all."""
+    """An action that reads and decodes all images."""
 
     def decode_all() -> None:
         for content in way():

@@ -1,16 +1,16 @@
-"""Exact top-k against the matrix product it cannot do without, in one run on one machine, in turns.
+"""Exact top-k against the matrix product it needs, all ways in alternation on one machine.
 
     matmul      the float32 product of queries and gallery, 4 GB of scores at a time, by torch or numpy: the faster of
                 the two in each turn
     faiss       FAISS's exact index (IndexFlatIP), with as many threads
-    published   the published loop: for each query a Python loop over the gallery; a sample, carried to all queries
-    kernel      ours: `block_topk` on the same arrays; it selects the way a trial found quickest, then scores exactly
-    own         the same without FAISS, which is among what is tried
-    stage       ours with all that is around it: embedding store, Ray tasks, partial rankings, merge, both pool files
+    published   the published loop: for each query a Python loop over the gallery; extrapolated from a sample
+    kernel      ours: `block_topk` on the same arrays; it selects in the way that a trial found quickest
+    own         the same without FAISS, which is one of those ways
+    stage       the whole stage: embedding store, Ray tasks, partial rankings, merge, both pool files
 
-Q queries, F fabrics, D dimensions. The vectors are random directions, so there are few near-ties at the k-th place;
-catalogues with many copies of one design make the kernel rescore more. The stage runs in a Ray that is up, on a store
-of the same size; `cold_s` is the first time in that Ray, when its processes still start.
+The vectors are random directions, so there are few near-ties at the k-th place; in catalogues with many copies of one
+design the kernel rescores more. The stage runs on a store of the same size while Ray is up; `cold_s` is its first run,
+which still starts processes.
 """
 
 from __future__ import annotations
@@ -33,21 +33,19 @@ from timing import Seconds, in_turns, ratio, show
 from retrieval_core.ranking import selection
 from retrieval_core.ranking.topk import block_topk
 
-SAMPLE = 20_000  # fabrics of the published loop's sample
-SCORES = 10**9  # that a matrix product writes at a time: all of 1,000 queries x 1 million
+SAMPLE = 20_000  # fabrics that the published loop is timed on
+SCORES = 10**9  # scores that a matrix product writes at a time: 1,000 queries x 1 million
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Take the turns.
+    """Time all ways.
 
     Returns:
         ``ratios``: medians over the turns of ours / theirs in seconds, and how many times as long the published loop
-        takes; ``raw``: every time, how far ours and FAISS's agree, and what the figures depend on.
+        takes; ``raw``: every time, how far our ranking and FAISS's agree, and what the figures depend on.
     """
-    queries_QD, gallery_FD = (
-        unit_vectors(options.queries, options.dim, 1),
-        unit_vectors(options.gallery, options.dim, 2),
-    )
+    queries_QD = unit_vectors(options.queries, options.dim, 1)
+    gallery_FD = unit_vectors(options.gallery, options.dim, 2)
     seconds, agreement = kernels(queries_QD, gallery_FD, options)
     published = published_seconds(queries_QD, gallery_FD[:SAMPLE]) * options.queries * options.gallery / SAMPLE
     del gallery_FD
@@ -76,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def kernels(queries: np.ndarray, gallery: np.ndarray, options: argparse.Namespace) -> tuple[Seconds, float]:
-    """Seconds of the ways in memory, and the share of candidates that ours and FAISS's have in common."""
+    """Seconds of the ways in memory, and the share of candidates that our ranking and FAISS's have in common."""
     import faiss
 
     faiss.omp_set_num_threads(torch.get_num_threads())
@@ -98,7 +96,7 @@ def kernels(queries: np.ndarray, gallery: np.ndarray, options: argparse.Namespac
 
 
 def without_faiss(way: Callable[[], Any]) -> Any:
-    """As on a machine where FAISS is not installed; with several threads that leaves one way."""
+    """As where FAISS is not installed and there are several threads, which leaves torch's product."""
     with patch.object(selection, "_quickest", lambda *_: "torch"):
         return way()
 
@@ -109,7 +107,7 @@ def best(seconds: Seconds, *names: str) -> list[float]:
 
 
 def published_seconds(queries: np.ndarray, gallery: np.ndarray, sample: int = 2) -> float:
-    """Seconds a query of the published loop over this gallery: a cosine a pair in Python, then a sort."""
+    """Seconds per query of the published loop over this gallery: a cosine per pair in Python, then a sort."""
     began = time.perf_counter()
     for query in queries[:sample]:
         scores = {}
@@ -120,7 +118,7 @@ def published_seconds(queries: np.ndarray, gallery: np.ndarray, sample: int = 2)
 
 
 def stage_seconds(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of the whole stage in every turn, of the first one in a new Ray, and peak megabytes of the processes."""
+    """Seconds of the whole stage in every turn and of the first one, and peak megabytes of the processes."""
     import ray
 
     from ray_jobs.cluster.connect import connect

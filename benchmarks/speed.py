@@ -1,12 +1,12 @@
-"""The speed suite: every part in a process of its own, one after the other; results as JSON and as a table.
+"""The speed suite: each part in its own process, one after the other; results as JSON and as a table.
 
     embedding   the job against a bare forward pass and the published loop
     retrieval   the kernel against the matrix product and FAISS, the stage against the kernel
     training    the step against a plain torch loop, with and without kept activations
     growth      seconds and memory against the size of the data
 
-`summary.json` has a flat object `ratios` and the raw figures; `speed.md` the same as a table. A part that fails leaves
-its message there and makes the suite fail at its end, not before the other parts have run.
+`summary.json` has a flat object `ratios` and the raw figures; `speed.md` has the ratios as a table. If a part fails,
+its message goes into `summary.json`, the other parts run, and then the suite fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FULL = {
     "training": ["--repeats", "15"],
     "growth": ["--images", "1024", "--gallery", "524288", "--gallery-block", "32768", "--fabrics", "40000"],
 }
-"""What `--full` adds to each part."""
+"""Options of each part with `--full`."""
 INFINITY = float("inf")
 TARGETS = {
     "embed_base_vs_forward": (0.95, INFINITY),
@@ -48,11 +48,11 @@ TARGETS = {
     "slope_driver_memory": (-INFINITY, 0.05),
     "slope_worker_memory": (-INFINITY, 0.05),
 }
-"""What the project wants of the ratios: at least, at most."""
+"""Lowest and highest value that the project wants of each ratio."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts, write what they found, and say which targets were missed."""
+    """Run the parts, write their results, and say which targets were missed."""
     options = parse(arguments)
     options.results.mkdir(parents=True, exist_ok=True)
     about, began = machine(), time.perf_counter()
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What a part prints, or its error."""
+    """The JSON that a part prints, or its error."""
     words = ["--quick"] if options.quick else FULL[part] if options.full else []
     command = [sys.executable, str(HERE / f"{part}.py"), *words]
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=False)
@@ -88,7 +88,7 @@ def run_part(part: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(ratios: dict[str, float], summary: dict[str, Any]) -> str:
-    """The ratios as Markdown, each beside what is wanted of it."""
+    """The ratios as Markdown, each beside its target."""
     about = summary["machine"]
     lines = [
         f"{about['processor']}, {about['threads']} threads, torch {about['torch']}, load before "
@@ -106,7 +106,7 @@ def table(ratios: dict[str, float], summary: dict[str, Any]) -> str:
 
 
 def wanted_text(low: float, high: float) -> str:
-    """A target for people; nothing where there is none."""
+    """A target for people; empty where there is none."""
     if high == INFINITY:
         return "" if low == -INFINITY else f">= {low:g}"
     return f"<= {high:g}" if low == -INFINITY else f"{low:g} to {high:g}"

@@ -1,4 +1,4 @@
-"""Embedding stores of random unit vectors, as the embedding stage leaves them: for what is measured after it."""
+"""Embedding stores of random unit vectors, as the embedding stage leaves them, to time later stages on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "Weight_Path" / "dinov2-motif
 
 
 def unit_vectors(count: int, dim: int, seed: int) -> np.ndarray:
-    """(count, dim) float32, directions uniform on the sphere."""
+    """(count, dim) float32, uniform on the sphere."""
     vectors = np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
 
 def run_of(folder: Path, fabrics: int, queries: int, dim: int, *settings: str) -> Run:
-    """A run in ``folder`` whose embedding is done: ``fabrics`` and ``queries`` vectors of ``dim`` dimensions."""
+    """A run in ``folder`` that has embedded ``fabrics`` and ``queries`` images in ``dim`` dimensions."""
     config = load_config(
         None,
         [

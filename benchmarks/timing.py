@@ -1,4 +1,4 @@
-"""Ways of doing the same thing, timed in turns so that a busy machine slows all of them alike."""
+"""Ways of doing the same thing, timed alternately so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Seconds = dict[str, list[float]]
 
 
 def in_turns(ways: Mapping[str, Callable[[], Any]], repeats: int, *, warm: bool = True) -> Seconds:
-    """Seconds of every way in every turn; with ``warm`` each runs once before, untimed."""
+    """Seconds of every way in every turn; with ``warm`` each first runs once untimed."""
     if warm:
         for way in ways.values():
             way()
@@ -39,7 +39,7 @@ def slope(sizes: list[float], values: list[float]) -> float:
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """A part's ratios for people, and all of it as JSON for the suite."""
+    """Print the ratios for people, and everything as JSON for the suite."""
     for name, value in found["ratios"].items():
         print(f"{name}: {value:.3f}", file=sys.stderr)
     print(json.dumps(found, indent=1))

@@ -168,9 +168,7 @@ def first_epoch(trainer: Trainer, batch: Batch) -> Batch:
     frozen, data = trainer.frozen, trainer.data
     assert frozen is not None
     data.cache = frozen.cache = ActivationCache(frozen.cache.shape, frozen.cache.limit)
-    keys = tuple(ViewKey("query", place, (), 0) for place in range(len(batch.views)))
-    for key in keys:
-        frozen.cache.note(key, batch.held[0])
+    keys = tuple(ViewKey("query", place) for place in range(len(batch.views)))
     empty = np.empty((0, *frozen.cache.shape), np.float32)
     return batch._replace(keys=keys, cached=np.zeros(len(keys), np.bool_), tokens=empty)
 

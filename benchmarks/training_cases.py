@@ -43,7 +43,7 @@ def shaped(architecture: dict[str, int]) -> FabricEmbedder:
     """A network of this architecture with random weights and the published head."""
     values = {"model_type": "dinov2", "patch_size": 14, **architecture}
     backbone = random_backbone(backbone_settings(values), 0)
-    return FabricEmbedder(backbone, new_head(architecture["hidden_size"], 256, 0), "cls", "new")
+    return FabricEmbedder(backbone, new_head(architecture["hidden_size"], 256, 0), "cls")
 
 
 def tiny(size: int) -> FabricEmbedder:

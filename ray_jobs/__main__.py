@@ -15,16 +15,16 @@ from ray_jobs.console.run_log import in_file, on_screen
 from retrieval_core.config.config import Config, ConfigError, load_config
 from retrieval_core.files.credentials import hide_credentials
 
-GO_ON = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrain", "simulate"}
-"""Commands that take up what an earlier one has committed."""
+RESUMABLE = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrain", "simulate"}
+"""Commands that continue from what an earlier one has committed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 done; 1 the run failed, with one line that says what and what to do; 2 the command line or the configuration
-        is wrong; 130 it was stopped by Ctrl-C.
+        0 done; 1 failed, with one line that says why and what to do; 2 the command line or the configuration is
+        wrong; 130 stopped by Ctrl-C.
     """
     options = build_parser().parse_args(arguments)
     if options.command == "completion":
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(error, 2, options)
         except KeyboardInterrupt:
             going_on = f"; what is committed stays, and this goes on: {how_to_go_on(words)}"
-            complain(f"stopped{going_on if options.command in GO_ON else ''}")
+            complain(f"stopped{going_on if options.command in RESUMABLE else ''}")
             return STOPPED
         except Exception as error:  # the one place where a user's mistake turns into a line
             return _fail(error, 1, options)
@@ -77,10 +77,11 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
 
         return print_plan(run, options.command)
     with stops_on_ctrl_c(console), in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
-        Lease(run.workspace.work("lease.json")).refuse_second()  # which the pipeline would, but after Ray's start
-        run.connect()  # before the stages are imported, which takes seconds that Ray needs for its start anyway
-        from ray_jobs.pipeline import run_stage, run_workflow, write_run_json
+        Lease(run.workspace.work("lease.json")).refuse_second()  # the pipeline would do so only after Ray's start
+        run.connect()  # before the stages are imported: Ray's start needs those seconds anyway
+        from ray_jobs.pipeline import run_stage, run_workflow
         from ray_jobs.pretrain import pretrain
+        from ray_jobs.run_json import write_run_json
 
         if options.command == "pretrain":
             pretrain(run)
@@ -93,10 +94,10 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
 
 
 def refuse_relative_paths(config: Config) -> None:
-    """In a submitted job the working directory is Ray's own copy: what is written there is lost.
+    """Refuse relative paths in a submitted job: its working directory is Ray's own copy, and is lost afterwards.
 
     Raises:
-        ConfigError: naming the key, unless the path is absolute, a URL, or the small model that travels with the code.
+        ConfigError: naming the key, unless the path is absolute, a URL, or the small model that comes with the code.
     """
     from pathlib import Path
 
@@ -104,7 +105,7 @@ def refuse_relative_paths(config: Config) -> None:
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
-    travels = "Weight_Path/dinov2-motif-tiny"
+    included = "Weight_Path/dinov2-motif-tiny"
     paths = {
         "data.root": config.data.root,
         "model.weights": config.model.weights,
@@ -112,7 +113,7 @@ def refuse_relative_paths(config: Config) -> None:
         "run.output_dir": config.run.output_dir,
     }
     for key, value in paths.items():
-        if not value or is_url(value) or Path(value).is_absolute() or value.rstrip("/").endswith(travels):
+        if not value or is_url(value) or Path(value).is_absolute() or value.rstrip("/").endswith(included):
             continue
         raise ConfigError(
             f"{key} = {value!r}: a submitted job runs in Ray's own copy of the working directory, so this must be an "
@@ -132,7 +133,7 @@ def _fail(error: BaseException, code: int, options: argparse.Namespace) -> int:
 
 
 def _message(error: BaseException) -> str:
-    """What went wrong, without the layers of the engine: the innermost cause that a person can act on."""
+    """The innermost cause, which a person can act on, without the layers of Ray."""
     seen = set()
     while id(error) not in seen:
         seen.add(id(error))

@@ -1,7 +1,7 @@
-"""`--dry-run`: what would be done, with counts, and what it would take in time and disk.
+"""`--dry-run`: what would be done, with counts, time and disk.
 
-Time is told only by what was measured: the rate of the last run of the same folder, with the same views of the same
-size. The lists are read, no image is opened and Ray is not started. Memory as that of the lists (O(split) at most).
+Times follow only from what was measured: the rate of the last run in the same folder, with as many views of the same
+size. The lists are read, no image is opened and Ray is not started. Memory O(split).
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.model.weights import embedding_width, weights_bytes
 
-MEASURED_IMAGES = 200
-"""A rate of fewer images is that of the start of processes."""
+LEAST_MEASURED_IMAGES = 200
+"""Images that make a rate; that of fewer is mostly the start of processes."""
 CANDIDATE_BYTES = 110
-"""Of a candidate in both pool files, besides its path in the JSON file."""
+"""Bytes of a candidate in both pool files together, without its path in the JSON file."""
 
 
 class Step(NamedTuple):
-    """A stage as it would be done."""
+    """What a stage would do."""
 
     what: str
     seconds: float | None = 0.0
-    """None where nothing that was measured tells."""
+    """None where nothing was measured yet."""
     until: str = ""
     """When an unknown time will be known."""
     by: str = ""
     """What the time follows from."""
     disk: float = 0.0
+    """Bytes that it would write."""
     todo: bool = True
 
 
 class Lists(NamedTuple):
-    """How many there are to search and to search for, and how long a path is."""
+    """Numbers of images, and the mean length of a gallery path."""
 
     gallery: int
     queries: int
@@ -52,7 +53,7 @@ class Lists(NamedTuple):
 
 
 def print_plan(run: Run, command: str) -> int:
-    """Say what a command would do, stage by stage; writes nothing."""
+    """Print what a command would do, stage by stage; returns the exit code."""
     lists = _read_lists(run)
     makers: dict[str, Callable[[Run, Lists], Step]] = {
         "train": _train,
@@ -77,7 +78,7 @@ def print_plan(run: Run, command: str) -> int:
             print(f"            disk: {size(step.disk)}")
     todo = [step for name, step in steps.items() if run.overwrite or not _recorded(run, name)]
     needed = sum(step.disk for step in todo)
-    print(f"disk in all: about {size(needed)}{_room(run, needed)}")
+    print(f"disk in all: about {size(needed)}{_free(run, needed)}")
     return 0
 
 
@@ -98,7 +99,7 @@ def _train(run: Run, _: Lists) -> Step:
     steps = math.ceil(len(split.queries) / keys.batch_size) * keys.epochs
     steps = min(steps, keys.max_steps or steps)
     model = weights_bytes(run.config.model) or 0
-    # Three numbers a trained parameter (itself and AdamW's two), twice the model: the best one and the one left.
+    # Three numbers per parameter in a checkpoint (AdamW has two), and two models: the best and the final one.
     disk = model * (2 + 3 * keys.keep_checkpoints)
     cache = f"; activation cache: up to {size(keys.cache_max_gb * 1e9)} a worker in TMPDIR" * keys.cache_activations
     what = (
@@ -145,7 +146,7 @@ def _width(run: Run, arm: str) -> int:
 
 
 def _committed(run: Run, arm: str, role: Role) -> int:
-    """Images in shards of the last plan that are there; they may have changed since, which only the run finds out."""
+    """Images in committed shards of the last plan; only the run finds out which of them have changed since."""
     if run.overwrite:
         return 0
     shards = {tuple(map(int, name.split("-")[:2])) for name in storage.list_names(run.store(arm, role)) if "-" in name}
@@ -158,7 +159,7 @@ def _committed(run: Run, arm: str, role: Role) -> int:
 
 
 def _embedding_rate(run: Run) -> float | None:
-    """Images a second over all stores of the last run; they pass one graph, so only their sum is honest."""
+    """Images a second over all stores of the last run: they share one Ray Data graph, so only the sum is meaningful."""
     images, seconds = 0, 0.0
     for arm in run.arm_names():
         for role in ROLES:
@@ -166,7 +167,7 @@ def _embedding_rate(run: Run) -> float | None:
             views = _views(run, role)
             if record.get("encoded") and (record["views"], record["side"]) == (views.per_image, views.image_size):
                 images, seconds = images + record["encoded"], seconds + record["seconds"]
-    return images / seconds if images >= MEASURED_IMAGES and seconds else None
+    return images / seconds if images >= LEAST_MEASURED_IMAGES and seconds else None
 
 
 def _retrieve(run: Run, lists: Lists) -> Step:
@@ -178,12 +179,12 @@ def _retrieve(run: Run, lists: Lists) -> Step:
 
 
 def _recorded(run: Run, stage: str) -> bool:
-    names = {"embed": ["embed.gallery", "embed.queries"]}.get(stage, [stage])
+    names = [f"embed.{role}" for role in ROLES] if stage == "embed" else [stage]
     return all(run.workspace.record(name) is not None for name in names)
 
 
-def _room(run: Run, needed: float) -> str:
-    """What is free where the run writes; on an object store there is no such limit."""
+def _free(run: Run, needed: float) -> str:
+    """The free space where the run writes; nothing on an object store."""
     local = storage.local_path(run.workspace.folder)
     if local is None:
         return ""

@@ -14,30 +14,18 @@ from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.console.progress import Progress, track
 from ray_jobs.embedding.finish_store import rejects_of
 from ray_jobs.run import Run
-from retrieval_core.config.sections import DataConfig
-from retrieval_core.data.datasets import MOTIF_BOXES, load_motif_boxes
+from retrieval_core.config.sections import ROLES, DataConfig
+from retrieval_core.data.motif_boxes import MOTIF_BOXES, load_motif_boxes
 from retrieval_core.data.records import from_root
 from retrieval_core.data.shard_plan import bucket_shards, plan_file
 from retrieval_core.encoding.arms import RANDOM
-from retrieval_core.evaluation.depth import (
-    PRECISION_BY_DEPTH,
-    RECALL_BY_DEPTH,
-    depth_figures,
-    precision_by_depth,
-    recall_by_depth,
-    write_by_depth,
-)
-from retrieval_core.evaluation.metrics import (
-    QueryOutcome,
-    arm_metrics,
-    paired_difference,
-    per_query_rows,
-    random_outcomes,
-)
+from retrieval_core.evaluation import depth
+from retrieval_core.evaluation.metrics import arm_metrics, paired_difference, per_query_rows
 from retrieval_core.evaluation.motif_size import recall_by_size, sizes_of
+from retrieval_core.evaluation.outcomes import QueryOutcome, random_outcomes
 from retrieval_core.evaluation.relevance import Judgement, Queries, judge_bucket, outcomes_of, read_query_plan, unite
 from retrieval_core.evaluation.trec import QRELS, RUN, join_qrels, write_bucket_qrels, write_run
-from retrieval_core.files import storage, tables
+from retrieval_core.files import stamps, storage, tables
 from retrieval_core.run.workspace import POOL_PARQUET
 from retrieval_core.store.embeddings import read_manifest
 
@@ -46,16 +34,13 @@ HITS = "hits.parquet"
 
 
 def evaluate(run: Run) -> dict[str, Any] | None:
-    """Write metrics.json, per_query.csv, the curves by depth and the TREC files; None where the data has no labels."""
+    """Write metrics.json, per_query.csv, the curves by depth and the TREC files; None if the data has no labels."""
     if not run.labelled:
         log.info("evaluate: the data has no labels; there is a pool, and nothing to judge it by")
         return None
     config, workspace = run.config, run.workspace
     arms = run.arm_names()
-    gallery, queries = (
-        run.done(f"embed.gallery{run.suffix(run.main)}"),
-        run.done(f"embed.queries{run.suffix(run.main)}"),
-    )
+    gallery, queries = (run.done(f"embed.{role}{run.suffix(run.main)}") for role in ROLES)
     inputs = {
         "pools": {arm: run.done(f"retrieve{run.suffix(arm)}")["fingerprint"] for arm in arms},
         "labels": [gallery["labels"], queries["labels"]],
@@ -63,7 +48,7 @@ def evaluate(run: Run) -> dict[str, Any] | None:
         "evaluate": config.evaluate.model_dump(),
         "seed": config.run.seed,
     }
-    names = ["metrics.json", "per_query.csv", RECALL_BY_DEPTH, PRECISION_BY_DEPTH]
+    names = ["metrics.json", "per_query.csv", depth.RECALL_BY_DEPTH, depth.PRECISION_BY_DEPTH]
     names += [RUN, QRELS] if config.evaluate.trec else []
     outputs = [*map(workspace.path, names), workspace.work(HITS)]
     return workspace.stage("evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite)
@@ -79,19 +64,16 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     outcomes = {arm: outcomes_of(queries, judged, arm, rejected) for arm in arms}
     if RANDOM in config.evaluate.baselines:
         # A rejected fabric may be relevant: it keeps its place in the random ranking, as it does in every recall.
-        size, depth = gallery["counts"]["inputs"], config.retrieve.top_k
-        outcomes[RANDOM] = random_outcomes(outcomes[run.main], size, depth, config.run.seed)
+        size, top_k = gallery["counts"]["inputs"], config.retrieve.top_k
+        outcomes[RANDOM] = random_outcomes(outcomes[run.main], size, top_k, config.run.seed)
     left_out = {"no_category": [path for path, names in zip(*queries, strict=True) if not names]}
     ks, resamples, seed = config.evaluate.ks, config.evaluate.bootstrap, config.run.seed
-    metrics = {}
-    for arm in sorted(outcomes, key=order_of_arms):
-        metrics[arm] = arm_metrics(outcomes[arm], ks, left_out, resamples, seed)
-        if arm == run.main:
-            metrics[arm]["versus"] = {
-                other: paired_difference(outcomes[arm], outcomes[other], ks, resamples, seed)
-                for other in outcomes
-                if other != arm
-            }
+    others = [arm for arm in outcomes if arm != run.main]
+    outcomes = {arm: outcomes[arm] for arm in sorted(outcomes, key=_arm_order)}
+    metrics = {arm: arm_metrics(found, ks, left_out, resamples, seed) for arm, found in outcomes.items()}
+    metrics[run.main]["versus"] = {
+        other: paired_difference(outcomes[run.main], outcomes[other], ks, resamples, seed) for other in others
+    }
     for arm, figures in _write_depths(run, outcomes, gallery["counts"]["embedded"]).items():
         metrics[arm]["depth"] = figures
     for arm in arms:
@@ -102,7 +84,7 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     _write_per_query(run, outcomes)
     _write_hits(run, judged)
     for name in (RUN, QRELS):
-        storage.remove(workspace.path(name))  # those of another pool never stand beside these figures
+        storage.remove(workspace.path(name))  # those of another pool must not stay beside these figures
     if config.evaluate.trec:
         _write_trec(run, queries, gallery["buckets"])
     for arm, values in metrics.items():
@@ -111,7 +93,7 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
     return {"queries": metrics[run.main]["queries"], "left_out": metrics[run.main]["left_out"]}
 
 
-def order_of_arms(arm: str) -> tuple[int, str]:
+def _arm_order(arm: str) -> tuple[int, str]:
     """Baselines first, the run's own arm last."""
     known = [RANDOM, "histogram", "frozen", "fine_tuned"]
     return (known.index(arm) if arm in known else len(known), arm)
@@ -119,7 +101,7 @@ def order_of_arms(arm: str) -> tuple[int, str]:
 
 def _boxes_stamp(data: DataConfig) -> str | None:
     path = from_root(data.root, MOTIF_BOXES)
-    return storage.stamp(path) if data.root and storage.exists(path) else None
+    return stamps.stamp(path) if data.root and storage.exists(path) else None
 
 
 def _buckets(run: Run, buckets: int, queries: Queries, pools: dict[str, str]) -> Iterator[tuple[Any, ...]]:
@@ -143,30 +125,28 @@ def _judge(
 
 
 def _write_depths(run: Run, outcomes: dict[str, list[QueryOutcome]], gallery_size: int) -> dict[str, dict[str, Any]]:
-    """Write the whole curves of every arm; returns what metrics.json says of recall. O(hits + top_k) for each arm."""
-    depth = min(run.config.retrieve.top_k, gallery_size)
-    arms = sorted(outcomes, key=order_of_arms)
-    curves = {arm: recall_by_depth(outcomes[arm], depth) for arm in arms}
-    write_by_depth(run.workspace.path(RECALL_BY_DEPTH), curves, depth)
-    precisions = {arm: precision_by_depth(outcomes[arm], depth) for arm in arms}
-    write_by_depth(run.workspace.path(PRECISION_BY_DEPTH), precisions, depth)
-    return {arm: depth_figures(curve, depth, gallery_size) for arm, curve in curves.items()}
+    """Write the curves of every arm; returns their figures for metrics.json. Memory O(hits + top_k) for each arm."""
+    deepest = min(run.config.retrieve.top_k, gallery_size)
+    recalls = {arm: depth.recall_by_depth(found, deepest) for arm, found in outcomes.items()}
+    depth.write_by_depth(run.workspace.path(depth.RECALL_BY_DEPTH), recalls, deepest)
+    precisions = {arm: depth.precision_by_depth(found, deepest) for arm, found in outcomes.items()}
+    depth.write_by_depth(run.workspace.path(depth.PRECISION_BY_DEPTH), precisions, deepest)
+    return {arm: depth.depth_figures(recall_K, deepest, gallery_size) for arm, recall_K in recalls.items()}
 
 
 def _write_per_query(run: Run, outcomes: dict[str, list[QueryOutcome]]) -> None:
+    ks = run.config.evaluate.ks
+    rows = [{"arm": arm, **row} for arm, found in outcomes.items() for row in per_query_rows(found, ks)]
     text = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for arm in sorted(outcomes, key=order_of_arms):
-        for row in per_query_rows(outcomes[arm], run.config.evaluate.ks):
-            if writer is None:
-                writer = csv.DictWriter(text, fieldnames=["arm", *row])
-                writer.writeheader()
-            writer.writerow({"arm": arm, **row})
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
     storage.write_bytes(run.workspace.path("per_query.csv"), text.getvalue().encode())
 
 
 def _write_hits(run: Run, judged: Judgement) -> None:
-    """Which candidates of the run's own arm are hits: what the report marks. O(hits)."""
+    """Write which candidates of the run's own arm are hits, for the report. O(hits)."""
     rows, ranks, _ = judged.hits[run.main]
     table = pa.table({"query": rows, "rank": ranks}).sort_by([("query", "ascending"), ("rank", "ascending")])
     tables.write_table(run.workspace.work(HITS), table)
@@ -174,7 +154,7 @@ def _write_hits(run: Run, judged: Judgement) -> None:
 
 
 def _write_trec(run: Run, queries: Queries, buckets: int) -> None:
-    """The pool of the run's own arm and all judgements, as other programs read them. Memory O(top_k)."""
+    """Write the pool of the run's own arm and all judgements for other programs. Memory O(top_k)."""
     workspace, folder = run.workspace, run.plan(run.main, "gallery")
     write_run(workspace.path(POOL_PARQUET), workspace.path(RUN), run.config.run.name)
     parts = [workspace.work("qrels", f"{bucket:05d}.trec") for bucket in range(buckets)]

@@ -1,8 +1,8 @@
-"""Which relevant fabrics the pool lost, and where they stand: tasks over the buckets of the store.
+"""Which relevant fabrics the pool lost, and where they rank: tasks over the buckets of the store.
 
-    ask every bucket what each query lost -> the nearest few of each -> ask every bucket what stands before them
+    ask every bucket what each query lost -> the nearest few of each -> ask every bucket what ranks before them
 
-Only for the queries that are shown. The driver holds O(queries shown * limit) of the lost ones, whatever the gallery.
+Only for the queries that are shown. The driver holds O(queries shown * limit) lost fabrics, whatever the gallery.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.run import Run
 from retrieval_core.data.shard_plan import bucket_shards, plan_file
-from retrieval_core.evaluation.lost import Lost, Question, count_before, lost_in_bucket, query_vectors
+from retrieval_core.evaluation.lost import Lost, Question, count_before, lost_in_bucket, nearest, query_vectors
 from retrieval_core.files import storage
 from retrieval_core.store.embeddings import read_manifest
 
@@ -26,7 +26,7 @@ def lost_fabrics(
         run: with a store and a pool.
         categories: of the queries, by path.
         last: similarity and path of the last candidate of each; a query without one is left out.
-        limit: fabrics named a query, at least 1.
+        limit: fabrics named per query, at least 1.
 
     Returns:
         For each query that has candidates the nearest relevant fabrics that are not among them, with their ranks.
@@ -43,31 +43,30 @@ def lost_fabrics(
     shards = [[storage.join(store, name) for name in bucket_shards(names, bucket)] for bucket in range(buckets)]
     plans = (plan_file(run.plan(run.main, "gallery"), bucket) for bucket in range(buckets))
     calls = ((plan, files, regions, questions, limit) for plan, files in zip(plans, shards, strict=True))
-    nearest = [list[Lost]() for _ in asked]
+    lost = [list[Lost]() for _ in asked]
     for found in run_tasks(lost_in_bucket, calls):
-        for number, part in enumerate(found):
-            nearest[number] = sorted([*nearest[number], *part], key=lambda one: one.place)[:limit]
-    return dict(zip(asked, _ranked(shards, regions, questions, nearest), strict=True))
+        lost = [nearest([*known, *more], limit) for known, more in zip(lost, found, strict=True)]
+    return dict(zip(asked, _ranked(shards, regions, questions, lost), strict=True))
 
 
 def _ranked(
-    shards: list[list[str]], regions: int, questions: list[Question], nearest: list[list[Lost]]
+    shards: list[list[str]], regions: int, questions: list[Question], lost: list[list[Lost]]
 ) -> list[list[Lost]]:
-    places = {
-        number: [(one.similarity, one.path) for one in lost if one.similarity is not None]
-        for number, lost in enumerate(nearest)
+    """The lost fabrics with their ranks; rejected ones, which are the last of each query, have none."""
+    targets = {
+        number: [(fabric.similarity, fabric.path) for fabric in fabrics if fabric.similarity is not None]
+        for number, fabrics in enumerate(lost)
     }
-    places = {number: found for number, found in places.items() if found}
-    before = {number: [0] * len(found) for number, found in places.items()}
-    if places:
-        for counts in run_tasks(count_before, ((files, regions, questions, places) for files in shards)):
+    targets = {number: found for number, found in targets.items() if found}
+    ranks = {number: [1] * len(found) for number, found in targets.items()}
+    if targets:
+        for counts in run_tasks(count_before, ((files, regions, questions, targets) for files in shards)):
             for number, found in counts.items():
-                before[number] = [sum(pair) for pair in zip(before[number], found, strict=True)]
-    # Those with a score come first, so the counts are theirs, and the rejected ones after them get no rank.
+                ranks[number] = [sum(pair) for pair in zip(ranks[number], found, strict=True)]
     return [
         [
-            one._replace(rank=before[number][place] + 1) if one.similarity is not None else one
-            for place, one in enumerate(lost)
+            fabric if fabric.similarity is None else fabric._replace(rank=ranks[number][place])
+            for place, fabric in enumerate(fabrics)
         ]
-        for number, lost in enumerate(nearest)
+        for number, fabrics in enumerate(lost)
     ]

@@ -1,10 +1,10 @@
-"""A start of one's own: teach a DINOv2-shaped network to tell simulated motifs apart.
+"""Weights of one's own: teach a network of DINOv2's shape to tell simulated motifs apart.
 
     simulate   motifs and cloth drawn by this project, no outside art   -> data.root
     train      motif against a patch of cloth that holds it             -> model/, checkpoints/
     export     the backbone without its head, and a card                -> backbone/
 
-Whoever cannot have the published weights can name ``backbone/`` as ``model.weights``. Interrupted, each part goes on.
+For users without the published weights: name ``backbone/`` as ``model.weights``. An interrupted part goes on.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ def pretrain(run: Run) -> dict[str, Any]:
         simulate(config)
         trained = train(run)
         assert trained is not None
-        inputs = {"train": trained["fingerprint"]}
-        outputs = [run.workspace.path("backbone", "config.json")]
+        inputs, outputs = {"train": trained["fingerprint"]}, [run.workspace.path("backbone", "config.json")]
         return run.workspace.stage("pretrain", inputs, outputs, lambda: _export(run, trained), overwrite=run.overwrite)
 
 
 def _export(run: Run, trained: dict[str, Any]) -> dict[str, Any]:
     model = load_model(run.model, run.config.run.seed, with_head=False)
-    model.projection_head, model.head_source = None, "none"
+    model.projection_head = None
     folder = run.workspace.path("backbone")
     save_model(model, folder)
     storage.write_bytes(storage.join(folder, "README.md"), card(run, trained).encode())
@@ -52,25 +51,21 @@ def _export(run: Run, trained: dict[str, Any]) -> dict[str, Any]:
 
 
 def card(run: Run, trained: dict[str, Any]) -> str:
-    """What the backbone is, what made it and how well it did on motifs that it was not shown."""
+    """The README of the backbone: what it is, what made it, its recall on motifs not shown in training."""
     config, first, best = run.config, trained["first"], trained["best"]
     views = trained["steps"] * config.train.batch_size * 2
-    return "\n".join(
-        [
-            f"# {config.run.name}",
-            "",
-            "A network of DINOv2's architecture, trained from random weights to tell simulated motifs apart: a motif",
-            "on a plain ground against a patch of printed cloth that holds it, symmetric InfoNCE over the batch. All",
-            "pictures were drawn by `fabric-retrieval simulate`; no other art was used. Backbone only, no projection",
-            "head.",
-            "",
-            f"- command: `fabric-retrieval pretrain`, seed {config.run.seed}; the configuration is in `run.json`",
-            f"- data: {config.simulate.train_motifs} motifs, {config.simulate.train_fabrics} fabrics",
-            f"- {trained['steps']} steps, about {views:,} images of {config.model.image_size} px, "
-            f"{trained['seconds'] / 60:.0f} minutes on {trained['device']}",
-            f"- pooling when frozen: {config.model.pooling}",
-            f"- validation (motifs not shown in training), pool recall@{best['k']:.0f} with one vector a fabric: "
-            f"{first['pool_recall']:.3f} before, {best['pool_recall']:.3f} after",
-            "",
-        ]
-    )
+    return f"""# {config.run.name}
+
+A network of DINOv2's architecture, trained from random weights to tell simulated motifs apart: a motif
+on a plain ground against a patch of printed cloth that holds it, symmetric InfoNCE over the batch. All
+pictures were drawn by `fabric-retrieval simulate`; no other art was used. Backbone only, no projection
+head.
+
+- command: `fabric-retrieval pretrain`, seed {config.run.seed}; the configuration is in `run.json`
+- data: {config.simulate.train_motifs} motifs, {config.simulate.train_fabrics} fabrics
+- {trained["steps"]} steps, about {views:,} images of {config.model.image_size} px, \
+{trained["seconds"] / 60:.0f} minutes on {trained["device"]}
+- pooling when frozen: {config.model.pooling}
+- validation (motifs not shown in training), pool recall@{best["k"]:.0f} with one vector a fabric: \
+{first["pool_recall"]:.3f} before, {best["pool_recall"]:.3f} after
+"""

@@ -30,7 +30,7 @@ class Run:
         """Counts of the embedding stages of this run, with what was reused."""
 
     def connect(self) -> None:
-        """Connect to Ray, and import meanwhile, and beyond, what tells whether weights fit: both are mostly waiting."""
+        """Connect to Ray, and import in a thread what checks the weights later: both are mostly waiting."""
         module = "transformers.models.dinov2.modeling_dinov2"
         threading.Thread(target=importlib.import_module, args=[module]).start()
         self.resources  # noqa: B018 - the first use connects
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def model(self) -> ModelConfig:
-        """Where the run's own model is: what training left, or the weights as given."""
+        """The run's own model: what training left, or the weights as given."""
         if not self.trains:
             return self.config.model
         if not storage.exists(self.workspace.path("model", "config.json")):
@@ -86,12 +86,12 @@ class Run:
         return "stored" if self._holds_head else "none"
 
     def arm_names(self) -> list[str]:
-        """The run's own arm, then the baselines that are embedded (the random one needs no embedding)."""
+        """The run's own arm, then the baselines that need embeddings (the random one does not)."""
         baselines = self.config.evaluate.baselines if self.labelled else []
         return [self.main, *(arm for arm in (FROZEN, HISTOGRAM) if arm in baselines and arm != self.main)]
 
     def arms(self) -> list[Arm]:
-        """The arms that are embedded, with the fingerprints of their weights; all weights must be there."""
+        """``arm_names`` with the fingerprints of their weights, all of which must be there."""
         seed = self.config.run.seed
         makers = {
             HISTOGRAM: lambda: histogram_arm(self.config),
@@ -101,15 +101,11 @@ class Run:
         return [makers[name]() for name in self.arm_names()]
 
     def suffix(self, arm: str) -> str:
-        """What an arm's stages are called by besides the stage: nothing for the run's own arm."""
+        """What follows the stage in the names of an arm's records: nothing for the run's own arm."""
         return "" if arm == self.main else f".{arm}"
 
     def done(self, stage: str) -> dict[str, Any]:
-        """The record of a stage that must have been done before.
-
-        Raises:
-            RunError: if it was not.
-        """
+        """The record of a stage; RunError if it has not been done."""
         record = self.workspace.record(stage)
         if record is None:
             command = stage.partition(".")[0]

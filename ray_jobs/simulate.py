@@ -1,4 +1,4 @@
-"""Drawing the simulated data set with Ray tasks; the bytes do not depend on how many there are."""
+"""Drawing the simulated data set in Ray tasks; the bytes do not depend on how many there are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ITEMS_PER_TASK = 40
 
 
 def simulate(config: Config) -> int:
-    """Write the data set of ``simulate.*`` and ``run.seed``; a complete one is left as it is."""
+    """Write the data set that ``simulate.*`` and ``run.seed`` describe, unless it is complete."""
     folder = config.simulate.output or config.data.root
     if not folder:
         raise ConfigError(

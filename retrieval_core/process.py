@@ -1,4 +1,4 @@
-"""Settings of this process: the C library's allocator, and Python's collector of cycles."""
+"""Settings of this process: the C library's allocator, and Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ _KEPT_BYTES = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use the memory that it frees again, instead of giving it back and asking for it anew.
+    """Let this process reuse the memory it frees, instead of returning it to the system and asking for it again.
 
-    A network allocates and frees the activations of each layer, ranking the scores of each block, megabytes at a time.
-    By default glibc returns such pieces to the system, which then has to clear every page again at its first touch: up
-    to a fifth of the time of a small network on a CPU. The process holds its peak from then on. Results stay the same
-    to the last bit. Calling it again changes nothing.
+    A network allocates and frees its activations, ranking its blocks of scores, megabytes at a time. By default glibc
+    returns such pieces to the system, which clears every page again at its next touch: up to a fifth of the time of a
+    small network on a CPU. The process then holds its peak. Results do not change; calling it again is harmless.
 
     Returns:
         False where the C library has no such setting (macOS, Windows, musl), and nothing was changed.
@@ -26,22 +25,23 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no such function; on Windows no library without a name
         return False
-    # Older versions take no more than 32 MiB here; larger pieces then come and go as ever.
+    # Older versions accept at most 32 MiB here; larger pieces are then returned as before.
     mapped = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     return bool(mapped and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
 
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Let the collector rest; also a decorator. Not around a request an image: clients of stores leave cycles.
+    """Pause the garbage collector while millions of rows are built; also a decorator.
 
-    It walks over all that lives whenever a quarter more does. Rows, which are freed by counting their references, make
-    that a fifth of the time of planning a bucket, and none of it for a few.
+    The collector scans all live objects each time their number has grown by a quarter: a fifth of the time of planning
+    a bucket, for nothing, as rows are freed by reference counting. Do not wrap one request per image in it: clients of
+    stores leave cycles, which then pile up.
     """
-    running = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if running:
+        if was_enabled:
             gc.enable()

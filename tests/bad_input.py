@@ -215,7 +215,7 @@ def put(path: Path, content: bytes | Callable[[Path], object]) -> None:
 
 
 def hole(path: Path) -> None:
-    """A file of a gigabyte that takes no room on the disk: zero bytes, no line end."""
+    """A sparse file of a gigabyte: zero bytes, no line end."""
     with path.open("wb") as file:
         file.truncate(GIGABYTE)
 

@@ -187,11 +187,11 @@ def _headers() -> Iterator[BadInput]:
     def poison(tensors: dict[str, torch.Tensor]) -> None:
         next(iter(tensors.values())).view(-1)[0] = float("nan")
 
-    def turn(tensors: dict[str, torch.Tensor]) -> None:
+    def narrow(tensors: dict[str, torch.Tensor]) -> None:
         name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
         tensors[name] = tensors[name][:, :-1].contiguous()
 
-    yield BadInput("safetensors of another shape", _weights(changed(turn)), 1, "shape")
+    yield BadInput("safetensors of another shape", _weights(changed(narrow)), 1, "shape")
     yield BadInput("safetensors of another model", _weights(changed(dict.clear)), 1, "it has 0 tensors")
     yield BadInput("safetensors with NaN", _weights(changed(poison)), 1, "NaN or infinity in 1 tensors", "load")
 

@@ -1,11 +1,11 @@
-"""Finds the code blocks of the project's pages, and what the pages say about running them.
+"""Finds the code blocks of the project's pages, and the notes on how to run them.
 
-A block is indented by four columns or more, or fenced. Without a note it must run as it stands. A note is an HTML
-comment before the block, which readers of the page do not see:
+A block is indented by four columns or more, or fenced. It must run as it stands unless a note precedes it, an HTML
+comment that readers of the page do not see:
 
     <!-- not run: REASON -->           it cannot run here
-    <!-- dry run: REASON -->           each command is run with --dry-run: its plan is made, nothing is computed
-    <!-- run with: --set a.b=c -->     each command gets these words as well, so that it is quick
+    <!-- dry run: REASON -->           each command is run with --dry-run, which plans but computes nothing
+    <!-- run with: --set a.b=c -->     each command also gets these words, so that it is quick
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 NOTE = re.compile(r"<!-- (?P<kind>not run|dry run|run with): (?P<text>.+?) -->")
 COMMANDS = {"", "sh", "bash", "console"}
-"""Languages of a block that holds commands; one without a language does, too."""
+"""Languages of blocks that hold commands."""
 PROGRAMS = (["fabric-retrieval"], ["python", "-m", "ray_jobs"])
 COMPUTING = {"run", "train", "embed", "retrieve", "evaluate", "report", "search", "simulate", "pretrain", "serve"}
 
@@ -32,7 +32,7 @@ class Block(NamedTuple):
     language: str
     text: str
     kind: str
-    """Of its note: ``not run``, ``dry run``, ``run with``; empty without one."""
+    """``not run``, ``dry run`` or ``run with``, as its note says; empty without a note."""
     note: str
 
     @property
@@ -41,12 +41,9 @@ class Block(NamedTuple):
 
 
 def pages() -> list[Path]:
-    """The project's own pages: not those of a virtual environment, nor what runs have written."""
-    folders = [ROOT, *(ROOT / name for name in ("docs", "benchmarks", "Output"))]
-    found = [page for folder in folders for page in folder.glob("*.md")]
-    return sorted(
-        [*found, *(ROOT / "Weight_Path").glob("*.md"), *(ROOT / "Weight_Path/dinov2-motif-tiny").glob("*.md")]
-    )
+    """The project's own pages, without those of a virtual environment or of runs."""
+    folders = ("", "docs", "benchmarks", "Output", "Weight_Path", "Weight_Path/dinov2-motif-tiny")
+    return sorted(page for folder in folders for page in (ROOT / folder).glob("*.md"))
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
@@ -76,7 +73,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 
 def commands_of(block: Block) -> list[list[str]]:
-    """The commands of a block as words, without comments; continued lines are one command."""
+    """The commands of a block as words, without comments and with continued lines joined."""
     lines = block.text.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -89,7 +86,7 @@ def runnable_blocks() -> list[Block]:
 
 
 def arguments(command: list[str], block: Block) -> list[str] | None:
-    """What our program is given, with the words of the block's note; None for another program."""
+    """The arguments of our program, with the words of the block's note; None for another program."""
     for program in PROGRAMS:
         if command[: len(program)] == program:
             words = command[len(program) :]

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.rgb import decode_rgb
+
 WIDTH, HEIGHT = 40, 30
 RED, GREEN, BLUE, GREY = (200, 30, 40), (20, 160, 60), (40, 50, 190), (128, 128, 128)
 
@@ -31,7 +34,7 @@ class OddImage(NamedTuple):
 
 
 def quadrants() -> np.ndarray:
-    """(HEIGHT, WIDTH, 3) uint8: red and green above blue and grey; no turn of it looks the same."""
+    """(HEIGHT, WIDTH, 3) uint8: red and green above blue and grey; no rotation of it looks the same."""
     pixels = np.empty((HEIGHT, WIDTH, 3), dtype=np.uint8)
     half, middle = HEIGHT // 2, WIDTH // 2
     pixels[:half, :middle], pixels[:half, middle:] = RED, GREEN
@@ -43,9 +46,22 @@ MEAN = (97.0, 92.0, 104.5)
 
 
 def smooth_noise(height: int = 60, width: int = 80) -> Image.Image:
-    """A picture in which every pixel counts, and which lossy formats keep."""
+    """A picture that lossy formats keep, and in which every pixel counts."""
     small = np.random.default_rng(3).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Smooth shapes with a little noise, as cameras give them."""
+    rng = np.random.default_rng(width)
+    coarse = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray((picture + rng.integers(-6, 7, picture.shape)).clip(0, 255).astype(np.uint8))
+
+
+def decoded(content: bytes, **settings: object) -> np.ndarray:
+    """The pixels of a file's bytes under the given keys of ``images``."""
+    return np.asarray(decode_rgb(content, ImagesConfig.model_validate(settings))[0])
 
 
 def encode(picture: Image.Image, form: str, **options: Any) -> bytes:
@@ -71,7 +87,7 @@ def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes, *extr
 
 
 def with_orientation(orientation: int) -> Image.Exif:
-    """EXIF that says how the stored pixels are to be turned."""
+    """EXIF that says how a viewer orients the stored pixels."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     return exif
@@ -84,7 +100,7 @@ def write_odd_images(folder: Path) -> list[OddImage]:
     symbolic links.
     """
     entries: list[OddImage] = []
-    for group in (_plain, _moving, _transparent, _deep, _turned, _named, _damaged):
+    for group in (_plain, _moving, _transparent, _deep, _oriented, _named, _damaged):
         for entry, content in group():
             (folder / entry.name).write_bytes(content)
             entries.append(entry)
@@ -237,7 +253,7 @@ def _deep() -> Written:
     return [(OddImage(name, kind, "embedded", (127.5,) * 3), content) for name, kind, content in files]
 
 
-def _turned() -> Written:
+def _oriented() -> Written:
     picture = Image.fromarray(quadrants())
     return [
         (

@@ -1,16 +1,16 @@
-"""What `make bench-faults` puts into attacked processes: a log of the work begun and committed, and faults of storage.
+"""What `make bench-faults` puts into attacked processes: a log of the work begun and committed, and storage faults.
 
-The product has no hooks for this; its functions are wrapped as their modules are imported. What to do stands in
-``plan.json`` of the folder ``FAULT_CONTROL``, read at every call: workers of a Ray that serves many cases obey, too.
+The product has no hooks for this; its functions are wrapped when their modules are imported. What to do is in
+``plan.json`` of the folder ``FAULT_CONTROL``, read at every call, so that workers of a shared Ray follow each case.
 
     events    name of the log: a JSON line for each piece of work begun and each file committed
-    pace      seconds that a piece of work takes longer, so that a fault has a middle to hit
+    pace      seconds added to each piece of work, so that a fault can strike in the middle
     fault     torn, full, hang, fail, change, shuffle, or nothing
-    match     regular expression of the paths it is about
+    match     regular expression of the affected paths
     at        which matching write or read, over all processes, from 1
     seed      of the delays
-    half      change: write only the first half, as a writer in the midst of it
-    source, target   change: folder with the new content of the folder with the files
+    half      change: write only the first half, as if the writer had not finished
+    source, target   change: folders of the new content and of the files
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 FULL_BYTES = 64
-"""What a file may hold when the disk is full."""
+"""Bytes that a file may hold when the disk is full."""
 SHUFFLE_SECONDS = 0.4
 
 
@@ -46,7 +46,7 @@ def _control(name: str) -> Path:
 
 
 def note(kind: str, unit: str) -> None:
-    """Log one event whole: an appending write of one line is not torn by those of other processes."""
+    """Log one event; one appending write per line is not torn by those of other processes."""
     what = plan()
     line = json.dumps({"kind": kind, "unit": unit, "pid": os.getpid()}) + "\n"
     with _control(what["events"]).open("ab", buffering=0) as file:
@@ -56,7 +56,7 @@ def note(kind: str, unit: str) -> None:
 
 
 def _ticket(what: dict[str, Any], path: str) -> int:
-    """Place of this call among the matching ones of all processes, from 1; 0 if it does not match."""
+    """Number of this call among the matching ones of all processes, from 1; 0 if it does not match."""
     if not re.search(what["match"], path):
         return 0
     with _control(f"{what['events']}.tickets").open("ab", buffering=0) as file:
@@ -99,7 +99,7 @@ def _write_with_faults(write: Callable[[str], Any]) -> Callable[[str], Any]:
 
 @contextmanager
 def _full_disk() -> Iterator[None]:
-    """The system itself refuses what goes beyond the limit, and leaves what was written before."""
+    """The system refuses to write beyond the limit, and leaves what was written before."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, hard))
     try:
@@ -128,7 +128,7 @@ def _storage(module: Any) -> None:
     opened = Path.open
 
     def open_with_faults(path: Path, mode: str = "r", *words: Any, **keys: Any) -> Any:
-        if mode == "rb":  # as storage reads; what happens here is below whatever it does about failures
+        if mode == "rb":  # as storage reads; below its retries
             _before_reading(str(path))
         return opened(path, mode, *words, **keys)
 
@@ -151,7 +151,7 @@ def _noted(module: Any, name: str, kind: str, unit: Callable[..., str]) -> None:
 
 
 def _remembered(owner: Any, name: str, unit: Callable[..., str], current: list[str]) -> None:
-    """Keep which unit a function is at work on, for what it calls."""
+    """Remember which unit a function works on, for the functions it calls."""
     function = getattr(owner, name)
 
     @functools.wraps(function)
@@ -162,7 +162,7 @@ def _remembered(owner: Any, name: str, unit: Callable[..., str], current: list[s
     setattr(owner, name, wrapped)
 
 
-# What is committed is not made again, so a piece of work begins where the arithmetic does.
+# A piece of work begins with the arithmetic: what is committed is skipped before it.
 
 
 def _embed(module: Any) -> None:
@@ -205,7 +205,7 @@ PATCHES: dict[str, Callable[[Any], None]] = {
 
 
 class _Patcher(importlib.abc.MetaPathFinder):
-    """Lets the other finders find a module, and patches it as soon as its own code has run."""
+    """Lets the other finders find a module, and patches it right after its code has run."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
         if fullname not in PATCHES:

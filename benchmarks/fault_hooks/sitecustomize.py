@@ -1,4 +1,4 @@
-"""Python imports this in every process that has this folder on its path: only those of `make bench-faults`."""
+"""Python imports this in every process that has this folder on its path: those of `make bench-faults`."""
 
 import os
 

@@ -21,16 +21,18 @@ from retrieval_core.files import storage
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
 NODES_ANSWER_SECONDS = 10.0
+STARTS = 2
+"""Attempts to start Ray: on a busy machine one of its processes may miss the 15 s after which another gives up."""
 ENVIRONMENT = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    # One footer actor instead of 32: a shard is read by one task anyway, and each actor costs a process.
+    # One footer actor, not 32: a shard is read by one task anyway, and each actor costs a process.
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in training workers
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else each worker would resolve the environment again
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Settings of Ray that a user may override; read when Ray's libraries start, in workers too."""
+"""Settings of Ray that a user may override; Ray's libraries read them when they start, in workers too."""
 
 
 class Resources(NamedTuple):
@@ -38,11 +40,6 @@ class Resources(NamedTuple):
 
     cpus: float
     gpus: int
-
-
-def in_submitted_job() -> bool:
-    """True in the entry point of `ray job submit`, which runs in Ray's own copy of the working directory."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def is_shared() -> bool:
@@ -58,11 +55,9 @@ def connect() -> Resources:
         if is_shared():
             ray.init(logging_level=logging.ERROR)
         else:
-            with _on_loopback():
-                # Without a runtime_env, or Ray could not use the workers that it starts by itself.
-                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+            _start_ray()
             _keep_token_private()
-            _warn_of_memory()
+            _warn_of_little_memory()
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
@@ -71,16 +66,28 @@ def connect() -> Resources:
     return resources()
 
 
-def _warn_of_memory() -> None:
+def _start_ray() -> None:
+    for attempt in range(1, STARTS + 1):
+        try:
+            with _on_loopback():
+                # Without a runtime_env, or Ray could not use the workers that it starts by itself.
+                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:
+            if attempt == STARTS or "timed out during startup" not in str(error):
+                raise
+
+
+def _warn_of_little_memory() -> None:
     total = ray.cluster_resources()
-    found = memory.measure()
-    for line in memory.problems(found, int(total.get("object_store_memory", 0)), int(total.get("CPU", 1))):
+    store, cpus = int(total.get("object_store_memory", 0)), int(total.get("CPU", 1))
+    for line in memory.problems(memory.measure(), store, cpus):
         logging.getLogger("fabric_retrieval").warning("%s", line)
 
 
 @contextmanager
 def interrupt_ends_ray() -> Iterator[None]:
-    """On Ctrl-C end all workers before the folder is given free: none of them may still write then."""
+    """On Ctrl-C end all workers before the folder is free for another run: none of them may still write then."""
     try:
         yield
     except KeyboardInterrupt:
@@ -90,10 +97,10 @@ def interrupt_ends_ray() -> Iterator[None]:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Make a Ray of this machine alone listen on 127.0.0.1 only: who reaches a port of Ray runs code.
+    """Make a Ray of this machine alone listen on 127.0.0.1 only: whoever reaches a port of Ray can run code.
 
-    ``_node_ip_address="127.0.0.1"`` would not do: Ray replaces it by the machine's address, and then listens on all of
-    them. It stays on loopback where clusters are switched off, as on macOS and Windows, where it asks this constant.
+    ``_node_ip_address="127.0.0.1"`` would not do: Ray replaces it by the machine's address, and then listens on all
+    addresses. It stays on loopback where this constant switches clusters off, as on macOS and Windows.
     """
     constants = ray._private.ray_constants
     before = constants.ENABLE_RAY_CLUSTER
@@ -105,7 +112,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _keep_token_private() -> None:
-    """Ray writes its token with the permissions of any file; another user of this machine could show it."""
+    """Ray writes its token readable by every user of this machine."""
     token = Path.home() / ".ray" / "auth_token"
     try:
         if token.stat().st_mode & 0o077:
@@ -115,7 +122,7 @@ def _keep_token_private() -> None:
 
 
 def watch(config: Config, folder: str) -> Watch:
-    """Says when nothing moves, with the nodes and what was written last into a folder (O(its files))."""
+    """Warns when nothing moves, with the nodes and the newest file of a folder (O(its files))."""
 
     def look() -> str:
         answers: list[str] = []
@@ -144,13 +151,13 @@ def _newest(folder: str) -> str:
 
 
 def resources() -> Resources:
-    """CPUs and GPUs of all nodes that are there now."""
+    """CPUs and GPUs of all living nodes."""
     total = ray.cluster_resources()
     return Resources(cpus=float(total.get("CPU", 1.0)), gpus=int(total.get("GPU", 0)))
 
 
 def nodes() -> list[Resources]:
-    """What each living node has; those without CPUs, where nothing of ours is computed, are left out."""
+    """CPUs and GPUs of each living node; nodes without CPUs, where nothing of ours runs, are left out."""
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Resources(float(has["CPU"]), int(has.get("GPU", 0))) for has in found if has.get("CPU")]
 
@@ -158,13 +165,13 @@ def nodes() -> list[Resources]:
 def run_tasks(
     function: Callable[..., T], calls: Iterable[tuple[Any, ...]], *, num_cpus: float = 1.0, num_gpus: float = 0
 ) -> Iterator[T]:
-    """Run ``function(*call)`` for each call as Ray tasks; yield results as they come.
+    """Run ``function(*call)`` for each call as Ray tasks; yield results in the order in which tasks finish.
 
-    The calls are taken from their iterator only as tasks finish, so the driver holds O(CPUs) of them. A task whose
-    worker or node dies is run again.
+    Calls are taken from their iterator only as tasks finish, so the driver holds O(CPUs) of them. A task whose worker
+    or node dies is run again.
 
     Raises:
-        Exception: what a task raised; those under way are cancelled.
+        Exception: what a task raised; running tasks are cancelled.
     """
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(function)
     limit = max(2, int(connect().cpus / num_cpus)) * IN_FLIGHT_PER_CPU

@@ -1,4 +1,4 @@
-"""What Ray's dashboard and Prometheus show of a run: how much is done, and how fast.
+"""Figures of a run for Ray's dashboard and Prometheus: how much is done, and how fast.
 
 Ray puts ``ray_`` before the names. Every figure has the tags ``run``, ``stage`` and ``arm``. The driver counts as
 results come back, so a task that Ray ran twice counts once; only the rate of training comes from its first worker.
@@ -7,49 +7,51 @@ results come back, so a task that Ray ran twice counts once; only the rate of tr
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ray.util import metrics
 
 
 class Tags(NamedTuple):
-    """Tells series of one name apart."""
+    """Labels that tell series of one name apart."""
 
     run: str
     stage: str
     arm: str
 
 
-class Total:
+class _Figure:
+    """Made at its first use, in the process that counts: nothing happens at import."""
+
+    kind: type[metrics.Metric]
+
+    def __init__(self, name: str, about: str) -> None:
+        self.name, self.about = name, about
+
+    @cached_property
+    def _metric(self) -> Any:
+        return self.kind(self.name, self.about, Tags._fields)
+
+
+class Total(_Figure):
     """A number that only grows."""
 
-    def __init__(self, name: str, about: str) -> None:
-        self.name, self.about = name, about
-
-    @cached_property
-    def _counter(self) -> metrics.Counter:
-        # Made at the first use, in the process that counts: nothing happens at import.
-        return metrics.Counter(self.name, self.about, Tags._fields)
+    kind = metrics.Counter
 
     def add(self, count: int, tags: Tags) -> None:
-        """So many more. Nothing is none, and makes no series."""
+        """Add to the total; adding 0 makes no series."""
         if count:
-            self._counter.inc(count, tags._asdict())
+            self._metric.inc(count, tags._asdict())
 
 
-class Level:
+class Level(_Figure):
     """A number that goes up and down."""
 
-    def __init__(self, name: str, about: str) -> None:
-        self.name, self.about = name, about
-
-    @cached_property
-    def _gauge(self) -> metrics.Gauge:
-        return metrics.Gauge(self.name, self.about, Tags._fields)
+    kind = metrics.Gauge
 
     def set(self, value: float, tags: Tags) -> None:
-        """The value from now on."""
-        self._gauge.set(value, tags._asdict())
+        """Set the current value."""
+        self._metric.set(value, tags._asdict())
 
 
 EMBEDDED = Total("fabric_retrieval_images_embedded_total", "Images whose embeddings are committed.")

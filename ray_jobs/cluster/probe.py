@@ -3,7 +3,7 @@
     this process writes a file -> a task on each node reads it, writes one of its own, looks for data and weights
     -> this process reads those
 
-An output folder that each node has for itself looks right on every one of them; only a file of another node tells.
+If each node has an output folder of its own, it looks right on all of them; only a file from another node is missing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError, Workspace
 
 ANSWER_SECONDS = 120.0
-"""A node that has not answered by then is named; the first process on a busy node takes seconds."""
-SHARE = "name a folder that all nodes share, or a URL"
+"""Seconds that a node has to answer; the first process on a busy node takes some."""
+REMEDY = "name a folder that all nodes share, or a URL"
 
 
 def require_shared_paths(config: Config) -> None:
-    """See that the nodes that are there now can work on this run.
+    """Check that the nodes that are there now can work on this run.
 
     Raises:
         RunError: naming the nodes, the path and what to do.
@@ -44,9 +44,9 @@ def require_shared_paths(config: Config) -> None:
 
 
 def node_problems(config: Config) -> list[str]:
-    """What the nodes that are alive cannot reach, a line for each kind of problem; the probe's files are removed.
+    """What living nodes cannot reach, a line for each kind of problem; the probe's files are removed.
 
-    One task a node, which needs no free CPU. Memory O(nodes).
+    One task per node, which needs no free CPU. Memory O(nodes).
     """
     workspace = Workspace(config)
     fresh = [folder for folder in (workspace.output_dir, workspace.folder) if not storage.exists(folder)]
@@ -56,7 +56,7 @@ def node_problems(config: Config) -> list[str]:
     finally:
         storage.remove(folder)
         for made in reversed([*fresh, workspace.work()]):
-            with suppress(OSError):  # not empty: somebody else's by now
+            with suppress(OSError):  # not empty: somebody else uses it by now
                 Path(storage.local_path(made) or os.devnull).rmdir()
 
 
@@ -71,7 +71,7 @@ def _probe(folder: str, witnesses: Mapping[str, tuple[str, str]]) -> list[str]:
     for node, problems in answers.items():
         written = storage.join(folder, node)
         if not problems and not _is_readable(written):
-            nodes_of[f"run.output_dir: what it wrote in {folder} is not here; {SHARE}"].append(node)
+            nodes_of[f"run.output_dir: what it wrote in {folder} is not here; {REMEDY}"].append(node)
         for problem in problems:
             nodes_of[problem].append(node)
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
@@ -79,7 +79,7 @@ def _probe(folder: str, witnesses: Mapping[str, tuple[str, str]]) -> list[str]:
 
 
 def _ask_all(folder: str, witnesses: Mapping[str, tuple[str, str]]) -> dict[str, list[str]]:
-    """Node id -> what is wrong there. A node that dies meanwhile is not asked."""
+    """Node id -> what is wrong there; without nodes that die meanwhile."""
     task = ray.remote(num_cpus=0, max_retries=0)(look_from_node)
     asked = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
@@ -111,29 +111,26 @@ def _alive() -> list[str]:
 
 
 def look_from_node(folder: str, node: str, witnesses: Mapping[str, tuple[str, str]]) -> list[str]:
-    """What a node runs: read the file of the driver, write one, look for what the run reads.
+    """On a node: read the driver's file, write one, look for what the run reads; returns the problems.
 
     Args:
-        folder: of the probe.
+        folder: of the probe; nothing is written where the driver's file is not seen.
         node: name of the file to write.
         witnesses: key of the configuration -> (its path, what must be readable there).
-
-    Returns:
-        Problems, empty if all is well. Nothing is written where the driver's file is not seen.
     """
     problems = []
     try:
         storage.read_bytes(storage.join(folder, "driver"))
         storage.write_bytes(storage.join(folder, node), node.encode())
     except FileNotFoundError:
-        problems.append(f"run.output_dir: {folder}, which this run has just made, is not there; {SHARE}")
+        problems.append(f"run.output_dir: {folder}, which this run has just made, is not there; {REMEDY}")
     except Exception as error:  # as for the driver
-        problems.append(f"run.output_dir: {_reason(error, folder)}; let every node read and write it, or {SHARE}")
+        problems.append(f"run.output_dir: {_reason(error, folder)}; let every node read and write it, or {REMEDY}")
     for key, (path, witness) in witnesses.items():
         try:
             _touch(witness)
         except Exception as error:  # as above
-            problems.append(f"{key} = {path}: {_reason(error, witness)}; {SHARE}")
+            problems.append(f"{key} = {path}: {_reason(error, witness)}; {REMEDY}")
     return problems
 
 
@@ -149,7 +146,7 @@ def _touch(path: str) -> None:
 
 
 def _witnesses(config: Config) -> dict[str, tuple[str, str]]:
-    """Key -> (its path, a file or folder there), as far as this process sees them; the rest is for other checks.
+    """Key -> (its path, a file or folder there), if this process sees it; other checks tell what it does not see.
 
     A folder's first entry stands for it: an empty mount point is a folder, too.
     """
@@ -187,7 +184,7 @@ def _reason(error: BaseException, path: str) -> str:
 
 
 def _named(nodes: list[tuple[Any, str]]) -> str:
-    """Nodes by address; the start of Ray's id tells those apart that share one."""
+    """Nodes by address; the start of Ray's id tells nodes with the same address apart."""
     shown = ", ".join(f"{address} ({node[:8]})" for address, node in sorted(nodes)[:5])
     more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
     return f"node{'s' if len(nodes) > 1 else ''} {shown}{more}"

@@ -1,4 +1,4 @@
-"""What can be typed: commands, their options, help that teaches, and completion in a shell."""
+"""The command line: commands, their options, help with examples, and completion in a shell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHELLS = ("bash", "zsh")
 
 
 class Command(NamedTuple):
-    """A command: what it does, examples of it, and the keys of the configuration that matter most to it."""
+    """What a command does, with examples and the configuration keys that matter most to it."""
 
     text: str
     examples: tuple[str, ...]
@@ -121,7 +121,7 @@ EXITS = "exit codes: 0 done; 1 it failed, and a line says why; 2 wrong command l
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints name the nearest valid word."""
+    """A parser whose errors name the nearest valid word."""
 
     def error(self, message: str) -> NoReturn:
         # An unknown option of a command is reported by the parser of the commands, which has none of them.
@@ -134,14 +134,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Lays help out for terminals wider than 80 columns, too."""
+    """Uses the width of terminals wider than 80 columns."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=20, width=min(120, shutil.get_terminal_size().columns - 2))
 
 
 def complain(line: str) -> None:
-    """A line on stderr that starts with the program's name, in red where there are colours."""
+    """Print a line on stderr that starts with the program's name, in red where there are colours."""
     print(f"{coloured(f'{PROGRAM}:', 'red', sys.stderr)} {line}", file=sys.stderr)
 
 
@@ -239,7 +239,7 @@ def _key(key: str) -> tuple[str, str]:
 # ---- completion
 
 FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-"""What shtab.FILE is; the parser is built without loading it."""
+"""A copy of shtab.FILE, so that the parser is built without loading shtab."""
 
 BASH_KEYS = """
 _fabric_retrieval_keys() {
@@ -264,7 +264,7 @@ _fabric_retrieval_keys() {
 
 
 def completion(shell: str) -> str:
-    """The script that completes this command line in a shell, with the keys of the configuration after ``--set``."""
+    """The script that completes this command line in a shell, configuration keys after ``--set`` included."""
     import shtab
 
     keys = " ".join(f"{key}=" for key in valid_keys())

@@ -19,7 +19,7 @@ STOPPED = 130
 
 @contextmanager
 def stops_on_ctrl_c(console: Console) -> Iterator[None]:
-    """Raise KeyboardInterrupt on the first Ctrl-C, having said so: to end workers takes seconds."""
+    """Raise KeyboardInterrupt on the first Ctrl-C, and say so at once: it takes seconds to end workers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -30,10 +30,10 @@ def stops_on_ctrl_c(console: Console) -> Iterator[None]:
         times += 1
         if times > 1:
             os._exit(STOPPED)
-        console.show("")
-        # Straight to the descriptor: the stream may be in the midst of a line of this very thread.
+        console.clear()
+        # Straight to the descriptor: this very thread may be in the middle of writing a line to the stream.
         with suppress(OSError, ValueError):
-            os.write(console.stream.fileno(), b"\nstopping; Ctrl-C again stops at once\n")
+            os.write(console.rich.file.fileno(), b"\nstopping; Ctrl-C again stops at once\n")
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, stop)
@@ -44,5 +44,5 @@ def stops_on_ctrl_c(console: Console) -> Iterator[None]:
 
 
 def how_to_go_on(words: Sequence[str]) -> str:
-    """The command that takes up what is committed: with --overwrite it would begin anew."""
+    """The command that continues from what is committed; with --overwrite it would begin anew."""
     return shlex.join([PROGRAM, *(word for word in words if word != "--overwrite")])

@@ -1,86 +1,54 @@
-"""What people see while something computes: a line that is renewed in a terminal, sparse plain lines in a log."""
+"""What people see while something computes: a live bar in a terminal, sparse plain lines in a log."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import NamedTuple, TextIO, TypeVar
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    import rich.console
+    import rich.progress
 
 log = logging.getLogger("fabric_retrieval")
-
 T = TypeVar("T")
+BAR_COLUMNS = 20
 REDRAW_SECONDS = 0.1
 FIRST_LINE_SECONDS = 10.0
-LATER_LINES = 0.1
-"""In a log the next line waits for this share of the time so far: a day of work is a few dozen lines."""
-LONGEST_SILENCE_SECONDS = 600.0
-LONGEST_BETWEEN_LOOKS = 15.0
-BAR = 20
-COLOURS = {"red": "31", "yellow": "33", "bold": "1"}
+LATER_LINES_SHARE = 0.1
+"""Share of the time so far until the next line of a log: a day of work is a few dozen lines."""
+LONGEST_PAUSE_SECONDS = 600.0
+LONGEST_WATCH_SECONDS = 15.0
+"""Seconds between two looks at whether anything moved, at most."""
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody looks at the stream, on a screen that can move its cursor."""
+def rich_console(stream: IO[str]) -> rich.console.Console:
+    """Writes to the stream, in colours if it is a terminal and NO_COLOR (no-color.org) does not ask for none."""
+    import rich.console
+
     try:
-        return stream.isatty() and os.environ.get("TERM") != "dumb"
+        terminal = stream.isatty()
     except (AttributeError, ValueError):  # a stand-in for a stream, or one that is closed
-        return False
+        terminal = False
+    # Left to itself, rich would take a log file for a terminal where FORCE_COLOR is set.
+    return rich.console.Console(file=stream, force_terminal=terminal, force_jupyter=False, highlight=False)
 
 
-def coloured(text: str, colour: str, stream: TextIO) -> str:
-    """The text in a colour where the stream shows it and NO_COLOR (no-color.org) does not ask for none."""
-    if os.environ.get("NO_COLOR") or not is_terminal(stream):
-        return text
-    return f"\033[{COLOURS[colour]}m{text}\033[0m"
+def coloured(text: str, colour: str, stream: IO[str]) -> str:
+    """The text with the codes for a colour where the stream shows colours."""
+    console = rich_console(stream)
+    with console.capture() as captured:
+        console.out(text, style=colour, end="")
+    return captured.get()
 
 
 def printable(text: str) -> str:
     """The text with what would move a cursor or start a line escaped: names of files may hold anything."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-class Console(logging.Handler):
-    """Writes log lines, and in a terminal a live line below them."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self.stream = stream
-        self.live = is_terminal(stream)
-        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        self._line = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record above the live line."""
-        try:
-            text = self.format(record)
-            if record.levelno >= logging.WARNING:
-                text = coloured(text, "red" if record.levelno >= logging.ERROR else "yellow", self.stream)
-            self._write(f"{self._erased()}{text}\n{self._line}")
-        except Exception:
-            self.handleError(record)
-
-    def show(self, line: str) -> None:
-        """Put the live line in place of the last one; an empty one takes it away."""
-        self.acquire()
-        try:
-            before = self._erased()
-            self._line = line[: shutil.get_terminal_size().columns - 1]
-            self._write(before + self._line)
-        finally:
-            self.release()
-
-    def _erased(self) -> str:
-        return "\r\033[K" if self._line else ""
-
-    def _write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
 
 
 def say(text: str, level: int = logging.INFO) -> None:
@@ -91,17 +59,67 @@ def say(text: str, level: int = logging.INFO) -> None:
         print(text, flush=True)
 
 
+class Console(logging.Handler):
+    """Writes log lines, and in a terminal a live bar below them."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__()
+        self.rich = rich_console(stream)
+        self.live = self.rich.is_terminal and not self.rich.is_dumb_terminal
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self._bar: rich.progress.Progress | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, above the bar if there is one."""
+        try:
+            text = self.format(record)
+            if self.live:
+                colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
+                self.rich.out(text if colour is None else coloured(text, colour, self.rich.file))
+            else:  # rich would expand tabs
+                self.rich.file.write(f"{text}\n")
+                self.rich.file.flush()
+        except Exception:
+            self.handleError(record)
+
+    def show(self, what: str, done: int, total: int, counts: str) -> None:
+        """Draw the bar, in place of the last one."""
+        if self._bar is None:
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(BAR_COLUMNS),
+                TextColumn("{task.fields[counts]}", markup=False),
+                console=self.rich,
+                transient=True,
+                auto_refresh=False,
+                redirect_stdout=False,  # else it would put streams of its own in place of both
+                redirect_stderr=False,
+            )
+            self._bar.add_task(what, completed=done, total=total, counts=counts)
+            self._bar.start()
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=done, counts=counts, refresh=True)
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
+
+
 class Watch(NamedTuple):
-    """Has a line written when nothing moves."""
+    """Has a warning written when nothing moves."""
 
     minutes: float
-    """Until the first line; the next one comes after twice as many, and so on. 0 for none."""
+    """Until the first warning; the next one comes after twice as many, and so on. 0 for none."""
     look: Callable[[], str]
-    """Asked then what there is to see, and where to look on; may take its time, or raise."""
+    """Describes the state of the cluster for the warning; may take its time, or raise."""
 
 
 class Silence:
-    """For how long nothing has moved, told after ``limit`` seconds and then each time it has doubled."""
+    """Tells for how long nothing has moved: after ``limit`` seconds, and then each time it has doubled."""
 
     def __init__(self, limit: float, clock: Callable[[], float]) -> None:
         self._limit, self._clock = limit, clock
@@ -134,12 +152,12 @@ class Progress:
         """Start the clock.
 
         Args:
-            what: is done, as it stands at the start of the line.
+            what: is done; the line starts with it.
             total: how many there are in the end.
             unit: what they are, in the plural.
             done: how many were done before; they do not count for the rate.
             clock: seconds.
-            watch: says so when nothing moves, from ``with`` on until ``close``; None for nobody.
+            watch: warns when nothing moves, from ``with`` on until ``close``; None for no warning.
         """
         self._watch, self._closed = watch, threading.Event()
         self.what, self.total, self.unit, self.done = what, total, unit, done
@@ -149,8 +167,7 @@ class Progress:
         self._warm = False
         consoles = [handler for handler in log.handlers if isinstance(handler, Console) and handler.live]
         self._console = consoles[0] if consoles else None
-        if self._console is not None:
-            self._console.show(self.bar())
+        self._draw()
 
     def __enter__(self) -> Progress:
         if self._watch is not None and self._watch.minutes > 0:
@@ -160,13 +177,13 @@ class Progress:
     def _keep_watch(self, watch: Watch) -> None:
         limit = 60 * watch.minutes
         silence = Silence(limit, self._clock)
-        while not self._closed.wait(min(limit / 10, LONGEST_BETWEEN_LOOKS)):
+        while not self._closed.wait(min(limit / 10, LONGEST_WATCH_SECONDS)):
             seconds = silence.seconds(self.done)
             if seconds is not None:
                 say(self.stuck_line(seconds, watch.look), logging.WARNING)
 
     def stuck_line(self, seconds: float, look: Callable[[], str]) -> str:
-        """What is said after so many seconds in which nothing moved."""
+        """The warning after so many seconds in which nothing moved."""
         try:
             seen = look()
         except Exception as error:  # the cluster may be what is stuck; the run is never ended from here
@@ -180,25 +197,25 @@ class Progress:
         self.close()
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Count more of them as done."""
         now = self._clock()
         self.done += count
         if not self._warm:
             # The first ones waited for workers to start and models to load: the rate is that of those after them.
             self._warm, self._base = True, (now, self.done)
-        if self._console is not None and now - self._drawn >= REDRAW_SECONDS:
+        if now - self._drawn >= REDRAW_SECONDS:
             self._drawn = now
-            self._console.show(self.bar())
-        pause = min(LONGEST_SILENCE_SECONDS, max(FIRST_LINE_SECONDS, LATER_LINES * (now - self._began)))
+            self._draw()
+        pause = min(LONGEST_PAUSE_SECONDS, max(FIRST_LINE_SECONDS, LATER_LINES_SHARE * (now - self._began)))
         if self._console is None and now - self._said >= pause and self.done < self.total:
             self._said = now
             say(self.line())
 
     def close(self) -> None:
-        """Take the live line away, and stop watching."""
+        """Take the bar away, and stop watching."""
         self._closed.set()
         if self._console is not None:
-            self._console.show("")
+            self._console.clear()
 
     @property
     def rate(self) -> float | None:
@@ -208,13 +225,12 @@ class Progress:
         return (self.done - done) / seconds if self.done > done and seconds > 0 else None
 
     def line(self) -> str:
-        """As it stands in a log."""
+        """A line of a log."""
         return f"{self.what}: {self._counts()}"
 
-    def bar(self) -> str:
-        """As it stands in a terminal."""
-        full = BAR * self.done // max(1, self.total)
-        return f"{self.what} [{'#' * full}{'-' * (BAR - full)}] {self._counts()}"
+    def _draw(self) -> None:
+        if self._console is not None:
+            self._console.show(self.what, self.done, self.total, self._counts())
 
     def _counts(self) -> str:
         parts = [f"{self.done:,} of {self.total:,} {self.unit}"]

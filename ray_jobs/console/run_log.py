@@ -1,6 +1,6 @@
-"""What a command says and where: lines for people on stderr, everything else in a file of the run.
+"""Where a command's messages go: lines for people to stderr, everything else into a file of the run.
 
-Libraries warn about much that a user cannot act on, some of them below Python's own streams. While a stage runs all of
+Libraries warn about much that a user cannot act on, some of them below Python's own streams. While a stage runs, all of
 that goes to ``work/logs/<time>-<command>.txt``, with our own lines and the traceback of a failure.
 """
 
@@ -38,15 +38,15 @@ def on_screen(*, debug: bool) -> Iterator[Console]:
     try:
         yield console
     finally:
-        console.show("")
+        console.clear()
         logging.captureWarnings(False)
         log.handlers[:], log.propagate = before[:2]
         log.setLevel(before[2])
         root.setLevel(before[3])
 
 
-class _Where(logging.Filter):
-    """Adds to each record which run, which stage of it, and on which node."""
+class _RunFields(logging.Filter):
+    """Adds run, stage and node to each record."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()
@@ -60,9 +60,9 @@ class _Where(logging.Filter):
 
 @contextmanager
 def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool) -> Iterator[str]:
-    """Keep a log of the command in the run's folder; yields where.
+    """Keep a log of the command in the run's folder; yields its path.
 
-    With ``debug`` libraries are heard on stderr, too. A store that files cannot be appended to gets it at the end.
+    With ``debug`` libraries also write to stderr. An object store, whose files cannot grow, gets the log at the end.
     """
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{command}-{os.getpid()}.txt"
     target = workspace.work("logs", name)
@@ -75,7 +75,7 @@ def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool
         file = stack.enter_context(Path(local).open("a", encoding="utf-8", errors="replace"))
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter(RECORD))
-        handler.addFilter(_Where(workspace))
+        handler.addFilter(_RunFields(workspace))
         root = logging.getLogger()
         for logger in (log, root):
             logger.addHandler(handler)
@@ -96,13 +96,13 @@ def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool
 def _upload(local: str, target: str) -> None:
     try:
         storage.copy(local, target)
-    except Exception as error:  # a log that is lost must not hide why the run ended
+    except Exception as error:  # a lost log must not hide why the run ended
         log.warning("%s: could not be written (%s)", target, type(error).__name__)
 
 
 @contextmanager
 def _stderr_into(file: IO[str], console: Console) -> Iterator[None]:
-    """Send what anybody but the console writes to stderr into a file, also from below Python.
+    """Send into a file what anybody but the console writes to stderr, also from below Python.
 
     Where stderr is a stand-in, as in a notebook, it stays as it is.
     """
@@ -110,14 +110,14 @@ def _stderr_into(file: IO[str], console: Console) -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
-    kept, stream = os.dup(2), console.stream
+    kept, stream = os.dup(2), console.rich.file
     with open(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="replace") as screen:  # noqa: PTH123
-        console.stream = screen
+        console.rich.file = screen
         os.dup2(file.fileno(), 2)
         try:
             yield
         finally:
-            console.show("")
+            console.clear()
             sys.stderr.flush()
             os.dup2(kept, 2)
-            console.stream = stream
+            console.rich.file = stream

@@ -8,11 +8,17 @@ from typing import NamedTuple
 
 from ray_jobs.cluster.connect import Resources
 
-UNSEEN_VIEWS = 16
-"""What a core decodes at least until Ray Data has seen that a task ended, and starts the next: 0.1 s and more. Tasks
-beyond that take the cores from the actors: with four on two, shards of 64 are embedded a quarter more slowly."""
-MOST_DECODERS = 2
-"""Of a CPU, however small the shards."""
+LEAST_ACTOR_SHARE = 0.75
+"""Share of its CPU that an actor takes at least."""
+OVERFILL = 0.25
+"""Share of a CPU that would be missing on a full node for one more actor; the rest of that CPU is for decoding."""
+MOST_DECODE_CPUS = 0.5
+CPU_PARTS = 10_000
+"""Parts of a CPU that Ray tells apart; shares are rounded to them."""
+QUEUED_VIEWS = 16
+"""Views that a core has to decode at least, 0.1 s of work and more, until Ray Data has noticed that a task ended and
+started the next. More tasks take the cores from the actors: with four on two, shards of 64 take a quarter longer."""
+MOST_DECODERS_PER_CPU = 2
 
 
 class Sizing(NamedTuple):
@@ -27,19 +33,18 @@ class Sizing(NamedTuple):
     threads: int
     """Torch threads of an actor."""
     room: int
-    """Shards whose pixels may be held, in being decoded or waiting. Ray gives decoding half of it at least. Without a
+    """Shards whose pixels may be held, decoded or being decoded. Ray gives at least half of it to decoding. Without a
     bound the cores would decode thousands of images while the actors load their model, which then takes longer."""
 
 
 def pool_sizing(
     resources: Resources, num_actors: int | None, shards: int, views: int, nodes: Sequence[Resources] = ()
 ) -> Sizing:
-    """One actor a GPU, or one a CPU where there are none; never more than there are shards.
+    """One actor per GPU, or per CPU where there are no GPUs; never more than there are shards.
 
-    Actors of one thread wait for nobody: two threads of one actor would wait for each other whenever decoding takes a
-    core from either. Decoding always has some share of the CPUs, and another one than the actors, or Ray Data would
-    fuse the two into one process. That share is left on each node, however the actors come to lie: those of a lost node
-    start again on the others, and would wait for ever for images if they took all of these.
+    An actor per CPU has one thread: two threads would wait for each other whenever decoding takes a core from either.
+    Decoding keeps a share of the CPUs on every node, wherever the actors are placed: those of a lost node start again
+    on the others, and would wait for images forever if they took all CPUs there.
 
     Args:
         resources: of the cluster.
@@ -49,27 +54,39 @@ def pool_sizing(
         nodes: what each has; one node with everything if empty.
     """
     nodes = nodes or [resources]
-    gpus = resources.gpus
-    wanted = num_actors or gpus or max(1, int(resources.cpus))
-    actors = max(1, min(wanted, shards, gpus or shards))
+    wanted = num_actors or resources.gpus or max(1, int(resources.cpus))
+    actors = max(1, min(wanted, shards, resources.gpus or shards))
     threads = max(1, int(resources.cpus / wanted))
-    if gpus:
-        full = [node for node in nodes if node.gpus] or [resources]
-        actor_cpus = min(1.0, *(node.cpus / 2 / node.gpus for node in full))
-        decode_cpus = min(1.0, *(node.cpus - node.gpus * actor_cpus for node in full))
+    if resources.gpus:
+        actor_cpus, decode_cpus = _shares_beside_gpus([node for node in nodes if node.gpus] or [resources])
         return Sizing(actors, actor_cpus, 1, decode_cpus, None, threads, _room(actors, int(resources.cpus)))
-    # On no node fits one actor more than its part of them, and a full one leaves room to decode for every actor: with
-    # one decode task at a time for two of them, small shards wait for Ray to start the next (58 images/s, not 80).
-    each = max(1.0, actors / resources.cpus)
-    most = max(node.cpus for node in nodes) * each
-    actor_cpus = math.ceil(max(0.75, (most + 0.25) / (most + 1)) / each * 1e4) / 1e4  # the finest that Ray knows
-    left = [node.cpus - int(node.cpus / actor_cpus) * actor_cpus for node in nodes]
-    # Small shares must not start a hundred tasks on the CPUs of actors that are not there.
-    decoders = max(1, round(resources.cpus * min(MOST_DECODERS, 1 + UNSEEN_VIEWS / max(1, views))))
-    decode_cpus = min(0.5, (resources.cpus - actors * actor_cpus) / decoders, *left)
-    decode_cpus = math.floor(decode_cpus * 1e4) / 1e4
-    decode_cpus = decode_cpus / 2 if decode_cpus == actor_cpus else decode_cpus
+    per_cpu = min(MOST_DECODERS_PER_CPU, 1 + QUEUED_VIEWS / max(1, views))
+    # Bounded, or small shares would start a hundred tasks on the CPUs of actors that are not there yet.
+    decoders = max(1, round(resources.cpus * per_cpu))
+    actor_cpus, decode_cpus = _shares_of_cpus(resources.cpus, nodes, actors, decoders)
     return Sizing(actors, actor_cpus, 0, decode_cpus, decoders, threads, _room(actors, decoders))
+
+
+def _shares_beside_gpus(nodes: Sequence[Resources]) -> tuple[float, float]:
+    """CPUs of an actor and of a decode task, where every GPU of these nodes has an actor."""
+    actor_cpus = min(1.0, *(node.cpus / 2 / node.gpus for node in nodes))
+    return actor_cpus, min(1.0, *(node.cpus - node.gpus * actor_cpus for node in nodes))
+
+
+def _shares_of_cpus(cpus: float, nodes: Sequence[Resources], actors: int, decoders: int) -> tuple[float, float]:
+    """CPUs of an actor and of a decode task, where there are no GPUs.
+
+    Decoding gets the smaller share of the two. They must differ: Ray Data would fuse equal ones into one process.
+    """
+    actors_per_cpu = max(1.0, actors / cpus)
+    # A full node leaves room to decode for every one of its actors: with one decode task at a time for two of them,
+    # small shards wait for Ray to start the next (58 images/s, not 80).
+    full = max(node.cpus for node in nodes) * actors_per_cpu  # actors on the largest node; full + 1 do not fit
+    share = max(LEAST_ACTOR_SHARE, (full + OVERFILL) / (full + 1))
+    actor_cpus = math.ceil(share / actors_per_cpu * CPU_PARTS) / CPU_PARTS
+    left_on_nodes = [node.cpus - int(node.cpus / actor_cpus) * actor_cpus for node in nodes]
+    decode_cpus = min(MOST_DECODE_CPUS, (cpus - actors * actor_cpus) / decoders, *left_on_nodes)
+    return actor_cpus, math.floor(decode_cpus * CPU_PARTS) / CPU_PARTS
 
 
 def _room(actors: int, decoders: int) -> int:

@@ -1,11 +1,11 @@
-"""What the embedding actors did with their time, and so what binds the stage."""
+"""How the embedding actors spent their time, and so what the stage's bottleneck was."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-MOSTLY = 0.9
-"""Of its time that an actor works: more hardly helps whatever feeds it."""
+SATURATED_SHARE = 0.9
+"""Share of their time that actors must work for the bottleneck to be theirs; below, they wait for decoding."""
 
 
 class Spent(NamedTuple):
@@ -14,11 +14,11 @@ class Spent(NamedTuple):
     decoding: float
     """In its task: reading and decoding."""
     waiting: float
-    """Of its actor between the shard before and this one."""
+    """Its actor idle between the previous shard and this one."""
     encoding: float
-    """Of its actor in the network; on a CPU that shares its cores with decoding, longer than without."""
+    """Its actor in the network; longer on CPUs that decoding uses, too."""
     writing: float
-    """Of its actor until the shard was committed."""
+    """Its actor until the shard was committed."""
 
 
 class ActorTime:
@@ -29,7 +29,7 @@ class ActorTime:
         self.spent = Spent(0, 0, 0, 0)
 
     def add(self, images: int, spent: Spent) -> None:
-        """Another shard with so many images that have embeddings now."""
+        """Count a shard of which so many images were embedded."""
         self.images += images
         self.spent = Spent(*(total + more for total, more in zip(self.spent, spent, strict=True)))
 
@@ -39,7 +39,7 @@ class ActorTime:
         return self.spent.encoding + self.spent.writing
 
     def busy(self) -> float:
-        """The share of the actors' time in which they worked, from the first shard of each on; 0 before any."""
+        """Share of the actors' time in which they worked, since the first shard of each; 0 before any."""
         return self.worked / (self.worked + self.spent.waiting) if self.worked else 0.0
 
     def limit(self, actors: int) -> float:
@@ -47,8 +47,8 @@ class ActorTime:
         return self.images * actors / self.worked if self.worked else 0.0
 
     def bottleneck(self) -> str:
-        """``encoding``, ``writing`` or ``decoding``: what would have to be quicker."""
-        if self.busy() < MOSTLY:
+        """What would have to be faster: ``encoding``, ``writing`` or ``decoding``."""
+        if self.busy() < SATURATED_SHARE:
             return "decoding"
         return "encoding" if self.spent.encoding >= self.spent.writing else "writing"
 

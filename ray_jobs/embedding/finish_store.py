@@ -1,4 +1,4 @@
-"""What ends the embedding of a store: nothing was lost, the manifest says what is there, rejects are listed."""
+"""Completing a store: check that no image was lost, write the manifest, list the rejects."""
 
 from __future__ import annotations
 
@@ -10,29 +10,36 @@ import pyarrow.parquet as pq
 
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.embedding.plan_store import Store
-from ray_jobs.run import Run
-from retrieval_core.config.sections import ROLES
 from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, read_manifest, shard_summary, write_manifest
 
 FOOTERS_PER_TASK = 64
+REJECTS_PER_WRITE = 10_000
 REJECTS = "rejects.parquet"
 REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "stage", "reason", "detail")])
 
 
-def _summary_task(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
+def _count_rows(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
+    """Shard -> its rows and rejects."""
     summaries = {name: shard_summary(storage.join(store, name)) for name in names}
     return {name: (rows, len(rejects)) for name, (rows, rejects) in summaries.items()}
 
 
 def finish(store: Store) -> dict[str, int]:
-    """Check that no image was lost, write the manifest, clear what is stale, and count."""
+    """Check that no image was lost, write the manifest and remove stale shards.
+
+    Returns:
+        Images by what became of them: inputs, embedded, rejected, reused.
+
+    Raises:
+        RunError: if a shard does not hold the images that were planned for it.
+    """
     names = [shard.file_name for shard in store.shards]
-    calls = (
-        (store.folder, names[start : start + FOOTERS_PER_TASK]) for start in range(0, len(names), FOOTERS_PER_TASK)
-    )
-    found = {name: summary for part in run_tasks(_summary_task, calls) for name, summary in part.items()}
+    parts = (names[start : start + FOOTERS_PER_TASK] for start in range(0, len(names), FOOTERS_PER_TASK))
+    found: dict[str, tuple[int, int]] = {}
+    for counts_of in run_tasks(_count_rows, ((store.folder, part) for part in parts)):
+        found |= counts_of
     entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
     for shard in store.shards:
         rows, rejected = found[shard.file_name]
@@ -64,13 +71,14 @@ def rejects_of(store: str) -> Iterator[Reject]:
             yield from shard_summary(storage.join(store, entry["file"]))[1]
 
 
-def stores_of(run: Run) -> dict[str, str]:
-    """Role -> store of the run's own arm."""
-    return {role: run.store(run.main, role) for role in ROLES}
-
-
 def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> None:
-    """Write rejects.parquet, streamed: path, role, stage, reason, detail."""
+    """Write rejects.parquet, streamed.
+
+    Args:
+        path: of the file.
+        train: (path, reason, detail) of training images.
+        stores: role -> finished store.
+    """
     with storage.atomic_write(path) as file, pq.ParquetWriter(file, REJECTS_SCHEMA) as writer:
 
         def write(role: str, stage: str, rows: Iterable[Sequence[str]]) -> None:
@@ -80,5 +88,5 @@ def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> 
         write("train", "train", train)
         for role, store in stores.items():
             rejects = rejects_of(store)
-            while rows := list(islice(rejects, 10_000)):
+            while rows := list(islice(rejects, REJECTS_PER_WRITE)):
                 write("gallery" if role == "gallery" else "query", "embed", rows)

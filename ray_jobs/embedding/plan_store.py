@@ -1,6 +1,6 @@
 """What there is to embed: listings, shard plans, and the store of each arm and role.
 
-    listing (one task a role) -> plan (a task a bucket) -> shards, of which the committed ones are done
+    listing (one task per role) -> plan (one task per bucket) -> shards, of which the committed ones are done
 
 The driver holds O(shards).
 """
@@ -16,7 +16,7 @@ from ray_jobs.run import Run
 from retrieval_core.config.sections import ROLES, DataConfig, Role
 from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.data.listing import write_listing
-from retrieval_core.data.shard_plan import BucketPlan, Shard, plan_bucket, plan_file
+from retrieval_core.data.shard_plan import BucketSummary, Shard, bucket_shards, plan_bucket, plan_file
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files import storage, tables
@@ -25,7 +25,7 @@ from retrieval_core.store.embeddings import shard_summary, shrink_shard
 
 
 class Store(NamedTuple):
-    """An embedding store that a run makes: one arm's gallery or queries."""
+    """An embedding store of a run: the gallery or the queries of one arm."""
 
     arm: Arm
     role: Role
@@ -39,7 +39,7 @@ class Store(NamedTuple):
     done: frozenset[str]
     """Names of the shards that were committed before."""
     inputs: dict[str, Any]
-    """What the store is computed from."""
+    """Fingerprints of what the store is computed from; its stage is redone when they change."""
 
     @property
     def todo(self) -> list[Shard]:
@@ -48,7 +48,7 @@ class Store(NamedTuple):
 
 
 def list_images(run: Run) -> None:
-    """List gallery and queries, side by side; all arms share the listings."""
+    """List gallery and queries at the same time; all arms share the listings."""
     calls = [(run.config.data, role, _listing(run, role)) for role in ROLES]
     run.listed = dict(run_tasks(_list_task, calls))
 
@@ -58,40 +58,37 @@ def _listing(run: Run, role: Role) -> str:
 
 
 def plan_store(run: Run, arm: Arm, role: Role) -> Store:
-    """Plan a store of the listed images; what is committed and still holds stays as it is."""
-    config, folder = run.config, run.store(arm.name, role)
+    """Plan a store of the listed images.
+
+    The plan is the same as last time but for images that came, changed or went; committed shards that still hold stay.
+    """
+    config, folder, plan_folder = run.config, run.store(arm.name, role), run.plan(arm.name, role)
     views = views_of(config.embed, arm.image_size, role)
     encoder = encoder_fingerprint(arm, views, config)
     if run.overwrite:
-        storage.remove(run.plan(arm.name, role))
+        storage.remove(plan_folder)
         storage.remove(folder)
-    plans = plan(run, arm, role, encoder, views)
-    shards = [shard for bucket in plans for shard in bucket.shards]
+    images_per_shard = max(1, config.embed.shard_size // views.per_image)
+    calls = (
+        (_listing(run, role), plan_folder, folder, bucket, images_per_shard, encoder, role, run.only_rejected)
+        for bucket in range(run.listed[role])
+    )
+    by_bucket = dict(run_tasks(_plan_task, calls))
+    buckets = [by_bucket[number] for number in range(run.listed[role])]
+    shards = [shard for bucket in buckets for shard in bucket.shards]
     inputs: dict[str, Any] = {
         "shards": fingerprint([shard.fingerprint for shard in shards]),
-        "labels": fingerprint([bucket.labels for bucket in plans]),
-        "order": fingerprint([bucket.order for bucket in plans]),
-        "buckets": len(plans),
+        "labels": fingerprint([bucket.labels for bucket in buckets]),
+        "order": fingerprint([bucket.order for bucket in buckets]),
+        "buckets": len(buckets),
     }
     done = frozenset(storage.list_names(folder))
-    return Store(arm, role, folder, run.plan(arm.name, role), views, encoder, shards, done, inputs)
-
-
-def plan(run: Run, arm: Arm, role: Role, encoder: str, views: Views) -> list[BucketPlan]:
-    """Write the shard plan, the same one as last time but for images that came, changed or went."""
-    listing = _listing(run, role)
-    images_per_shard = max(1, run.config.embed.shard_size // views.per_image)
-    folders = listing, run.plan(arm.name, role), run.store(arm.name, role)
-    calls = (
-        (*folders, bucket, images_per_shard, encoder, role, run.only_rejected) for bucket in range(run.listed[role])
-    )
-    found = dict(run_tasks(_plan_task, calls))
-    return [found[bucket] for bucket in range(run.listed[role])]
+    return Store(arm, role, folder, plan_folder, views, encoder, shards, done, inputs)
 
 
 def _list_task(data: DataConfig, role: Role, folder: str) -> tuple[Role, int]:
     records: Iterator[Record] = iter_gallery(data) if role == "gallery" else iter_queries(data)
-    # As many buckets as before, so that an image meets its own past.
+    # As many buckets as before, so that every image stays in its bucket.
     before = sum(name.startswith("listing-") for name in storage.list_names(folder)) or None
     images, buckets = write_listing(records, folder, 1 if role == "queries" else before)
     if not images:
@@ -108,26 +105,21 @@ def _plan_task(
     encoder: str,
     role: Role,
     retry_rejected: bool,
-) -> tuple[int, BucketPlan]:
-    retry: set[str] = set()
-    if retry_rejected:
-        names = [name for name in storage.list_names(store) if name.startswith(f"{bucket:05d}-")]
-        names = [name for name in names if tables.is_whole_table(storage.join(store, name))]
-        retry = {reject.path for name in names for reject in shard_summary(storage.join(store, name))[1]}
-    table, summary, shrunken = plan_bucket(
+) -> tuple[int, BucketSummary]:
+    plan = plan_bucket(
         listing,
         folder,
         bucket,
         images_per_shard=images_per_shard,
         encoder=encoder,
         keep_order=role == "queries",
-        retry=retry,
+        retry=_rejected_paths(store, bucket) if retry_rejected else set(),
     )
-    for old_name, (shard, paths) in shrunken.items():
-        old = storage.join(store, old_name)
+    for shrunken in plan.shrunken:
+        old = storage.join(store, shrunken.before.file_name)
         if tables.is_whole_table(old):
-            shrink_shard(old, storage.join(store, shard.file_name), paths)
-    for shard in summary.shards:
+            shrink_shard(old, storage.join(store, shrunken.after.file_name), shrunken.kept)
+    for shard in plan.summary.shards:
         file = storage.join(store, shard.file_name)
         if storage.exists(file) and not tables.is_whole_table(file):
             say(f"{file}: cut short, as by a power cut; it is embedded again")
@@ -136,6 +128,12 @@ def _plan_task(
     target = plan_file(folder, bucket)
     before = tables.read_table(target) if storage.exists(target) else None
     # The schema's own comparison with metadata would see Parquet's other name for the items of a list.
-    if before is None or not before.equals(table) or before.schema.metadata != table.schema.metadata:
-        tables.write_table(target, table)
-    return bucket, summary
+    if before is None or not before.equals(plan.table) or before.schema.metadata != plan.table.schema.metadata:
+        tables.write_table(target, plan.table)
+    return bucket, plan.summary
+
+
+def _rejected_paths(store: str, bucket: int) -> set[str]:
+    """Images of a bucket that its committed shards list as rejected."""
+    files = [storage.join(store, name) for name in bucket_shards(storage.list_names(store), bucket)]
+    return {reject.path for file in files if tables.is_whole_table(file) for reject in shard_summary(file)[1]}

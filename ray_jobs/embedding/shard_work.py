@@ -16,7 +16,7 @@ import pyarrow as pa
 from ray_jobs.embedding.actor_time import Spent
 from ray_jobs.embedding.plan_store import Store
 from retrieval_core.config.config import Config
-from retrieval_core.data.datasets import Record, name_problem
+from retrieval_core.data.records import Record, name_problem
 from retrieval_core.data.shard_plan import read_shard_plan
 from retrieval_core.encoding.arms import Arm
 from retrieval_core.files import storage
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
     """Decode the images of one shard into views.
 
-    An image that cannot be used keeps its slot in the plan and gets a row in the rejects; it has no pixels here.
+    An image that cannot be used stays in the plan and becomes a reject; it has no pixels.
 
     Returns:
-        The shard's row with ``pixels``: (N * R, S, S, 3) uint8 as one binary value, ``boxes``, the images in it, the
-        rejects, and the seconds it took. Memory O(shard).
+        A row: the shard, ``pixels`` (N * R, S, S, 3) uint8 as one binary value, ``boxes`` (N, R, 4) int32 likewise,
+        its images, its rejects, and the seconds it took. Memory O(shard).
     """
     began = time.perf_counter()
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
@@ -53,13 +53,13 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
             rejects.append([row["path"], "unnameable", problem])
             continue
         try:
-            found, where = views.of(next(readings).result(), config.images)
+            image_pixels, image_boxes = views.of(next(readings).result(), config.images)
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
         start = len(images) * views.per_image
-        pixels[start : start + views.per_image] = found
-        boxes.append(where)
+        pixels[start : start + views.per_image] = image_pixels
+        boxes.append(image_boxes)
         images.append([row["path"], row["id"]])
     pixels = pixels[: len(images) * views.per_image]
     return pa.table(
@@ -79,7 +79,7 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
 
 
 def _one_binary(array: np.ndarray) -> pa.Array:
-    """An array as a single binary value without a copy."""
+    """An array as a single binary value, without a copy."""
     offsets = np.array([0, array.nbytes], np.int64)
     return pa.Array.from_buffers(
         pa.large_binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(array))]
@@ -87,7 +87,7 @@ def _one_binary(array: np.ndarray) -> pa.Array:
 
 
 class ShardEncoder:
-    """The embedding actor: one model at a time, shard after shard, each committed by this actor."""
+    """The embedding actor: encodes and commits shard after shard, with one model in memory."""
 
     def __init__(self, stores: Sequence[Store], config: Config, threads: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -98,14 +98,14 @@ class ShardEncoder:
         self._arm: Arm | None = None
         self._encoder: Encoder | None = None
         self._unwritable = ""
-        """Why a shard could not be written. The next ones wait already; encoding them would be for nothing, too."""
+        """Why a shard could not be written. Encoding the next ones, which wait already, would be in vain, too."""
         self._ended: float | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Encode and commit one shard.
 
         Returns:
-            Store, name, numbers of images and rejects, why it is not there, and the seconds of ``Spent``.
+            A row: file, store, numbers of images and rejects, why it could not be written, and ``Spent``.
         """
         waiting = 0.0 if self._ended is None else time.perf_counter() - self._ended
         row = batch.slice(0, 1)
@@ -125,7 +125,7 @@ class ShardEncoder:
         )
 
     def _commit(self, row: pa.Table) -> tuple[int, int, float, float]:
-        """Encode and commit a shard; returns its numbers of images and rejects, and the seconds of either."""
+        """Returns the numbers of images and rejects, and the seconds of encoding and of writing."""
         store = self.stores[row.column("store")[0].as_py()]
         side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
         pixels = _array(row.column("pixels"), np.uint8).reshape(-1, side, side, 3)
@@ -146,7 +146,7 @@ class ShardEncoder:
         return len(images) + len(rejects), len(rejects), encoded - began, time.perf_counter() - encoded
 
     def _encoder_of(self, arm: Arm) -> Encoder:
-        """Stores come arm by arm, so an actor changes its model a few times at most, and holds one."""
+        """The arm's encoder. Stores come arm by arm, so an actor changes its model a few times at most."""
         if self._encoder is None or self._arm != arm:
             self._encoder = None  # before the next one takes its memory
             self._arm, self._encoder = arm, arm.build(self.config.embed.batch_size, self.config.run.seed)
@@ -154,5 +154,4 @@ class ShardEncoder:
 
 
 def _array(column: pa.ChunkedArray, dtype: type) -> np.ndarray:
-    buffer = column.chunk(0)[0].as_buffer()
-    return np.frombuffer(buffer, dtype=dtype)
+    return np.frombuffer(column.chunk(0)[0].as_buffer(), dtype)

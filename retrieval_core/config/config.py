@@ -1,39 +1,28 @@
 """The typed run configuration: one YAML file plus ``--set a.b=c``.
 
-Every key (``config_sections``) has a type, a default, a sentence and a range. A misspelt key or an impossible value
-raises ``ConfigError``, which names the key, the value and the nearest valid key; the command line turns that into exit
-code 2.
+Every key (``sections``, ``train_section``) has a type, a default, a sentence and a range. A misspelt key or an
+impossible value raises ``ConfigError``, which names the key, the value and the nearest valid key; the command line
+turns that into exit code 2.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from retrieval_core.config.sections import (
-    DataConfig,
-    EmbedConfig,
-    EvaluateConfig,
-    ImagesConfig,
-    ModelConfig,
-    ReportConfig,
-    RetrieveConfig,
-    RunConfig,
-    Section,
-    ServeConfig,
-    SimulateConfig,
-    TrainConfig,
-)
+from retrieval_core.config import sections
+from retrieval_core.config.sections import Section
+from retrieval_core.config.train_section import TrainConfig
 from retrieval_core.config.yaml_text import UNREADABLE_YAML, read_text, shown
 
-_MOST_PROBLEMS = 50
-_LONGEST_KEY = 200
+_MAX_PROBLEMS = 50
+_MAX_KEY_LENGTH = 200
 
 
 class ConfigError(ValueError):
@@ -43,17 +32,17 @@ class ConfigError(ValueError):
 class Config(Section):
     """The whole configuration of a run."""
 
-    run: RunConfig = Field(default_factory=RunConfig)
-    data: DataConfig = Field(default_factory=DataConfig)
-    images: ImagesConfig = Field(default_factory=ImagesConfig)
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    embed: EmbedConfig = Field(default_factory=EmbedConfig)
-    retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig)
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    report: ReportConfig = Field(default_factory=ReportConfig)
-    serve: ServeConfig = Field(default_factory=ServeConfig)
-    simulate: SimulateConfig = Field(default_factory=SimulateConfig)
+    run: sections.RunConfig = sections.RunConfig()
+    data: sections.DataConfig = sections.DataConfig()
+    images: sections.ImagesConfig = sections.ImagesConfig()
+    model: sections.ModelConfig = sections.ModelConfig()
+    train: TrainConfig = TrainConfig()
+    embed: sections.EmbedConfig = sections.EmbedConfig()
+    retrieve: sections.RetrieveConfig = sections.RetrieveConfig()
+    evaluate: sections.EvaluateConfig = sections.EvaluateConfig()
+    report: sections.ReportConfig = sections.ReportConfig()
+    serve: sections.ServeConfig = sections.ServeConfig()
+    simulate: sections.SimulateConfig = sections.SimulateConfig()
 
     @model_validator(mode="after")
     def _frozen_weights_are_worth_keeping(self) -> Config:
@@ -75,19 +64,23 @@ class Config(Section):
 
 def valid_keys() -> list[str]:
     """All dotted keys of the configuration, in order of appearance."""
-    return [
-        f"{section}.{key}"
-        for section, field in Config.model_fields.items()
-        for key in cast(type[Section], field.annotation).model_fields
-    ]
+    return list(_fields())
+
+
+def _fields() -> dict[str, FieldInfo]:
+    return {
+        f"{section}.{key}": field
+        for section, part in Config.model_fields.items()
+        for key, field in cast(type[Section], part.annotation).model_fields.items()
+    }
 
 
 def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply ``a.b=c`` overrides, last one wins.
 
     Args:
-        file: YAML file; ``None`` starts from the defaults.
-        overrides: ``section.key=value`` texts; the value is read as YAML.
+        file: a YAML file; None starts from the defaults.
+        overrides: ``section.key=value`` texts; values are read as YAML.
 
     Raises:
         ConfigError: for an unreadable file, an unknown key or an impossible value.
@@ -102,16 +95,16 @@ def parse_config(values: dict[str, Any]) -> Config:
     """Validate plain nested values.
 
     Raises:
-        ConfigError: listing every problem, one a line.
+        ConfigError: listing the problems, one a line.
     """
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        found = error.errors()
-        problems = [_explain(problem) for problem in found[:_MOST_PROBLEMS]]
-        if len(found) > _MOST_PROBLEMS:
-            problems.append(f"and {len(found) - _MOST_PROBLEMS:,} more like these")
-        raise ConfigError("\n".join(problems)) from None
+        problems = error.errors()
+        lines = [_explain(problem) for problem in problems[:_MAX_PROBLEMS]]
+        if len(problems) > _MAX_PROBLEMS:
+            lines.append(f"and {len(problems) - _MAX_PROBLEMS:,} more like these")
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -144,7 +137,8 @@ def _apply_override(values: dict[str, Any], text: str) -> None:
     section = values.get(parts[0])
     if not isinstance(section, dict):  # absent or null; anything else in the place of a section is an unknown key
         section = values[parts[0]] = {}
-    section[parts[1]] = _read_value(raw, is_text=key.strip() in _text_keys())
+    field = _fields().get(key.strip())
+    section[parts[1]] = _read_value(raw, is_text=field is not None and field.annotation in (str, str | None))
 
 
 def _read_value(raw: str, *, is_text: bool) -> Any:
@@ -154,27 +148,18 @@ def _read_value(raw: str, *, is_text: bool) -> Any:
         return raw
     if value is None:
         return None
-    if is_text or isinstance(value, str):
-        value = raw  # YAML strips and unescapes; a path is meant as typed, a name may look like a number
-    if not is_text and isinstance(value, str) and "e" in raw.lower():  # YAML 1.1 reads 1e-4 as text
-        try:
-            value = float(raw)
-        except ValueError:
-            value = raw
-    return value
-
-
-def _text_keys() -> set[str]:
-    return {key for key in valid_keys() if _field(key).annotation in (str, str | None)}
-
-
-def _field(key: str) -> FieldInfo:
-    section, _, name = key.partition(".")
-    return cast(type[Section], Config.model_fields[section].annotation).model_fields[name]
+    if is_text:
+        return raw  # YAML strips and unescapes, but a path is meant as typed, and a name may look like a number
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(raw) if "e" in raw.lower() else raw  # YAML 1.1 reads 1e-4 as text
+    except ValueError:
+        return raw
 
 
 def _explain(problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"])[:_LONGEST_KEY]
+    location = ".".join(str(part) for part in problem["loc"])[:_MAX_KEY_LENGTH]
     if problem["type"] == "invalid_key":  # `7: 3` in YAML
         return f"unknown key {location}; {_nearest(location)}"
     if problem["type"] == "extra_forbidden":
@@ -185,9 +170,10 @@ def _explain(problem: Any) -> str:
     return f"{location} = {shown(problem['input'])}: {message[0].lower() + message[1:]}"
 
 
-def _nearest(key: str, keys: Iterable[str] | None = None) -> str:
-    known = list(keys) if keys is not None else (valid_keys() if "." in key else list(Config.model_fields))
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    leaf = key.rsplit(".", maxsplit=1)[-1]
-    same_leaf = [name for name in known if name.rsplit(".", maxsplit=1)[-1] == leaf]
-    return f"the nearest valid key is {(same_leaf or close)[0]}"
+def _nearest(key: str) -> str:
+    """Names the key of the same name in another section, or else the one that is spelt most alike."""
+    known = valid_keys() if "." in key else list(Config.model_fields)
+    leaf = key.rpartition(".")[2]
+    same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
+    similar = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"the nearest valid key is {(same_leaf or similar)[0]}"

@@ -1,7 +1,7 @@
-"""YAML from people and strangers: bounded before it is read, bounded when it is shown.
+"""YAML that may be malformed or hostile: bounded when it is read, and bounded when it is shown.
 
-Tags never make objects (PyYAML's safe loader), but ten lines of aliases can stand for a billion values: they are never
-printed.
+Tags never make objects (PyYAML's safe loader). But ten lines of aliases can stand for a billion values, which must
+never be printed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import yaml
 
 from retrieval_core.files.credentials import hide_credentials
 
-# PyYAML raises ValueError for what looks like a date or number and is none (2026-99-99, 0x_).
 UNREADABLE_YAML = (yaml.YAMLError, ValueError, RecursionError)
-LARGEST_FILE = 100_000
-"""Bytes; every key with a comment is a tenth of it."""
+"""Errors of PyYAML's loader; it raises ValueError for what only looks like a date or number (2026-99-99, 0x_)."""
+MAX_FILE_BYTES = 100_000
+"""Bytes of a configuration file at most: ten times what every key with a comment takes."""
 
 
 class _Short(reprlib.Repr):
@@ -27,7 +27,7 @@ class _Short(reprlib.Repr):
         self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 2, 8, 8, 8
 
     def repr_str(self, x: str, level: int) -> str:
-        text = hide_credentials(repr(x))  # before it is cut, or what tells a password might be lost
+        text = hide_credentials(repr(x))  # before the cut, which could remove what marks a password
         return text if len(text) <= 200 else f"{text[:120]}...{text[-40:]}"
 
     def repr_int(self, x: int, level: int) -> str:
@@ -41,14 +41,14 @@ def read_text(path: Path) -> str:
         OSError: if it cannot be read.
         ValueError: if it is a FIFO, too large, or not UTF-8; the message goes on after the file's name.
     """
-    # `<(command)` of a shell is a pipe that somebody writes to; a FIFO without a writer would block for ever.
-    shell = path.is_relative_to("/dev") or path.is_relative_to("/proc")
-    if stat.S_ISFIFO(path.stat().st_mode) and not shell:
+    # A FIFO without a writer would block for ever; the pipe of a shell's `<(command)` has one.
+    from_shell = path.is_relative_to("/dev") or path.is_relative_to("/proc")
+    if stat.S_ISFIFO(path.stat().st_mode) and not from_shell:
         raise ValueError("is a FIFO, not a file")
     with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError(f"is larger than {LARGEST_FILE:,} bytes, so it is no configuration")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"is larger than {MAX_FILE_BYTES:,} bytes, so it is no configuration")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -56,5 +56,5 @@ def read_text(path: Path) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: however deep and long it is, a line is left, and no password."""
+    """A value for a message, on one line: shortened if it is deep or long, and without passwords."""
     return _Short().repr(value)

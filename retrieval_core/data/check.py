@@ -1,18 +1,20 @@
 """Finds everything that is wrong with a data set in one go, before any compute is spent.
 
-An error stops a run or makes it pointless; a warning is what a run works around and counts. Images are looked for, not
-opened: what is broken inside is found when it is decoded.
+An error stops a run or makes it pointless; a run works around what a warning names. Images are looked for, not opened:
+a damaged one is found when it is decoded.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, islice
 from typing import Literal, NamedTuple
 
 from retrieval_core.config.sections import DataConfig, Split
-from retrieval_core.data.datasets import gallery_records, load_motif_boxes, query_records, split_records
+from retrieval_core.data.datasets import gallery_records, query_records, split_records
+from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.data.published_layout import read_fabrics, read_queries
 from retrieval_core.data.records import DataError, Record, base_name, full_stem, name_problem, query_id, short_id
 from retrieval_core.files import storage
@@ -20,7 +22,6 @@ from retrieval_core.files import storage
 Severity = Literal["error", "warning"]
 
 _EXAMPLES = 5
-_TRAINING_SPLITS: tuple[Split, ...] = ("train", "validation")
 _PROBES = 32  # requests to an object store at a time
 _REMEDIES = {
     "missing-file": "put the file or folder there, or correct the path",
@@ -54,9 +55,9 @@ class Problem(NamedTuple):
     severity: Severity
     kind: str
     """A slug such as ``missing-query``."""
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    count: int  # type: ignore[assignment]  # hides tuple.count
     examples: tuple[str, ...]
-    """The first five, each with the split it is in or the file and line."""
+    """The first five, each with its split or its file and line."""
     remedy: str
 
 
@@ -72,23 +73,21 @@ class _Tally:
         if len(self.examples) < _EXAMPLES:
             self.examples.append(example)
 
-    def merge(self, other: _Tally) -> None:
-        self.count += other.count
-        self.examples = [*self.examples, *other.examples][:_EXAMPLES]
-
 
 class _Notes:
     """Problems by severity and kind, in order of their first appearance."""
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[Severity, str], _Tally] = {}
+        self._tallies: dict[tuple[Severity, str], _Tally] = defaultdict(_Tally)
 
     def add(self, kind: str, example: str, severity: Severity = "warning") -> None:
-        self._tallies.setdefault((severity, kind), _Tally()).add(example)
+        self._tallies[severity, kind].add(example)
 
     def add_all(self, kind: str, tally: _Tally) -> None:
         if tally.count:
-            self._tallies.setdefault(("warning", kind), _Tally()).merge(tally)
+            known = self._tallies["warning", kind]
+            known.count += tally.count
+            known.examples = [*known.examples, *tally.examples][:_EXAMPLES]
 
     def problems(self) -> list[Problem]:
         found = [
@@ -116,7 +115,7 @@ def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict
     if training and data.format == "folder":
         notes.add("no-labels", "data.format = 'folder' has none to train with; set train.enabled=false", "error")
     elif training:
-        names += [name for name in _TRAINING_SPLITS if name != searched]
+        names += [name for name in ("train", "validation") if name != searched]
     counts: dict[str, int] = {}
     categories: dict[Split, set[str]] = {}
     for name in names:
@@ -133,7 +132,7 @@ def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict
 
 
 class _SplitCheck:
-    """One split: fabrics first, for the queries are judged by what the fabrics hold."""
+    """One split: fabrics first, as the queries are judged by their categories."""
 
     def __init__(self, data: DataConfig, name: Split, notes: _Notes, *, searched: bool, trained: bool) -> None:
         self.data, self.name, self.notes = data, name, notes
@@ -142,13 +141,16 @@ class _SplitCheck:
         self.classes: set[str] = set()  # of the queries
         self.held: set[str] = set()  # by a fabric
         self.known: set[str] = set()  # to the label files, on an image or not
+        self._unlabelled = _Tally()  # fabrics without a category
+        self._classless = _Tally()  # queries without a category
+        self._irrelevant = _Tally()  # queries whose motif no fabric holds
         self._fabric_paths: set[int] = set()  # hashes: a catalogue's paths would take several times as much
 
     def run(self) -> None:
-        unlabelled = self._check_fabrics()
-        classless, irrelevant, unknown = self._check_queries()
+        self._check_fabrics()
+        self._check_queries()
         if self.data.format != "folder" and self.fabrics and self.queries:
-            self._judge_labels(unlabelled, classless, irrelevant, unknown)
+            self._judge_labels()
         if self.trained and self.fabrics:
             self._check_boxes()
 
@@ -156,18 +158,17 @@ class _SplitCheck:
         self.notes.add(kind, f"{self.name}: {example}", severity)
 
     def _report(self, error: DataError) -> None:
-        self.notes.add(error.kind, str(error), "error")  # it stops whoever reads the file for a run
+        self.notes.add(error.kind, str(error), "error")  # it would stop a run
 
     def _drain(self, records: Iterable[Record]) -> Iterator[Record]:
-        """The records up to a problem that ends the reading."""
+        """The records before a problem that ends the reading."""
         try:
             yield from records
         except DataError as error:
             self._report(error)
 
-    def _check_fabrics(self) -> _Tally:
-        """Count and look at the fabrics; returns those without a label."""
-        unlabelled, missing = _Tally(), 0
+    def _check_fabrics(self) -> None:
+        missing = 0
         # What a folder holds was listed a moment ago; a manifest may name what is not there.
         for record, is_there in _probe(self._drain(self._fabric_records()), listed=self.data.format != "manifest"):
             self.fabrics += 1
@@ -177,7 +178,7 @@ class _SplitCheck:
             self._fabric_paths.add(key)
             self.held.update(record.categories)
             if not record.categories:
-                unlabelled.add(f"{self.name}: {record.path}")
+                self._unlabelled.add(f"{self.name}: {record.path}")
             if name_problem(record) is not None:
                 self._note("name-not-utf8", record.path)
             elif not is_there:
@@ -187,7 +188,6 @@ class _SplitCheck:
         if missing == self.fabrics:
             problem = f"none of the {missing} fabrics is there" if missing else "there are no fabrics"
             self._note("no-gallery", problem, "error")
-        return unlabelled
 
     def _fabric_records(self) -> Iterator[Record]:
         if self.data.format == "published":
@@ -228,13 +228,8 @@ class _SplitCheck:
             assert self.name != "test", "the test split of a manifest is the searched one"
             yield from split_records(self.data, self.name, self._report)[0]
 
-    def _check_queries(self) -> tuple[_Tally, _Tally, set[str]]:
-        """Count and look at the queries.
-
-        Returns:
-            Those without a class, those whose motif no fabric holds, and the classes that no label file knows.
-        """
-        classless, irrelevant, missing = _Tally(), _Tally(), 0
+    def _check_queries(self) -> None:
+        missing = 0
         paths: set[str] = set()
         ids: dict[str, str] = {}
         for record, is_there in _probe(self._drain(self._query_records()), listed=False):
@@ -248,9 +243,9 @@ class _SplitCheck:
                     self._note("duplicate-query-id", f"{other} and {record.path}")
             paths.add(record.path)
             if not record.categories:
-                classless.add(f"{self.name}: {record.path}")
+                self._classless.add(f"{self.name}: {record.path}")
             elif self.held.isdisjoint(record.categories):
-                irrelevant.add(f"{self.name}: {record.path}")
+                self._irrelevant.add(f"{self.name}: {record.path}")
             if name_problem(record) is not None:
                 self._note("name-not-utf8", record.path)
             elif not is_there:
@@ -259,21 +254,20 @@ class _SplitCheck:
         if missing == self.queries:
             problem = f"none of the {missing} query images is there" if missing else "there are no queries"
             self._note("no-queries", problem, "error")
-        return classless, irrelevant, self.classes - self.known
 
-    def _judge_labels(self, unlabelled: _Tally, classless: _Tally, irrelevant: _Tally, unknown: set[str]) -> None:
+    def _judge_labels(self) -> None:
         severity: Severity = "error" if self.trained else "warning"
-        if unlabelled.count == self.fabrics or classless.count == self.queries:
-            what = "fabrics" if unlabelled.count == self.fabrics else "queries"
+        if self._unlabelled.count == self.fabrics or self._classless.count == self.queries:
+            what = "fabrics" if self._unlabelled.count == self.fabrics else "queries"
             self._note("no-labels", f"none of the {what} has a category", severity)
             return
-        if classless.count + irrelevant.count == self.queries:
+        if self._classless.count + self._irrelevant.count == self.queries:
             self._note("no-labels", "no fabric holds the category of any query", severity)
-        for category in sorted(unknown):
+        for category in sorted(self.classes - self.known):
             self._note("unknown-category", category)
-        self.notes.add_all("fabric-without-label", unlabelled)
-        self.notes.add_all("query-without-class", classless)
-        self.notes.add_all("query-without-relevant", irrelevant)
+        self.notes.add_all("fabric-without-label", self._unlabelled)
+        self.notes.add_all("query-without-class", self._classless)
+        self.notes.add_all("query-without-relevant", self._irrelevant)
 
     def _check_boxes(self) -> None:
         try:
@@ -286,7 +280,7 @@ class _SplitCheck:
 
 
 def _probe(records: Iterator[Record], *, listed: bool) -> Iterator[tuple[Record, bool]]:
-    """Each record and whether its file is there; without looking where it was ``listed`` from a folder."""
+    """Each record and whether its file is there, which is certain where it was ``listed`` from a folder."""
     with ThreadPoolExecutor(_PROBES) as pool:
         while chunk := list(islice(records, 1024)):
             remote = not listed and any(storage.is_url(record.location) for record in chunk)

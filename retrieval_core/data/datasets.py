@@ -9,7 +9,7 @@ The functions that return iterators open nothing before the first item is asked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from retrieval_core.config.sections import DataConfig
@@ -24,37 +24,29 @@ from retrieval_core.data.records import (
     fail,
     find_source,
     from_root,
-    full_stem,
     has_image_suffix,
     is_there,
-    name_problem,
     query_record,
-    short_id,
     unite,
 )
 from retrieval_core.files import storage
-from retrieval_core.store.embeddings import Box
 
 __all__ = [
-    "Box",
     "DataError",
     "Labelled",
     "Record",
-    "full_stem",
     "has_labels",
     "has_training_data",
     "iter_gallery",
     "iter_queries",
     "labelled_split",
-    "load_motif_boxes",
-    "name_problem",
-    "short_id",
 ]
 
-
-MOTIF_BOXES = "motif_boxes.csv"
-_MANIFEST_KEYS = {"train": ("train_queries", "train_gallery"), "validation": ("val_queries", "val_gallery")}
-_LABELLED_SPLITS: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+LabelledSplit = Literal["train", "validation"]
+_MANIFEST_KEYS: dict[LabelledSplit, tuple[str, str]] = {
+    "train": ("train_queries", "train_gallery"),
+    "validation": ("val_queries", "val_gallery"),
+}
 _TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 
 
@@ -62,7 +54,7 @@ def iter_gallery(data: DataConfig) -> Iterator[Record]:
     """The fabrics that are searched.
 
     A path may come more than once (the caller unites them). A local file whose name is not UTF-8 comes with a path that
-    shows the odd bytes and a location that does not open; ``name_problem`` tells why, for the list of rejects.
+    shows the odd bytes and a location that does not open; ``records.name_problem`` says why, for the list of rejects.
 
     Yields:
         Records in the order of the data set. Memory: O(largest folder) for a folder, O(rows in a batch) for a manifest,
@@ -71,12 +63,7 @@ def iter_gallery(data: DataConfig) -> Iterator[Record]:
     Raises:
         DataError: if there are none, or the data set cannot be read.
     """
-    found = False
-    for record in gallery_records(data):
-        found = True
-        yield record
-    if not found:
-        raise DataError(f"the gallery is empty: {where_the_gallery_is(data)}", "missing-file")
+    return _at_least_one(gallery_records(data), lambda: f"the gallery is empty: {_where_the_gallery_is(data)}")
 
 
 def iter_queries(data: DataConfig) -> Iterator[Record]:
@@ -85,15 +72,19 @@ def iter_queries(data: DataConfig) -> Iterator[Record]:
     Raises:
         DataError: if there are none, or the data set cannot be read. Memory O(1), for the published layout O(split).
     """
+    return _at_least_one(query_records(data), lambda: f"there are no queries: {_where_the_queries_are(data)}")
+
+
+def _at_least_one(records: Iterator[Record], problem: Callable[[], str]) -> Iterator[Record]:
     found = False
-    for record in query_records(data):
+    for record in records:
         found = True
         yield record
     if not found:
-        raise DataError(f"there are no queries: {_where_the_queries_are(data)}", "missing-file")
+        raise DataError(problem(), "missing-file")
 
 
-def labelled_split(data: DataConfig, split: Literal["train", "validation"]) -> Labelled:
+def labelled_split(data: DataConfig, split: LabelledSplit) -> Labelled:
     """The queries and fabrics to train on or to validate with.
 
     Raises:
@@ -103,9 +94,8 @@ def labelled_split(data: DataConfig, split: Literal["train", "validation"]) -> L
         queries = list(published_layout.read_queries(data.root, split))
         fabrics = unite(published_layout.read_fabrics(data.root, split, labels_needed=True).records)
     elif data.format == "manifest":
-        queries_key, gallery_key = _MANIFEST_KEYS[split]
-        queries = list(_manifest_queries(data, queries_key, labels_needed=True, report=fail))
-        fabrics = unite(_manifest_fabrics(data, gallery_key, labels_needed=True, report=fail))
+        listed, held = split_records(data, split, fail)
+        queries, fabrics = list(listed), unite(held)
     else:
         raise DataError(
             "data.format = 'folder' has no labels to train or validate with; use a manifest, or train.enabled=false",
@@ -118,7 +108,7 @@ def labelled_split(data: DataConfig, split: Literal["train", "validation"]) -> L
 
 
 def has_labels(data: DataConfig) -> bool:
-    """True if at least one query and one fabric say what they hold, so that a ranking can be judged.
+    """True if at least one query and one fabric have a category, so that a ranking can be judged.
 
     Reads up to the first labelled row. Memory as ``iter_gallery``.
 
@@ -142,68 +132,21 @@ def has_labels(data: DataConfig) -> bool:
 def has_training_data(data: DataConfig) -> bool:
     """True if the data set names what ``labelled_split`` reads, for training and for validation.
 
-    Looks at files and keys, not into them: what is faulty there is an error for whoever trains, no reason to skip it.
+    Files are not opened: a fault in them is an error of the training, no reason to skip it.
     """
     if data.format == "manifest":
         return all(getattr(data, key) for keys in _MANIFEST_KEYS.values() for key in keys)
     return data.format == "published" and all(
         is_there(from_root(data.root, names[split]))
-        for split in _LABELLED_SPLITS
+        for split in _MANIFEST_KEYS
         for names in (published_layout.QUERY_LISTS, published_layout.SPLIT_FILES)
     )
-
-
-def load_motif_boxes(
-    data: DataConfig, report: Report = fail, only: Container[str] | None = None
-) -> dict[str, list[tuple[str, Box]]]:
-    """Where motifs are printed: ``motif_boxes.csv`` in ``data.root``, if it is there.
-
-    A box may reach over the edge of its image.
-
-    Args:
-        data: the data set.
-        report: told of a faulty row.
-        only: paths of the fabrics that are asked for; all of them if None.
-
-    Returns:
-        (category, box) by the ``path`` of the fabric's record; empty without the file. Memory O(rows kept).
-
-    Raises:
-        DataError: if a column is missing or a box is not four whole numbers with x0 < x1 and y0 < y1.
-    """
-    path = from_root(data.root, MOTIF_BOXES)
-    boxes: dict[str, list[tuple[str, Box]]] = {}
-    if not is_there(path):
-        return boxes
-    columns = ("image_path", "category", "x0", "y0", "x1", "y1")
-    for line, (image, category, *corners) in manifests.csv_records(path, columns, report=report):
-        box = _box([str(corner) for corner in corners])
-        if not image or not category or box is None:
-            shown = ",".join(str(cell) for cell in (image, category, *corners))
-            report(
-                DataError(
-                    f"{path}: line {line}: {shown!r}; write image_path,category,x0,y0,x1,y1 with x0 < x1, y0 < y1"
-                )
-            )
-            continue
-        fabric = from_root(data.root, image)
-        if only is None or fabric in only:
-            boxes.setdefault(fabric, []).append((category, box))
-    return boxes
-
-
-def _box(corners: list[str]) -> Box | None:
-    try:
-        x0, y0, x1, y1 = (int(corner) for corner in corners)
-    except ValueError:
-        return None
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def gallery_records(
     data: DataConfig, report: Report = fail, ignored: Callable[[str], None] | None = None
 ) -> Iterator[Record]:
-    """As ``iter_gallery``, but an empty gallery is no error and faults go to ``report``.
+    """As ``iter_gallery``, but the gallery may be empty and faults go to ``report``.
 
     ``ignored`` is told of the files in a folder that are no images by their suffix.
     """
@@ -212,13 +155,13 @@ def gallery_records(
     elif data.format == "manifest":
         yield from _manifest_fabrics(data, "gallery", labels_needed=False, report=report)
     else:
-        folder = gallery_folder(data)
+        folder = _gallery_folder(data)
         for name, stamp in walk_images(folder, ignored=ignored, report=report):
-            yield fabric_record(storage.join(folder, name))._replace(stamp=stamp)
+            yield fabric_record(storage.join(folder, name), stamp=stamp)
 
 
 def query_records(data: DataConfig, report: Report = fail) -> Iterator[Record]:
-    """As ``iter_queries``, but no queries are no error and faults go to ``report``."""
+    """As ``iter_queries``, but there may be none and faults go to ``report``."""
     if data.format == "published":
         yield from published_layout.read_queries(data.root, data.gallery_split, report)
     elif data.format == "manifest":
@@ -227,12 +170,8 @@ def query_records(data: DataConfig, report: Report = fail) -> Iterator[Record]:
         yield from _loose_queries(data, report)
 
 
-def gallery_folder(data: DataConfig) -> str:
-    """The folder that is the gallery: ``data.gallery``, or ``data.root`` where only that is set.
-
-    Raises:
-        DataError: if it is no folder.
-    """
+def _gallery_folder(data: DataConfig) -> str:
+    """``data.gallery``, or ``data.root`` where only that is set."""
     if data.gallery or not data.root:
         folder, key = find_source(data, "gallery"), "data.gallery"
     else:
@@ -243,10 +182,8 @@ def gallery_folder(data: DataConfig) -> str:
     return folder
 
 
-def split_records(
-    data: DataConfig, split: Literal["train", "validation"], report: Report
-) -> tuple[Iterator[Record], Iterator[Record]]:
-    """Queries and fabrics of a manifest's training or validation split, as streams, faults going to ``report``."""
+def split_records(data: DataConfig, split: LabelledSplit, report: Report) -> tuple[Iterator[Record], Iterator[Record]]:
+    """Queries and fabrics of a manifest's split as streams; faults go to ``report``."""
     queries_key, gallery_key = _MANIFEST_KEYS[split]
     return (
         _manifest_queries(data, queries_key, labels_needed=True, report=report),
@@ -255,15 +192,13 @@ def split_records(
 
 
 def _manifest_queries(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
-    file = find_source(data, key)
-    rows = manifests.manifest_rows(file, manifests.QUERIES, labels_needed=labels_needed, report=report)
+    rows = manifests.manifest_rows(find_source(data, key), manifests.QUERIES, labels_needed, report)
     for path, categories in rows:
         yield query_record(data.root, path, categories)
 
 
 def _manifest_fabrics(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
-    file = find_source(data, key)
-    rows = manifests.manifest_rows(file, manifests.FABRICS, labels_needed=labels_needed, report=report)
+    rows = manifests.manifest_rows(find_source(data, key), manifests.FABRICS, labels_needed, report)
     for path, categories in rows:
         yield fabric_record(from_root(data.root, path), categories)
 
@@ -273,7 +208,7 @@ def _loose_queries(data: DataConfig, report: Report) -> Iterator[Record]:
     if is_folder(source):
         for name, stamp in walk_images(source, report=report):
             # Listed, not spelled by a person: it opens as it is.
-            yield fabric_record(storage.join(source, name))._replace(stamp=stamp)
+            yield fabric_record(storage.join(source, name), stamp=stamp)
     elif has_image_suffix(source):
         yield fabric_record(source)
     elif source.lower().endswith(_TABLE_SUFFIXES):
@@ -283,14 +218,13 @@ def _loose_queries(data: DataConfig, report: Report) -> Iterator[Record]:
             yield query_record(data.root, path)
 
 
-def where_the_gallery_is(data: DataConfig) -> str:
-    """Where fabrics are looked for, for messages."""
+def _where_the_gallery_is(data: DataConfig) -> str:
     if data.format == "published":
         folders = from_root(data.root, f"**/{data.gallery_split}/img/images")
         return f"no image lies under {folders}; check data.root and data.gallery_split"
     if data.format == "manifest":
         return f"data.gallery = {data.gallery!r} has no rows"
-    return f"no image lies under {gallery_folder(data)}"
+    return f"no image lies under {_gallery_folder(data)}"
 
 
 def _where_the_queries_are(data: DataConfig) -> str:
@@ -299,7 +233,7 @@ def _where_the_queries_are(data: DataConfig) -> str:
     return f"nothing is in data.queries = {data.queries!r}"
 
 
-def _where_a_split_is(data: DataConfig, split: Literal["train", "validation"]) -> str:
+def _where_a_split_is(data: DataConfig, split: LabelledSplit) -> str:
     if data.format == "published":
         images = from_root(data.root, f"**/{split}/img/images")
         return f"looked for {from_root(data.root, published_layout.QUERY_LISTS[split])} and {images}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import fsspec
 
 from retrieval_core.data.records import DataError, Report, fail, has_image_suffix
-from retrieval_core.files import storage
+from retrieval_core.files import stamps, storage
 from retrieval_core.files.credentials import credentials_needed
 
 Identity = tuple[int, int]
@@ -24,7 +24,7 @@ class _Entry(NamedTuple):
     is_folder: bool
     is_link: bool = False
     is_special: bool = False  # a pipe or device: opening it could wait for ever
-    stamp: str | None = None  # as `storage.stamp`, where the listing tells it
+    stamp: str | None = None  # as `stamps.stamp`, where the listing tells it
 
 
 class _Tree(Protocol):
@@ -45,7 +45,7 @@ class _LocalTree:
         try:
             if entry.is_dir():
                 return _Entry(entry.name, True, is_link=entry.is_symlink())
-            # A link that leads nowhere is still an image someone meant to be there: it is listed, and rejected later.
+            # A broken link is listed, and rejected later: someone meant an image to be there.
             return _Entry(entry.name, False, is_special=not entry.is_file() and os.path.exists(entry.path))  # noqa: PTH110
         except OSError:  # a link to itself
             return _Entry(entry.name, False)
@@ -58,7 +58,7 @@ class _LocalTree:
 class _RemoteTree:
     def __init__(self, root: str) -> None:
         self.root = root
-        # Without its cache of listings, or the file system would hold the names of the whole tree.
+        # fsspec's cache of listings would hold the names of the whole tree.
         self.fs, key = fsspec.url_to_fs(root, use_listings_cache=False)
         self.key = str(key).rstrip("/")
 
@@ -72,7 +72,7 @@ class _RemoteTree:
             key = str(entry["name"]).rstrip("/")
             name = key.rpartition("/")[2]
             if key.strip("/") != folder.strip("/") and name and not name.startswith("."):
-                found.append(_Entry(name, entry["type"] == "directory", stamp=storage.stamp_of(entry)))
+                found.append(_Entry(name, entry["type"] == "directory", stamp=stamps.stamp_of(entry)))
         return sorted(found, key=lambda entry: entry[:2])
 
     def identity(self, relative: str) -> Identity | None:
@@ -108,11 +108,9 @@ def is_folder(path: str) -> bool:
 def walk_images(
     folder: str, *, ignored: Callable[[str], None] | None = None, report: Report = fail
 ) -> Iterator[tuple[str, str | None]]:
-    """Image files under a folder, folder by folder in order of names.
+    """Image files under a folder, folder by folder in order of names: (path from there, stamp).
 
-    Each is its path from there, and its ``storage.stamp`` where the listing tells it: on an object store, where asking
-    would take a request a file.
-
+    The stamp is that of an object store's listing, which saves a request per file; it is None on a local disk.
     A folder that is reached through symbolic links is read once, and never from inside itself.
 
     Args:
@@ -132,13 +130,9 @@ def walk_images(
 def find_folders(
     root: str, tail: tuple[str, ...], *, skip: Callable[[str], bool], report: Report = fail
 ) -> Iterator[str]:
-    """Folders anywhere under ``root`` whose path from there ends in ``tail``, relative to it, in order of names.
+    """Folders under ``root`` whose relative path ends in the parts ``tail``, in order of names.
 
-    Args:
-        root: local or URL.
-        tail: last parts of the path.
-        skip: says which folders are not looked into.
-        report: told of folders that cannot be listed.
+    ``skip`` says which folders are not entered; ``report`` is told of folders that cannot be listed.
     """
     for relative, entry in _walk(root, lambda relative: not skip(relative), report):
         if entry.is_folder and tuple(relative.split("/")[-len(tail) :]) == tail:
@@ -153,13 +147,13 @@ def _walk(root: str, enter: Callable[[str], bool], report: Report) -> Iterator[t
         report(DataError(f"{root}: this kind of URL cannot be opened here: {error}", "missing-file"))
         return
     levels: list[_Level] = []
-    reached: set[Identity | None] = set()  # folders reached through links
+    followed: set[Identity | None] = set()  # folders reached through links
 
     def open_level(relative: str, linked: bool) -> None:
         try:
             identity = tree.identity(relative)
             inside_itself = identity is not None and any(identity == level.identity for level in levels)
-            if inside_itself or (linked and identity in reached):
+            if inside_itself or (linked and identity in followed):
                 return
             levels.append(_Level(relative, iter(tree.entries(relative)), identity, linked))
         except OSError as error:
@@ -168,7 +162,7 @@ def _walk(root: str, enter: Callable[[str], bool], report: Report) -> Iterator[t
             report(DataError(f"{where}: {why}; check that it is a folder you may read", "missing-file"))
             return
         if linked:
-            reached.add(identity)
+            followed.add(identity)
 
     open_level("", linked=False)
     while levels:

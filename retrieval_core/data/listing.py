@@ -1,7 +1,7 @@
-"""Which images there are: the listing as it streams, spread over buckets, and the ids of what meets in one.
+"""The listing: which images there are, spread over buckets as it streams, and the ids of the images in a bucket.
 
-A catalogue of any size is spread by a hash of the image's short id, so that everything that must meet (one path listed
-twice, two names that would get the same id) meets in one bucket. Memory O(buckets * chunk).
+A hash of the image's short id chooses the bucket, so that everything that must meet (one path listed twice, two names
+that would get the same id) meets in one bucket, however large the catalogue.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_core.data.datasets import Record, full_stem, short_id
+from retrieval_core.data.records import Record, full_stem, short_id
 from retrieval_core.files import storage
 
 BUCKET_ROWS = 65_536
@@ -46,7 +46,7 @@ def write_listing(records: Iterable[Record], folder: str, buckets: int | None) -
     Args:
         records: in list order; paths may repeat.
         folder: emptied of listings first.
-        buckets: as in the plan there is, or None to choose by the number of images.
+        buckets: as in the last plan, or None to choose by the number of images.
 
     Returns:
         (images listed, buckets). Memory O(buckets * chunk), whatever the catalogue.
@@ -54,30 +54,21 @@ def write_listing(records: Iterable[Record], folder: str, buckets: int | None) -
     for name in storage.list_names(folder):
         if name.startswith("listing-"):
             storage.remove(storage.join(folder, name))
-    count = 0
-    if buckets is None:
-        spool = storage.join(folder, "spool.parquet")
-        with storage.atomic_write(spool) as file, pq.ParquetWriter(file, LISTING_SCHEMA) as writer:
-            for table in _chunks(records):
-                writer.write_table(table)
-                count += len(table)
-        buckets = max(1, -(-count // BUCKET_ROWS))
-        with storage.open_read(spool) as file:
-            _spread(pq.ParquetFile(file).iter_batches(_CHUNK), folder, buckets)
-        storage.remove(spool)
-        return count, buckets
-
-    def counted() -> Iterator[pa.Table]:
-        nonlocal count
-        for table in _chunks(records):
-            count += len(table)
-            yield table
-
-    _spread(counted(), folder, buckets)
-    return count, buckets
+    if buckets is not None:
+        return _spread(_chunks(records), folder, buckets), buckets
+    spool = storage.join(folder, "spool.parquet")
+    with storage.atomic_write(spool) as file, pq.ParquetWriter(file, LISTING_SCHEMA) as writer:
+        for chunk in _chunks(records):
+            writer.write_batch(chunk)
+    with storage.open_read(spool) as file:
+        spooled = pq.ParquetFile(file)
+        buckets = max(1, -(-spooled.metadata.num_rows // BUCKET_ROWS))
+        images = _spread(spooled.iter_batches(_CHUNK), folder, buckets)
+    storage.remove(spool)
+    return images, buckets
 
 
-def _chunks(records: Iterable[Record]) -> Iterator[pa.Table]:
+def _chunks(records: Iterable[Record]) -> Iterator[pa.RecordBatch]:
     rows: list[dict[str, Any]] = []
     for position, record in enumerate(records):
         rows.append(
@@ -90,45 +81,46 @@ def _chunks(records: Iterable[Record]) -> Iterator[pa.Table]:
             }
         )
         if len(rows) == _CHUNK:
-            yield pa.Table.from_pylist(rows, schema=LISTING_SCHEMA)
+            yield pa.RecordBatch.from_pylist(rows, schema=LISTING_SCHEMA)
             rows = []
     if rows:
-        yield pa.Table.from_pylist(rows, schema=LISTING_SCHEMA)
+        yield pa.RecordBatch.from_pylist(rows, schema=LISTING_SCHEMA)
 
 
-def _spread(tables: Iterable[pa.Table | pa.RecordBatch], folder: str, buckets: int) -> None:
+def _spread(chunks: Iterable[pa.RecordBatch], folder: str, buckets: int) -> int:
+    """Write each row to the file of its bucket; returns the number of rows."""
+    images = 0
     with ExitStack() as stack:
         writers = []
         for bucket in range(buckets):
             file = stack.enter_context(storage.atomic_write(listing_file(folder, bucket)))
             writers.append(stack.enter_context(pq.ParquetWriter(file, LISTING_SCHEMA)))
-        waiting: dict[int, list[pa.Table]] = defaultdict(list)
-        for table in tables:
+        waiting: dict[int, list[pa.RecordBatch]] = defaultdict(list)
+        for chunk in chunks:
+            images += chunk.num_rows
             rows: dict[int, list[int]] = defaultdict(list)
-            for row, path in enumerate(table.column("path").to_pylist()):
+            for row, path in enumerate(chunk.column("path").to_pylist()):
                 rows[bucket_of(path, buckets)].append(row)
             for bucket, taken in sorted(rows.items()):
-                part = table.take(pa.array(taken))
-                waiting[bucket].append(part if isinstance(part, pa.Table) else pa.Table.from_batches([part]))
+                waiting[bucket].append(chunk.take(pa.array(taken)))
                 if sum(map(len, waiting[bucket])) >= _GROUP:
-                    writers[bucket].write_table(pa.concat_tables(waiting.pop(bucket)))
+                    writers[bucket].write_table(pa.Table.from_batches(waiting.pop(bucket)))
         for bucket, rest in sorted(waiting.items()):
-            writers[bucket].write_table(pa.concat_tables(rest))
+            writers[bucket].write_table(pa.Table.from_batches(rest))
+    return images
 
 
 def listing_file(folder: str, bucket: int) -> str:
-    """Where the listing of a bucket is."""
+    """Path of a bucket's listing."""
     return storage.join(folder, f"listing-{bucket:05d}.parquet")
 
 
 def assign_ids(paths: Sequence[str]) -> dict[str, str]:
-    """Ids of the images: the base name up to the first dot, as published, unless two images would share it.
+    """Ids of images: the base name up to the first dot, as published, unless two images would share it.
 
     Those get the base name without its last suffix, and if that is shared too, the path without its last suffix, or
-    the whole path. An id up to its base name's first dot is the short id, so ids are unique over all buckets.
-
-    Args:
-        paths: without repeats.
+    the whole path. The short id of an id is that of its image, so ids are unique over all buckets. ``paths`` must not
+    repeat.
     """
     ids: dict[str, str] = {}
     remaining = list(paths)

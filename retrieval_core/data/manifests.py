@@ -1,7 +1,7 @@
 """Lists, CSV files and Parquet tables, read as a stream.
 
-A problem names its line (row in Parquet, both from 1). Where the reader can go on after it, it is given to a
-``Report``, which raises it unless the caller wants to see all of them.
+A problem names its line (row in Parquet, both from 1). Where reading can go on, it is given to a ``Report``, which
+raises it unless the caller wants to see all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -22,8 +23,7 @@ from retrieval_core.files import storage
 
 BATCH_ROWS = 8192
 _BUFFER = 1 << 20
-LONGEST_LINE = 16 << 20
-"""Bytes. A line of TestAll_index.csv has a cell for each category; nothing else comes near."""
+LONGEST_LINE = 16 << 20  # bytes; the lines of TestAll_index.csv, with a cell per category, are the longest by far
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what a file name, JSON or Parquet cannot hold
 
 
@@ -43,23 +43,20 @@ FABRICS = Layout("image_path", "categories", ";")
 def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers, with their line ends and without a byte order mark.
 
-    Memory O(longest line), at most ``LONGEST_LINE``.
+    A line that is not UTF-8 is reported and skipped. Memory O(longest line), at most ``LONGEST_LINE``.
 
     Raises:
-        DataError: if the file is missing or unreadable, or a line is longer. A line that is not UTF-8 is reported and
-            skipped.
+        DataError: if the file is missing or unreadable, or a line is longer.
     """
     with _open(path) as file:
         lines = io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)
-        number = 0
-        while True:
+        for number in count(1):
             try:
                 raw = lines.readline(LONGEST_LINE + 1)
             except OSError as error:
                 raise _unreadable(path, error) from None
             if not raw:
                 return
-            number += 1
             if len(raw) > LONGEST_LINE:
                 problem = f"line {number} is longer than {LONGEST_LINE:,} bytes"
                 raise DataError(f"{path}: {problem}; this is no table of text, or its line ends are lost")
@@ -85,37 +82,33 @@ def list_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
 def csv_rows(path: str, report: Report = fail) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV file with the number of their last line; cells without surrounding blanks, blank rows left out.
 
+    Faulty quoting is reported and ends the reading, for the cells that follow cannot be told apart.
+
     Raises:
-        DataError: if the file is missing or unreadable. Faulty quoting is reported and ends the reading, for what
-            follows it cannot be told apart.
+        DataError: if the file is missing or unreadable.
     """
     # Strict: otherwise a quote that is never closed swallows the rest of the file into one cell.
     reader = csv.reader((text for _, text in text_lines(path, report)), strict=True)
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            report(DataError(f"{path}: line {reader.line_num} is not valid CSV ({error}); check quotes and line ends"))
-            return
-        if row is None:
-            return
-        cells = [cell.strip() for cell in row]
-        if any("\0" in cell for cell in cells):
-            report(DataError(f"{path}: line {reader.line_num} holds a zero byte; save the file as UTF-8 text"))
-        elif any(cells):
-            yield reader.line_num, cells
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any("\0" in cell for cell in cells):
+                report(DataError(f"{path}: line {reader.line_num} holds a zero byte; save the file as UTF-8 text"))
+            elif any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        report(DataError(f"{path}: line {reader.line_num} is not valid CSV ({error}); check quotes and line ends"))
 
 
 def csv_records(
     path: str, needed: tuple[str, ...], optional: tuple[str, ...] = (), report: Report = fail
 ) -> Iterator[tuple[int, list[str | None]]]:
-    """The needed and the optional columns of a CSV file with a header, in this order.
+    """(line, cells) of a CSV file with a header: the needed, then the optional columns, None for one it does not have.
 
-    Yields:
-        (line, cells); None stands for an optional column that the file does not have.
+    Rows of another length than the header are reported.
 
     Raises:
-        DataError: if a column is missing or is there twice. Rows of another length than the header are reported.
+        DataError: if a needed column is missing or any is there twice.
     """
     rows = csv_rows(path, report)
     _, header = next(rows, (0, []))
@@ -123,12 +116,8 @@ def csv_records(
     places = [header.index(name) if name in header else None for name in (*needed, *optional)]
     for line, cells in rows:
         if len(cells) != len(header):
-            report(
-                DataError(
-                    f"{path}: line {line} has {len(cells)} cells where the header has {len(header)}; "
-                    "put cells that hold a comma in double quotes"
-                )
-            )
+            problem = f"line {line} has {len(cells)} cells where the header has {len(header)}"
+            report(DataError(f"{path}: {problem}; put cells that hold a comma in double quotes"))
             continue
         yield line, [None if place is None else cells[place] for place in places]
 
@@ -144,11 +133,7 @@ def manifest_files(path: str) -> list[str]:
 
 
 def manifest_columns(path: str) -> list[str]:
-    """Names of a manifest's columns.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
+    """Names of a manifest's columns; a DataError if it cannot be read."""
     first = manifest_files(path)[0]
     if _is_parquet(first):
         with _open(first) as file, _arrow_errors(first):
@@ -157,9 +142,9 @@ def manifest_columns(path: str) -> list[str]:
 
 
 def manifest_rows(
-    path: str, layout: Layout, *, labels_needed: bool = False, report: Report = fail
+    path: str, layout: Layout, labels_needed: bool = False, report: Report = fail
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(path, categories) of each row, as the manifest spells them.
+    """(path, categories) of each row, as the manifest spells them. Memory O(``BATCH_ROWS`` and a row group's pages).
 
     Args:
         path: a CSV file, a Parquet file or a folder of Parquet files.
@@ -168,7 +153,7 @@ def manifest_rows(
         report: told of faulty rows, which are skipped.
 
     Raises:
-        DataError: if the manifest cannot be read or lacks a column. Memory O(``BATCH_ROWS`` and a row group's pages).
+        DataError: if the manifest cannot be read or lacks a column.
     """
     needed = (layout.path, layout.categories) if labels_needed else (layout.path,)
     optional = () if labels_needed else (layout.categories,)
@@ -191,8 +176,7 @@ def manifest_rows(
 def labels_of(cell: object, separator: str | None = None) -> tuple[str, ...] | None:
     """Categories in a cell of a table or of JSON: text, a whole number, a list of them, or nothing.
 
-    Returns:
-        The texts without surrounding blanks, or None if the cell holds something else.
+    They come without surrounding blanks; None if the cell holds something else.
     """
     if cell is None:
         return ()
@@ -217,10 +201,11 @@ def _parquet_records(
         columns = [name for name in (*needed, *optional) if name in names]
         number = 0
         for batch in table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-            values = {name: batch.column(name).to_pylist() for name in columns}
-            for row in range(batch.num_rows):
+            missing = [None] * batch.num_rows
+            cells = (batch.column(name).to_pylist() if name in columns else missing for name in (*needed, *optional))
+            for row in zip(*cells, strict=True):
                 number += 1
-                yield number, [values[name][row] if name in values else None for name in (*needed, *optional)]
+                yield number, list(row)
 
 
 def _require_columns(path: str, found: list[str], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:

@@ -6,8 +6,8 @@
 - ``TestAll_index.csv``: header = categories; column c lists the ids of the fabrics that contain c
 - ``.../<split>/img/images/<fabric id>.png``: fabric images
 
-Where two fabrics share the published id (``a.png`` and ``a.b.png`` are both ``a``), a label belongs to the fabric whose
-whole name it is; the published code would give it to both. Memory: O(split).
+Where two fabrics share the published id (``a.png`` and ``a.b.png`` are both ``a``), a label belongs to the fabric that
+it names in full; the published code would give it to both. Memory: O(split).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ QUERY_CLASSES = "Test_element.csv"
 FABRIC_INDEX = "TestAll_index.csv"
 QUERY_FOLDER = "element img"
 LARGEST_SPLIT_FILE = 256 << 20
-"""Bytes of a JSON file, which is read whole and takes several times as much memory: some 2 million fabrics."""
+"""Bytes of a JSON file, some 2 million fabrics; it is read whole and takes several times as much memory."""
 
 
 class Labels(NamedTuple):
@@ -64,23 +64,20 @@ class Fabrics(NamedTuple):
     """The fabrics of a split, with what does not fit together in its files."""
 
     records: list[Record]
-    """In order of paths as the folders are walked."""
+    """In the order in which the folders are walked."""
     categories: frozenset[str]
-    """Every category that the label files know, whether one of the fabrics holds it or not."""
+    """Every category in the label files, also those that no fabric holds."""
     without_image: list[str]
-    """Ids that the label files name and no image has, sorted."""
+    """Ids in the label files that no image has, sorted."""
     ignored: list[str]
     """Files among the fabrics that are no images by their suffix."""
 
 
 def read_queries(root: str, split: Split, report: Report = fail) -> Iterator[Record]:
-    """Queries of a split in list order.
+    """Queries of a split in list order; a DataError if the list is missing.
 
     The category of a test query comes from ``Test_element.csv`` by its id where that file exists (a query that it
     does not name has none), otherwise from its line.
-
-    Raises:
-        DataError: if the list is missing.
     """
     path = from_root(root, QUERY_LISTS[split])
     classes = None
@@ -136,7 +133,7 @@ def read_query_classes(path: str, report: Report = fail) -> dict[str, tuple[str,
 
 
 def label_files(root: str, split: Split) -> list[str]:
-    """The files there are that say what the fabrics of a split hold."""
+    """The existing files that say what the fabrics of a split hold."""
     names = [FABRIC_INDEX] if split == "test" else []
     return [path for name in (*names, SPLIT_FILES[split]) if is_there(path := from_root(root, name))]
 
@@ -153,9 +150,8 @@ def read_fabrics(root: str, split: Split, *, labels_needed: bool = False, report
     split_file = from_root(root, SPLIT_FILES[split])
     found = label_files(root, split)
     if labels_needed and not found:
-        report(
-            DataError(f"{split_file}: there is no such file; it says which categories the fabrics hold", "missing-file")
-        )
+        problem = "there is no such file; it says which categories the fabrics hold"
+        report(DataError(f"{split_file}: {problem}", "missing-file"))
     names: set[str] = set()
     labels = read_split_file(split_file, report) if split_file in found else {}
     if found and found[0] != split_file:
@@ -168,7 +164,7 @@ def read_fabrics(root: str, split: Split, *, labels_needed: bool = False, report
     found_images = list(_images(root, split, ignored.append, report))
     held, without_image = match_labels(labels, [path for path, _ in found_images])
     records = [
-        fabric_record(path, entry.categories, entry.elements)._replace(stamp=stamp)
+        fabric_record(path, entry.categories, entry.elements, stamp)
         for (path, stamp), entry in zip(found_images, held, strict=True)
     ]
     return Fabrics(records, frozenset(names), without_image, ignored)
@@ -178,7 +174,7 @@ def _images(
     root: str, split: Split, ignored: Callable[[str], None], report: Report
 ) -> Iterator[tuple[str, str | None]]:
     def skip(relative: str) -> bool:
-        # Fabrics, of this split or another, are never looked through for folders, nor are the queries.
+        # Neither the fabrics, of this split or another, nor the queries hold folders of fabrics.
         return f"/{relative}".endswith("/img/images") or relative.rpartition("/")[2] == QUERY_FOLDER
 
     for relative in find_folders(root, (split, "img", "images"), skip=skip, report=report):
@@ -243,20 +239,17 @@ def read_fabric_index(path: str, report: Report = fail) -> tuple[dict[str, froze
             if column >= len(header) or not header[column]:
                 problem = f"line {number}, column {column + 1}: {cell!r} stands under no category"
                 report(DataError(f"{path}: {problem}; name one in the first line or delete the cell"))
-                continue
-            index[cell].add(header[column])
+            else:
+                index[cell].add(header[column])
     return {name: frozenset(categories) for name, categories in index.items()}, {name for name in header if name}
 
 
 def match_labels(labels: Mapping[str, Labels], paths: Sequence[str]) -> tuple[list[Labels], list[str]]:
-    """Give the entries of label files to the images they mean.
+    """What each image holds by the label files, and the sorted entries that mean no image.
 
     An entry, with or without an image suffix, means the images that it names in full but for their suffix; if there are
     none, those whose published id (the name up to the first dot) it is. Where no two images share a published id, this
-    is what the published code does.
-
-    Returns:
-        What each image holds; and, sorted, the entries that mean no image. Memory O(entries + paths).
+    is what the published code does. Memory O(entries + paths).
     """
     by_stem, by_short_id = _group(paths, full_stem), _group(paths, short_id)
     held = [Labels()] * len(paths)

@@ -1,7 +1,4 @@
-"""What a data set consists of, whatever its format: records, how their paths are spelled and where they open.
-
-``retrieval_core.data.datasets`` is the door to all of this; the readers of the formats share these definitions.
-"""
+"""What a data set consists of, whatever its format: records, how their paths are spelled and where they open."""
 
 from __future__ import annotations
 
@@ -13,19 +10,19 @@ from typing import NamedTuple, NoReturn
 from retrieval_core.config.sections import DataConfig
 from retrieval_core.files import storage
 
-_LONGEST = 1100
-_UNNAMEABLE = "not-utf8 "  # starts the location of a file whose name cannot be written down
+_LONGEST_MESSAGE = 1100
+_NOT_UTF8 = "not-utf8 "  # starts the location of a file whose name cannot be written down
 
 
 class DataError(ValueError):
     """The data set is wrong or incomplete; the message names the file, the line and the remedy.
 
-    ``kind`` is a slug that groups such problems: ``missing-file``, ``malformed`` or ``unset-key``. A long message is
-    cut in its middle, for it may quote a file: the file's name and the line stand first, the remedy last.
+    ``kind`` groups such problems: ``missing-file``, ``malformed`` or ``unset-key``. A long message, which may quote a
+    file, is cut in its middle: the file's name and the line stand first, the remedy last.
     """
 
     def __init__(self, message: str, kind: str = "malformed") -> None:
-        super().__init__(message if len(message) <= _LONGEST else f"{message[:700]} ... {message[-300:]}")
+        super().__init__(message if len(message) <= _LONGEST_MESSAGE else f"{message[:700]} ... {message[-300:]}")
         self.kind = kind
 
 
@@ -42,7 +39,7 @@ class Record(NamedTuple):
     """An image of a data set."""
 
     path: str
-    """As it stands in the pool: a query as its list spells it, a fabric so that it opens from the working directory."""
+    """Its name in the pool: a query as its list spells it, a fabric so that it opens from the working directory."""
     location: str
     """Absolute path or URL to open; see ``name_problem`` for the one exception."""
     categories: tuple[str, ...] = ()
@@ -50,20 +47,20 @@ class Record(NamedTuple):
     elements: tuple[str, ...] = ()
     """Ids of the motifs on a fabric, sorted and unique, where the published split file gives them."""
     stamp: str | None = None
-    """``storage.stamp`` where the listing told it; None for one that is still to be asked for."""
+    """``stamps.stamp`` where the listing told it."""
 
 
 class Labelled(NamedTuple):
-    """A training or validation set in memory."""
+    """A training or validation set in memory; some queries and fabrics may have no category."""
 
     queries: list[Record]
-    """In list order, repeats and queries without category left in."""
+    """In list order, repeats left in."""
     fabrics: list[Record]
-    """One for each path, sorted by path; some may hold no category."""
+    """One for each path, sorted by path."""
 
 
 def base_name(path: str) -> str:
-    """What follows the last slash."""
+    """The part after the last slash."""
     return path.rpartition("/")[2]
 
 
@@ -85,7 +82,7 @@ def query_id(path: str) -> str:
 
 @lru_cache(maxsize=1)
 def image_suffixes() -> frozenset[str]:
-    """Suffixes of image files that Pillow knows, in lower case with their dot."""
+    """Suffixes of image files that Pillow knows, in lower case with the dot."""
     from PIL import Image
 
     return frozenset(suffix.lower() for suffix in Image.registered_extensions())
@@ -102,33 +99,35 @@ def without_image_suffix(name: str) -> str:
 
 
 def is_anchored(path: str) -> bool:
-    """True if a path means the same from every folder."""
+    """True for an absolute path or a URL."""
     return path.startswith("/") or storage.is_url(path)
 
 
 def from_root(root: str, path: str) -> str:
-    """A path of the data set's files, from the working directory; never resolved further."""
+    """A path that the data set spells, from the working directory; never resolved further."""
     return path if is_anchored(path) or not root else storage.join(root, path)
 
 
-def fabric_record(path: str, categories: Iterable[str] = (), elements: Iterable[str] = ()) -> Record:
+def fabric_record(
+    path: str, categories: Iterable[str] = (), elements: Iterable[str] = (), stamp: str | None = None
+) -> Record:
     """The record of a fabric under its path from the working directory.
 
-    A local name that is not UTF-8 cannot stand in JSON or Parquet: such a record shows the odd bytes as ``\\xe9``
-    and has a location that does not open, so that it is rejected and never lost (``name_problem``).
+    JSON and Parquet cannot hold a local name that is not UTF-8: such a record shows the odd bytes as ``\\xe9`` and has
+    a location that does not open, so that it is rejected instead of lost (``name_problem``).
     """
     labels, ids = tuple(sorted(set(categories))), tuple(sorted(set(elements)))
     try:
         path.encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return Record(shown, _UNNAMEABLE + storage.absolute(shown), labels, ids)
-    return Record(path, storage.absolute(path), labels, ids)
+        return Record(shown, _NOT_UTF8 + storage.absolute(shown), labels, ids, stamp)
+    return Record(path, storage.absolute(path), labels, ids, stamp)
 
 
 def name_problem(record: Record) -> str | None:
-    """Why the record's file cannot be used although it may be there, or None: its name is not UTF-8."""
-    if record.location.startswith(_UNNAMEABLE):
+    """Why the record's file cannot be used although it may be there; None if nothing is wrong with its name."""
+    if record.location.startswith(_NOT_UTF8):
         return "the file's name is not UTF-8, so no result can name it; rename the file"
     return None
 
@@ -149,7 +148,7 @@ def is_there(path: str) -> bool:
 def query_record(root: str, path: str, categories: Iterable[str] = ()) -> Record:
     """The record of a query: looked for from the working directory, then from the root.
 
-    If it is in neither place, the location is where it should be in the data set; opening it will say so.
+    Without a file in either place, its location is below the root; opening it will fail.
     """
     place = path
     if root and not is_anchored(path) and not storage.exists(path):
@@ -158,29 +157,20 @@ def query_record(root: str, path: str, categories: Iterable[str] = ()) -> Record
 
 
 def unite(records: Iterable[Record]) -> list[Record]:
-    """One record a path, sorted by path, the labels of repeats united. Memory O(records)."""
+    """One record per path, sorted by path, the labels of repeats united. Memory O(records)."""
     united: dict[str, Record] = {}
     for record in records:
-        known = united.get(record.path)
-        if known is not None:
+        known = united.setdefault(record.path, record)
+        if known is not record:
             united[record.path] = known._replace(
                 categories=tuple(sorted({*known.categories, *record.categories})),
                 elements=tuple(sorted({*known.elements, *record.elements})),
             )
-        else:
-            united[record.path] = record
     return [united[path] for path in sorted(united)]
 
 
 def find_source(data: DataConfig, key: str) -> str:
-    """Where a file or folder that the configuration names is: from the working directory, then from ``data.root``.
-
-    Args:
-        data: the configuration.
-        key: ``queries``, ``gallery``, ``train_queries``, ...
-
-    Returns:
-        The path as it is spelled, or joined to the root.
+    """Path of the file or folder that ``data.<key>`` names, looked for from the working directory, then from the root.
 
     Raises:
         DataError: if the key is not set, or nothing is in either place.

@@ -20,18 +20,16 @@ FINE_TUNED = "fine_tuned"
 
 
 class Arm(NamedTuple):
-    """An embedding space: which encoder sees which views."""
+    """An embedding space: an encoder, and the size of the views it sees. The colour histogram has no ``model``."""
 
     name: str
     model: ModelConfig | None
-    """None for the colour histogram, which needs no weights."""
     image_size: int
-    weights: str
-    """Fingerprint of the content of the weights."""
+    weights: str  # the fingerprint of their content
 
     def build(self, batch_size: int, seed: int) -> Encoder:
         """Load the encoder onto this process's device; on a CPU the process keeps memory that it frees."""
-        # Tasks that list and decode know arms too; torch would be most of their start.
+        # Imported here, as tasks that list and decode know arms too, and torch would be most of their start.
         import torch
 
         from retrieval_core.encoding.encoders import HistogramEncoder, ModelEncoder
@@ -72,7 +70,7 @@ def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
             "kind": HISTOGRAM if arm.model is None else "model",
             "weights": arm.weights,
             "model": None if arm.model is None else arm.model.model_dump(include={"pooling", "precision", "init"}),
-            # What is not asked for is left out or null: stores from before there was a choice stay what they are.
+            # A choice that is not made is left out or null, so that stores from before there was one stay valid.
             "images": images.model_dump(exclude={"max_pixels", *(["jpeg"] if images.jpeg == "whole" else [])}),
             "overlap": views.overlap if len(views.regions) > 1 else None,
             "dtype": config.embed.storage_dtype,

@@ -27,31 +27,26 @@ class Encoder(Protocol):
         """D."""
 
     def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Views (N, S, S, 3) to rows of L2 norm 1, (N, D). N = 0 is allowed."""
+        """Views (N, S, S, 3) to rows of L2 norm 1, (N, D); N may be 0. ValueError for another shape or type."""
 
 
 class ModelEncoder:
     """A ``FabricEmbedder`` on a device, fed with batches of one fixed size.
 
     Batches are cut in order and never span two calls; the last one is filled up by repeating its last view. Shapes are
-    therefore static, and a result depends on the call's views and ``batch_size`` only, not on what came before.
+    therefore static, and a result depends on the call's views and ``batch_size`` only.
 
     Args:
         model: moved to ``device`` and put into evaluation mode, in place.
         device: see ``pick_device``.
         precision: see ``resolve_precision``.
         batch_size: views per forward pass, at least 1.
-        compile: fuse the network with ``torch.compile`` (a minute at the first batch). None: on CUDA, where a C
-            compiler is there, which Triton needs.
+        compile: fuse the network with ``torch.compile`` (a minute at the first batch). None: on CUDA, if Triton finds
+            the C compiler that it needs.
     """
 
     def __init__(
-        self,
-        model: FabricEmbedder,
-        device: torch.device,
-        precision: str,
-        batch_size: int,
-        compile: bool | None = None,
+        self, model: FabricEmbedder, device: torch.device, precision: str, batch_size: int, compile: bool | None = None
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"embed.batch_size = {batch_size}: must be at least 1")
@@ -66,35 +61,27 @@ class ModelEncoder:
 
     @torch.inference_mode()
     def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed views.
+        """Embed views (N, S, S, 3) uint8, S a multiple of the patch size: (N, D) float32, rows of L2 norm 1.
 
-        Args:
-            views: (N, S, S, 3) uint8 RGB, S a multiple of the patch size.
-
-        Returns:
-            (N, D) float32, rows of L2 norm 1. Memory on the device: one batch's activations and O(N D).
-
-        Raises:
-            ValueError: if the views have another shape or type, or an embedding is not finite.
+        Memory on the device: one batch's activations and O(N D). ValueError also where an embedding is not finite.
         """
         _check_views(views)
         if len(views) == 0:
             return np.empty((0, self.dim), np.float32)
         # Results stay on the device until the end, so that the host never waits between batches.
-        parts = [
-            self._forward(views[start : start + self.batch_size]) for start in range(0, len(views), self.batch_size)
-        ]
+        starts = range(0, len(views), self.batch_size)
+        parts = [self._forward(views[start : start + self.batch_size]) for start in starts]
         embeddings: NDArray[np.float32] = torch.cat(parts)[: len(views)].cpu().numpy()
-        finite = np.isfinite(embeddings).all(axis=1)
-        if not finite.all():
+        broken = int((~np.isfinite(embeddings)).any(axis=1).sum())
+        if broken:
             raise ValueError(
-                f"{int((~finite).sum())} of {len(views)} embeddings are not finite in {self.dtype}; "
+                f"{broken} of {len(views)} embeddings are not finite in {self.dtype}; "
                 "try model.precision = float32, then other weights"
             )
         return embeddings
 
     def _forward(self, chunk: NDArray[np.uint8]) -> Tensor:
-        """One padded batch: (<= batch_size, S, S, 3) to (batch_size, D) on the device."""
+        """One padded batch on the device: (at most batch_size, S, S, 3) to (batch_size, D)."""
         on_cuda = self.device.type == "cuda"
         batch = torch.empty((self.batch_size, *chunk.shape[1:]), dtype=torch.uint8, pin_memory=on_cuda)
         filled = batch.numpy()
@@ -108,19 +95,15 @@ class ModelEncoder:
 class HistogramEncoder:
     """Joint RGB histogram of 8 x 8 x 8 bins, square root of the shares: D = 512.
 
-    The dot product of two is the Bhattacharyya coefficient of the colour distributions. Colour histograms: Swain and
-    Ballard, "Color Indexing", IJCV 7(1), 1991. The square root (Hellinger kernel): Arandjelovic and Zisserman, "Three
-    things everyone should know to improve object retrieval", CVPR 2012.
+    The dot product of two is the Bhattacharyya coefficient of the colour distributions. Sources: Swain and Ballard,
+    "Color Indexing", IJCV 7(1), 1991; for the square root (Hellinger kernel) Arandjelovic and Zisserman, "Three things
+    everyone should know to improve object retrieval", CVPR 2012.
     """
 
     dim = 512
 
     def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Histograms of views (N, S, S, 3) uint8: (N, 512) float32, rows of L2 norm 1. Memory O(S^2 + N).
-
-        Raises:
-            ValueError: if the views have another shape or type.
-        """
+        """Histograms of views (N, S, S, 3) uint8: (N, 512) float32, rows of L2 norm 1. Memory O(S^2 + N)."""
         _check_views(views)
         histograms = np.empty((len(views), self.dim), np.float32)
         for row, view in zip(histograms, views, strict=True):

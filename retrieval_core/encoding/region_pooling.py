@@ -1,7 +1,7 @@
-"""Fewer vectors than regions: the views of a fabric, pooled to those that are worth storing.
+"""Fewer vectors than regions: the embeddings of a fabric's regions, pooled to those that are worth storing.
 
-A print repeats, so most tiles of a fabric look like some other tile of it. Its views are clustered and each cluster is
-stored as its mean: the encoding of many tiles for the storage and the search of a few.
+A print repeats, so most tiles of a fabric look like some other tile of it. They are clustered, and each cluster is
+stored as its mean: many tiles are encoded, few are stored and searched.
 
 Shapes: N fabrics, R regions, V vectors kept, D dimensions.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDS = 8  # of assignment and mean; memberships hardly change after five
+_ROUNDS = 8  # of k-means; memberships hardly change after five
 
 
 def pool_regions(embeddings_NRD: NDArray[np.float32], vectors: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -22,20 +22,16 @@ def pool_regions(embeddings_NRD: NDArray[np.float32], vectors: int) -> tuple[NDA
 
     With more, vector 0 stays the embedding of region 0 (the whole fabric) and the others are means of clusters of the
     remaining regions: spherical k-means (Dhillon and Modha, Machine Learning 42, 2001) from seeds chosen one by one,
-    each the region least similar to those before it (Gonzalez, Theoretical Computer Science 38, 1985).
-
-    No random number is drawn.
+    each the region least similar to those before it (Gonzalez, Theoretical Computer Science 38, 1985). No random number
+    is drawn.
 
     Args:
         embeddings_NRD: rows of L2 norm 1.
-        vectors: V, from 1 to R; R returns the regions as they are.
+        vectors: V, from 1 to R, else ValueError; R returns the regions as they are.
 
     Returns:
         (N, V, D), rows of L2 norm 1, and (N, V) int64: the region that each vector is most similar to, whose box
         stands for it. Memory O(N R (D + V)).
-
-    Raises:
-        ValueError: for ``vectors`` out of range.
     """
     regions = embeddings_NRD.shape[1]
     if not 1 <= vectors <= regions:
@@ -63,7 +59,7 @@ def mean_of_views(embeddings_NRD: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _cluster_means(tiles_NRD: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     """(N, clusters, D) means of spherical k-means. A cluster that loses all its tiles keeps its last mean."""
-    means_NVD = np.take_along_axis(tiles_NRD, _spread(tiles_NRD, clusters)[:, :, None], axis=1)
+    means_NVD = np.take_along_axis(tiles_NRD, _seeds(tiles_NRD, clusters)[:, :, None], axis=1)
     for _ in range(_ROUNDS):
         nearest_NR = (tiles_NRD @ means_NVD.transpose(0, 2, 1)).argmax(axis=2)
         member_NVR = (nearest_NR[:, None, :] == np.arange(clusters)[None, :, None]).astype(np.float32)
@@ -73,8 +69,8 @@ def _cluster_means(tiles_NRD: NDArray[np.float32], clusters: int) -> NDArray[np.
     return means_NVD
 
 
-def _spread(tiles_NRD: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """(N, count) regions far from each other, the first one the least typical of its fabric."""
+def _seeds(tiles_NRD: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """(N, count) tiles far from each other, the first one the least typical of its fabric."""
     rows = np.arange(len(tiles_NRD))
     chosen = [(tiles_NRD @ tiles_NRD.mean(axis=1)[:, :, None])[:, :, 0].argmin(axis=1)]
     closest_NR = np.full(tiles_NRD.shape[:2], -np.inf, np.float32)

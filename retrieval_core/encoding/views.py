@@ -1,6 +1,6 @@
 """From an image to its views, and from the embeddings of the views to the vectors that are stored.
 
-Shapes: N images, R views of one, S their side, V rows (N R of views), D dimensions.
+Shapes: N images, R views of one, S their side, V vectors kept of one, D dimensions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
 from retrieval_core.images.regions import cut_views, rotated_views
 from retrieval_core.images.rgb import decode_rgb
 
-_SPARE = 2  # pixels that a reduced JPEG keeps for each of the model's, so that it is still resized with a filter
+_PIXELS_PER_PIXEL = 2  # that a reduced JPEG keeps along a side of a view, so that it is still resized with a filter
 
 
 class Views(NamedTuple):
@@ -24,19 +24,15 @@ class Views(NamedTuple):
     Every field is part of a store's fingerprint (``encoder_fingerprint``).
     """
 
-    image_size: int
-    """S."""
-    regions: tuple[int, ...]
-    """Grids of tiles, see ``region_boxes``."""
-    overlap: float
-    vectors: int | None = None
-    """Vectors that the regions of a fabric are pooled to; None for one a region."""
-    rotations: tuple[float, ...] | None = None
-    """Of a query: the rotated copies whose embeddings are averaged; None for a fabric."""
+    image_size: int  # S, in pixels
+    regions: tuple[int, ...]  # grids of tiles, see ``region_boxes``
+    overlap: float  # of the tiles
+    vectors: int | None = None  # V of a fabric, to which its regions are pooled; None for one a region
+    rotations: tuple[float, ...] | None = None  # degrees of the copies of a query to average; None for a fabric
 
     @property
     def per_image(self) -> int:
-        """R."""
+        """R, views of an image."""
         return sum(grid * grid for grid in self.regions) if self.rotations is None else len(self.rotations)
 
     @property
@@ -46,28 +42,28 @@ class Views(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows an image has in the store."""
+        """V, rows of an image in the store."""
         return 1 if self.rotations is not None else self.vectors or self.per_image
 
     def of(self, content: bytes, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Views of a file's bytes, as ``cut``; ImageRejected if there are none."""
-        least = _SPARE * self.image_size * max(self.regions) if images.jpeg == "reduced" else None
+        """Decode the bytes of a file and ``cut`` the picture; raises ImageRejected."""
+        least = _PIXELS_PER_PIXEL * self.image_size * max(self.regions) if images.jpeg == "reduced" else None
         picture, whole = decode_rgb(content, images, least)
         return self.cut(picture, images, whole)
 
     def cut(
         self, image: np.ndarray | Image.Image, images: ImagesConfig, whole: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Views (R, S, S, 3) uint8 and boxes (R, 4) int32 of an upright image; ``whole`` as ``decode_rgb`` gives it."""
+        """Views (R, S, S, 3) uint8 and boxes (R, 4) int32 of an upright image; ``whole`` as from ``decode_rgb``."""
         if self.rotations is not None:
             return rotated_views(image, images, self.image_size, self.rotations, whole)
         return cut_views(image, images, self.image_size, self.regions, self.overlap, whole)
 
-    def pool(self, embeddings_VD: np.ndarray, boxes_NR4: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is stored of the embeddings (image-major) and boxes of the views: ``rows`` rows an image."""
+    def pool(self, embeddings: np.ndarray, boxes_NR4: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings (N V, D) and boxes (N, V, 4) to store, from embeddings (N R, D), image by image, and boxes."""
         if self.rows == self.per_image:
-            return embeddings_VD, boxes_NR4
-        embeddings_NRD = embeddings_VD.reshape(len(boxes_NR4), self.per_image, embeddings_VD.shape[1])
+            return embeddings, boxes_NR4
+        embeddings_NRD = embeddings.reshape(len(boxes_NR4), self.per_image, embeddings.shape[1])
         if self.rotations is not None:
             return mean_of_views(embeddings_NRD), boxes_NR4[:, :1]
         pooled_NVD, source_NV = pool_regions(embeddings_NRD, self.rows)

@@ -1,6 +1,6 @@
 """Bootstrap over motifs: how far a mean over queries would move with other motifs.
 
-Two queries of one motif succeed or fail together, so whole motifs are drawn, each with all of its queries.
+Queries of one motif succeed or fail together, so whole motifs are drawn, each with all of its queries.
 
 Letters: Q queries, C motifs, M figures, B resamples.
 """
@@ -12,13 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-
 CONFIDENCE = 0.95
 
 
 def motif_intervals(
-    values_QM: Floats, motifs: Sequence[tuple[str, ...]], resamples: int, seed: int
+    values_QM: npt.NDArray[np.float64], motifs: Sequence[tuple[str, ...]], resamples: int, seed: int
 ) -> list[list[float]] | None:
     """95 % percentile interval of the mean of every column, motifs drawn with replacement.
 
@@ -26,7 +24,7 @@ def motif_intervals(
     resamples, whatever the order of their queries.
 
     Args:
-        values_QM: a row a query.
+        values_QM: one row per query.
         motifs: (Q,) the categories that name each query's motif.
         resamples: B; 0 for no interval.
         seed: of the draws.

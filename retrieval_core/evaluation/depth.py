@@ -1,12 +1,9 @@
-"""How deep the pool must be: recall and precision at every depth, and how many candidates most of the recall takes.
+"""How deep the pool must be: recall and precision at every depth, and the depths that reach a share of the recall.
 
-The target is the **pool recall**: the mean recall over queries of the whole pool as it was written, recall@K. It is
-not the recall of an endless list: relevant fabrics beyond K are unknown to it, and a deeper pool may find them. So the
-depths that reach a share of it are an answer only together with what the last tenth of the depth still gained: where
-that is not small, the curve is still rising at K, and a deeper pool would find more and move the target. A pool that
-holds the whole gallery has nothing left to find.
-
-The target is also not ``reachable_recall`` (``metrics``), which compares with the best that k candidates allow.
+The shares are of the **pool recall**, the mean recall@K of the pool as it was written. Relevant fabrics beyond K are
+unknown to it. So a depth that reaches a share of it is an answer only together with what the last tenth of the depth
+gained: where that is not small, the curve still rises at K, and a deeper pool would find more. A pool that holds the
+whole gallery has nothing left to find.
 
 Letters: K depth of the pool, ``retrieve.top_k`` or the gallery's size where that is smaller.
 """
@@ -20,63 +17,60 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_core.evaluation.metrics import Floats, QueryOutcome, recall_curve
+from retrieval_core.evaluation.outcomes import Floats, QueryOutcome, evaluated, flat_hits, relevant_counts
 from retrieval_core.files import storage
 
 RECALL_BY_DEPTH = "recall_by_depth.csv"
 PRECISION_BY_DEPTH = "precision_by_depth.csv"
 SHARES = (0.90, 0.95, 0.99)
-ROUNDING = 1e-9  # of the target: nine hits of 0.1 sum to a hair less than 0.9
+ROUNDING = 1e-9
+"""Share of the target that may be missing: nine hits of 0.1 sum to a little less than 0.9."""
 
 
 def share_key(share: float) -> str:
-    """The name of a share in every file: ``0.90``."""
+    """Name of a share in every file: ``0.90``."""
     return f"{share:.2f}"
 
 
 def recall_by_depth(outcomes: Sequence[QueryOutcome], pool_depth: int) -> Floats:
-    """Mean recall at each depth 1..K, never falling.
-
-    Args:
-        outcomes: one per query; those without a relevant fabric do not count, rejected ones count as 0.
-        pool_depth: K.
+    """Mean recall at each depth 1..K, never falling; rejected queries count as 0.
 
     Returns:
-        (K,) float64; (0,) without an evaluated query or without a candidate. Memory O(H + K), time O(H log H + K) for
-        H hits.
+        (K,) float64; (0,) without an evaluated query or candidate. Memory O(H + K), time O((H + K) log H) for H hits.
     """
-    curve = recall_curve(outcomes, range(1, pool_depth + 1)) if pool_depth > 0 else []
-    return np.array([recall for _, recall in curve], dtype=np.float64)
+    judged = evaluated(outcomes)
+    if not judged or pool_depth < 1:
+        return np.empty(0, dtype=np.float64)
+    query_H, rank_H, _ = flat_hits(judged)
+    order_H = np.argsort(rank_H, kind="stable")
+    share_H = 1 / relevant_counts(judged)[query_H[order_H]]
+    found = np.concatenate([[0.0], np.cumsum(share_H)]) / len(judged)
+    at_K = np.searchsorted(rank_H[order_H], np.arange(1, pool_depth + 1), side="right")
+    # A running sum of R times 1/R may end a rounding error above the whole.
+    recall_K: Floats = np.minimum(found[at_K], 1.0)
+    return recall_K
 
 
 def precision_by_depth(outcomes: Sequence[QueryOutcome], pool_depth: int) -> Floats:
-    """Mean precision at each depth 1..K: hits among the first k, divided by k even where a list is shorter.
-
-    Args and returns as ``recall_by_depth``. Memory and time O(H + K).
-    """
-    evaluated = [outcome for outcome in outcomes if outcome.relevant > 0]
-    if not evaluated or pool_depth < 1:
+    """As ``recall_by_depth``, of the precision: hits among the first k, divided by k even where a list is shorter."""
+    judged = evaluated(outcomes)
+    if not judged or pool_depth < 1:
         return np.empty(0, dtype=np.float64)
-    ranks_H = np.concatenate([outcome.hit_ranks for outcome in evaluated])
-    hits_K = np.bincount(ranks_H[ranks_H <= pool_depth], minlength=pool_depth + 1)[1:]
-    precision_K: Floats = np.cumsum(hits_K) / (np.arange(1, pool_depth + 1) * len(evaluated))
+    _, rank_H, _ = flat_hits(judged)
+    hits_K = np.bincount(rank_H[rank_H <= pool_depth], minlength=pool_depth + 1)[1:]
+    precision_K: Floats = np.cumsum(hits_K) / (np.arange(1, pool_depth + 1) * len(judged))
     return precision_K
 
 
 def depth_figures(recall_K: Floats, pool_depth: int, gallery_size: int) -> dict[str, Any]:
-    """What the curve of one arm says about the depth to choose, ready for JSON.
-
-    Args:
-        recall_K: as ``recall_by_depth`` gives it.
-        pool_depth: K.
-        gallery_size: fabrics that could be candidates.
+    """The depths that the recall curve of one arm suggests, ready for JSON; ``gallery_size`` fabrics can be candidates.
 
     Returns:
         ``pool_depth``; ``whole_gallery``, True when a deeper pool cannot find more; ``pool_recall``, recall@K;
         ``depth_for`` ``{"0.90": k, "0.95": k, "0.99": k}``, the smallest k with recall@k >= share * pool_recall, up to
         rounding; ``recall_gained_by_last_tenth``, recall@K less the recall at nine tenths of K, rounded down (0 at
-        depth 0). Without an evaluated query the figures are null, and without a single hit the depths are: no depth
-        reaches a share of nothing. Memory O(1), time O(log K).
+        depth 0). The figures are null without an evaluated query, the depths also without a hit. Memory O(1), time
+        O(log K).
     """
     assert len(recall_K) in (0, pool_depth)
     pool_recall = float(recall_K[-1]) if len(recall_K) else None
@@ -96,14 +90,8 @@ def depth_figures(recall_K: Floats, pool_depth: int, gallery_size: int) -> dict[
 
 
 def write_by_depth(path: str, curves: Mapping[str, Floats], pool_depth: int) -> None:
-    """Write ``recall_by_depth.csv`` or its like whole: ``depth`` and a column an arm, K rows; without data empty cells.
-
-    Args:
-        path: a path or URL.
-        curves: arm -> (K,) or, without data, (0,); columns in this order.
-        pool_depth: K.
-    """
-    columns = [recall_K.tolist() if len(recall_K) else [None] * pool_depth for recall_K in curves.values()]
+    """Write a CSV file of curves: ``depth`` and a column for each arm, K rows; the cells of a (0,) curve are empty."""
+    columns = [curve_K.tolist() if len(curve_K) else [None] * pool_depth for curve_K in curves.values()]
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["depth", *curves])

@@ -1,16 +1,16 @@
-"""Relevant fabrics that are not in the pool, and the rank that each of them got.
+"""Relevant fabrics that are not in the pool, and the rank that each of them has.
 
-A pool ends at its last candidate, and no stage keeps what stands below it. What was lost is found again for a few
-queries at a time: the exact score (``exact_scores``) of every relevant fabric against that of the last candidate, then
-a count of the fabrics that stand before it. Both go over the store bucket by bucket, a shard in memory at a time.
+No stage keeps what ranks below the last candidate. It is found again for a few queries at a time: first the relevant
+fabrics whose exact score (``exact_scores``) ranks them there, then the number of fabrics that rank before each. Both
+passes read the store bucket by bucket, one shard in memory at a time.
 
-Shapes: Q queries asked about, R vectors of a fabric, D dimensions, F fabrics of a shard, P (query, fabric) pairs.
+Shapes: Q queries, R vectors of a fabric, D dimensions, F fabrics of a shard, P (query, fabric) pairs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,25 +23,20 @@ from retrieval_core.files import storage, tables
 from retrieval_core.ranking.exact_scores import exact_score_matrix, exact_scores
 from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_vectors
 
-_SCORES = 1 << 22  # scores in memory at a time: 32 MB as float64
+_SCORES = 1 << 22  # in memory at a time: 32 MB as float64
 
 
 class Question(NamedTuple):
-    """What is asked about one query.
-
-    Attributes:
-        categories: of the query.
-        vector_D: its embedding, float32.
-        last: similarity and path of its last candidate.
-    """
+    """A query whose lost fabrics are asked for."""
 
     categories: frozenset[str]
     vector_D: NDArray[np.float32]
     last: tuple[float, str]
+    """Similarity and path of its last candidate."""
 
 
 class Lost(NamedTuple):
-    """A relevant fabric that is not in the pool; one that was rejected has neither score nor rank nor box."""
+    """A relevant fabric that is not in the pool; a rejected one has neither score nor rank nor box."""
 
     path: str
     location: str
@@ -50,9 +45,18 @@ class Lost(NamedTuple):
     rank: int | None = None
 
     @property
-    def place(self) -> tuple[bool, float, bytes]:
-        """Sorts as the pool does: score descending, then path as UTF-8 bytes; rejected ones last."""
-        return self.similarity is None, -(self.similarity or 0.0), self.path.encode(errors="surrogateescape")
+    def sort_key(self) -> tuple[bool, float, bytes]:
+        """Sorts as the pool does: by descending score, then by path; rejected fabrics last."""
+        return self.similarity is None, *_pool_order(self.similarity or 0.0, self.path)
+
+
+def _pool_order(similarity: float, path: str) -> tuple[float, bytes]:
+    return -similarity, path.encode()
+
+
+def nearest(lost: Iterable[Lost], limit: int) -> list[Lost]:
+    """The first ``limit`` in the order of the pool."""
+    return sorted(lost, key=lambda fabric: fabric.sort_key)[:limit]
 
 
 def query_vectors(store: str, paths: Collection[str]) -> dict[str, NDArray[np.float32]]:
@@ -73,13 +77,12 @@ def lost_in_bucket(
 
     Args:
         plan: the bucket's plan file.
-        shards: its shards.
-        regions: rows a fabric.
+        shards: the bucket's shards.
+        regions: vectors per fabric.
         questions: at least one.
-        limit: fabrics returned a query.
+        limit: fabrics returned per query, nearest first.
 
-    Returns:
-        At most ``limit`` for each question, nearest first. Memory O(bucket + P + one shard).
+    Memory O(bucket + P + one shard).
     """
     locations, wanted = _relevant(plan, questions)
     best = [list[Lost]() for _ in questions]
@@ -88,17 +91,16 @@ def lost_in_bucket(
         for row, path in enumerate(vectors.paths.to_pylist()):
             asked = wanted.pop(path, [])
             for number, (similarity, box) in zip(asked, _best_regions(vectors, row, questions, asked), strict=True):
-                lost = Lost(path, locations[path], similarity, box)
-                if lost.place > Lost(questions[number].last[1], "", questions[number].last[0]).place:
-                    best[number] = sorted([*best[number], lost], key=lambda one: one.place)[:limit]
-    for path, asked in sorted(wanted.items()):  # in the plan, but in no shard
+                if _pool_order(similarity, path) > _pool_order(*questions[number].last):
+                    best[number] = nearest([*best[number], Lost(path, locations[path], similarity, box)], limit)
+    for path, asked in sorted(wanted.items()):  # rejected: in the plan, but in no shard
         for number in asked:
             best[number] = [*best[number], Lost(path, locations[path])][:limit]
     return best
 
 
 def _relevant(plan: str, questions: Sequence[Question]) -> tuple[dict[str, str], dict[str, list[int]]]:
-    """Location of each fabric of a bucket that is relevant to a question, and the numbers of those questions."""
+    """Location of each relevant fabric, and the numbers of the questions that it is relevant to."""
     by_category: dict[str, list[int]] = defaultdict(list)
     for number, question in enumerate(questions):
         for name in question.categories:
@@ -115,7 +117,7 @@ def _relevant(plan: str, questions: Sequence[Question]) -> tuple[dict[str, str],
 def _best_regions(
     vectors: Vectors, row: int, questions: Sequence[Question], asked: Sequence[int]
 ) -> list[tuple[float, Box | None]]:
-    """Exact similarity of one fabric for each query in ``asked``, and the box of the vector that has it."""
+    """Exact similarity of one fabric to each query in ``asked``, and the box of the vector that has it."""
     if not asked:
         return []
     queries_QD = torch.from_numpy(np.stack([questions[number].vector_D for number in asked]))
@@ -136,17 +138,17 @@ def count_before(
     questions: Sequence[Question],
     targets: Mapping[int, Sequence[tuple[float, str]]],
 ) -> dict[int, list[int]]:
-    """How many fabrics of some shards stand before given places of the endless ranking.
+    """How many fabrics of some shards rank before given fabrics.
 
     Args:
         shards: files of the store.
-        regions: rows a fabric.
+        regions: vectors per fabric.
         questions: the queries.
-        targets: number of a question -> (similarity, path) of places in its ranking.
+        targets: number of a question -> (similarity, path) of the fabrics to rank.
 
     Returns:
-        For each place the fabrics with a larger score, or an equal one and a smaller path. Time O(F R D Q), memory
-        O(one shard) and a constant.
+        For each target the number of fabrics with a larger score, or an equal one and a smaller path. Time
+        O(F R D Q), memory O(one shard) and a constant.
     """
     counts = {number: [0] * len(places) for number, places in targets.items()}
     numbers = list(targets)
@@ -175,6 +177,5 @@ def _scores(queries_QD: NDArray[np.float32], gallery_FRD: NDArray[np.float32]) -
 
 def _before(scores_F: NDArray[np.float32], paths: pa.Array, similarity: np.float32, path: str) -> int:
     equal = np.flatnonzero(scores_F == similarity).tolist()
-    mark = path.encode(errors="surrogateescape")
-    smaller = [row for row in equal if paths[row].as_py().encode(errors="surrogateescape") < mark]
+    smaller = [row for row in equal if paths[row].as_py().encode() < path.encode()]
     return int((scores_F > similarity).sum()) + len(smaller)

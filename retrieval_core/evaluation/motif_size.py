@@ -1,8 +1,8 @@
 """Recall by the size of the printed motif: small ones in large fabrics are what is hard to find.
 
 The size of a motif in a fabric is the area of its median box in ``motif_boxes.csv`` as a share of the fabric's area; a
-box may reach over the edge. Sizes fall into classes 1, 2, ..., each up to its edge in ``EDGES`` and the last without
-one; class 0 holds the pairs whose size is not known: no box, or a fabric that was rejected.
+box may extend beyond its image. Sizes fall into classes 1, 2, ..., each below its edge in ``EDGES`` and the last
+without one; class 0 holds the pairs whose size is not known: no box, or a fabric that was rejected.
 
 Letters: Q queries, S classes with class 0, H hits.
 """
@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 
 from retrieval_core.evaluation.metrics import metric_key
 from retrieval_core.files import tables
+from retrieval_core.store.embeddings import Box
 
 EDGES = (0.01, 0.02, 0.05, 0.1)
 UNKNOWN = 0
 CLASSES = len(EDGES) + 2
-Boxes = Mapping[str, Sequence[tuple[str, tuple[int, int, int, int]]]]
-"""Fabric -> (category, box), as ``datasets.load_motif_boxes`` gives them."""
+Boxes = Mapping[str, Sequence[tuple[str, Box]]]
+"""Fabric -> (category, box)."""
 Sizes = Mapping[str, Mapping[str, int]]
 """Fabric -> category -> class."""
 
 
 def size_class(area: float) -> int:
-    """Class of a motif by its share of the fabric's area; an edge belongs to the class above it."""
+    """Class of a motif by its share of the fabric's area; an edge is the start of the next class."""
     return bisect_right(EDGES, area) + 1
 
 
@@ -41,26 +42,21 @@ def pair_class(sizes: Mapping[str, int], shared: Container[str]) -> int:
 
 
 def sizes_of(boxes: Boxes, shards: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Classes of the motifs of fabrics that were embedded; the store knows how large a fabric is.
+    """Size classes of the motifs of the fabrics that have boxes and were embedded.
 
-    Args:
-        boxes: of any fabrics.
-        shards: files of the store; only their paths and boxes are read, a shard at a time.
-
-    Returns:
-        Fabric -> category -> class, for the fabrics that both know. Memory O(boxes + one shard).
+    The shards say how large a fabric is; only paths and boxes are read. Memory O(boxes + one shard).
     """
     sizes: dict[str, dict[str, int]] = {}
     for shard in shards:
         table = tables.read_table(shard, columns=["path", "region", "box"])
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
         for path, region, (_, _, width, height) in rows:
-            if region == 0 and path in boxes:  # region 0 is the whole fabric, so its box is the picture
+            if region == 0 and path in boxes:  # region 0 is the whole fabric
                 sizes[path] = _classes(boxes[path], width * height)
     return sizes
 
 
-def _classes(boxes: Sequence[tuple[str, tuple[int, int, int, int]]], whole: int) -> dict[str, int]:
+def _classes(boxes: Sequence[tuple[str, Box]], whole: int) -> dict[str, int]:
     areas: dict[str, list[int]] = {}
     for category, (x0, y0, x1, y1) in boxes:
         areas.setdefault(category, []).append((x1 - x0) * (y1 - y0))
@@ -74,10 +70,10 @@ def recall_by_size(
     sizes_H: NDArray[np.int64],
     ks: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Recall at each k, of the fabrics of each class alone.
+    """Recall at each k, for each size class on its own.
 
-    A class's recall is the mean, over the queries with a relevant fabric in it, of the share found among the first k;
-    rejected queries count as 0, as in every headline figure.
+    A class's recall is the mean over the queries with a relevant fabric in it; rejected queries count as 0, as in every
+    headline figure.
 
     Args:
         relevant_SQ: relevant fabrics of each class and query.
@@ -90,9 +86,8 @@ def recall_by_size(
         For each class that has a fabric ``{"from", "to", "queries", "fabrics", "recall@k", ...}``; ``to`` is null for
         the largest, ``fabrics`` counts (query, fabric) pairs. Empty where no size is known. O(S (Q + H)).
     """
-    edges = list(pairwise([0.0, *EDGES, None]))
     found = []
-    for number, (low, high) in enumerate(edges, start=UNKNOWN + 1):
+    for number, (low, high) in enumerate(pairwise([0.0, *EDGES, None]), start=UNKNOWN + 1):
         relevant_Q = relevant_SQ[number]
         asked_Q = relevant_Q > 0
         if not asked_Q.any():

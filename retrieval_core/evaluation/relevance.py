@@ -1,7 +1,7 @@
 """Which candidates hold the query's motif, judged bucket by bucket of the catalogue.
 
-A fabric is relevant to a query when they share a category. Labels lie in the plan's buckets, pools in one Parquet file
-an arm; each bucket is judged against all pools on its own, so no process holds the labels of the whole gallery.
+A fabric is relevant to a query when they share a category. Each bucket of labels is judged on its own against the pools
+of all arms, so no process holds the labels of the whole gallery.
 """
 
 from __future__ import annotations
@@ -14,30 +14,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from retrieval_core.evaluation.metrics import QueryOutcome
 from retrieval_core.evaluation.motif_size import CLASSES, Sizes, pair_class
+from retrieval_core.evaluation.outcomes import Ints, QueryOutcome
 from retrieval_core.files import storage, tables
 from retrieval_core.process import no_collection
 
 
 class Queries(NamedTuple):
-    """The query list, in order, without repeats."""
+    """The query list, in order and without repeats."""
 
     paths: list[str]
     categories: list[tuple[str, ...]]
 
 
 class Judgement(NamedTuple):
-    """What one bucket of the gallery knows."""
+    """What one bucket of the gallery, or all of them, say about the pools."""
 
-    relevant: NDArray[np.int64]
-    """(Q,) relevant fabrics of the bucket, per query."""
-    hits: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
-    """arm -> (query rows, ranks from 1, size classes) of the bucket's fabrics that are candidates and relevant."""
-    relevant_by_size: NDArray[np.int64]
-    """(S, Q) the relevant ones by the size of their motif (``motif_size``); they add up to ``relevant``."""
+    relevant_by_size: Ints
+    """(S, Q) relevant fabrics by size class of their motif (``motif_size``) and query."""
+    hits: dict[str, tuple[Ints, Ints, Ints]]
+    """arm -> (query rows, ranks from 1, size classes) of the fabrics that are candidates and relevant."""
+
+    @property
+    def relevant(self) -> Ints:
+        """(Q,) relevant fabrics of each query."""
+        counts_Q: Ints = self.relevant_by_size.sum(axis=0)
+        return counts_Q
 
 
 def read_query_plan(path: str) -> Queries:
@@ -57,8 +60,7 @@ def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str], sizes: S
         pools: arm -> its candidate_pool.parquet, read a row group at a time.
         sizes: classes of motif sizes of the bucket's fabrics, where they are known.
 
-    Returns:
-        Judgement. Memory O(bucket + queries + hits).
+    Memory O(bucket + queries + hits).
     """
     sizes = sizes or {}
     table = tables.read_table(plan, columns=["path", "categories"])
@@ -85,13 +87,13 @@ def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str], sizes: S
                         ranks.append(rank)
                         classes.append(pair_class(sizes.get(image, {}), shared))
         hits[arm] = (np.array(rows, np.int64), np.array(ranks, np.int64), np.array(classes, np.int64))
-    return Judgement(by_size.sum(axis=0), hits, by_size)
+    return Judgement(by_size, hits)
 
 
 def _count(
     held: Mapping[str, frozenset[str]], wanted: Sequence[frozenset[str]], sizes: Sizes
 ) -> dict[frozenset[str], list[int]]:
-    """Fabrics of each size class that share a category with each distinct set of wanted categories."""
+    """The number of relevant fabrics in each size class, for each distinct set of wanted categories."""
     sets = set(wanted)
     by_category: dict[str, list[frozenset[str]]] = defaultdict(list)
     for names in sets:
@@ -106,33 +108,30 @@ def _count(
 
 
 def unite(judgements: Iterable[Judgement]) -> Judgement:
-    """What all buckets know together, in the order they come in. Memory O(queries + hits), however many buckets."""
-    relevant: NDArray[np.int64] | None = None
-    by_size: NDArray[np.int64] | None = None
-    hits: dict[str, list[tuple[NDArray[np.int64], ...]]] = defaultdict(list)
+    """The judgement of all buckets, at least one. Memory O(queries + hits), however many buckets."""
+    by_size: Ints | None = None
+    hits: dict[str, list[tuple[Ints, Ints, Ints]]] = defaultdict(list)
     for judgement in judgements:
-        relevant = judgement.relevant.copy() if relevant is None else relevant + judgement.relevant
-        by_size = judgement.relevant_by_size.copy() if by_size is None else by_size + judgement.relevant_by_size
+        by_size = judgement.relevant_by_size if by_size is None else by_size + judgement.relevant_by_size
         for arm, found in judgement.hits.items():
             hits[arm].append(found)
-    assert relevant is not None and by_size is not None, "a plan has at least one bucket"
+    assert by_size is not None, "a plan has at least one bucket"
     joined = {}
     for arm, parts in hits.items():
-        rows, ranks, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        rows, ranks, sizes = map(np.concatenate, zip(*parts, strict=True))
         joined[arm] = rows, ranks, sizes
-    return Judgement(relevant, joined, by_size)
+    return Judgement(by_size, joined)
 
 
 def outcomes_of(queries: Queries, judged: Judgement, arm: str, rejected: set[str]) -> list[QueryOutcome]:
-    """One outcome a labelled query, from what all buckets know. Memory O(queries + hits)."""
+    """One outcome for each labelled query from the judgement of all buckets. Memory O(queries + hits)."""
+    relevant = judged.relevant.tolist()
     rows, ranks, _ = judged.hits[arm]
     order = np.lexsort((ranks, rows))
     rows, ranks = rows[order], ranks[order]
     starts = np.searchsorted(rows, np.arange(len(queries.paths) + 1))
     return [
-        QueryOutcome(
-            path, categories, int(judged.relevant[row]), ranks[starts[row] : starts[row + 1]], path not in rejected
-        )
+        QueryOutcome(path, categories, relevant[row], ranks[starts[row] : starts[row + 1]], path not in rejected)
         for row, (path, categories) in enumerate(zip(*queries, strict=True))
         if categories
     ]

@@ -1,9 +1,8 @@
 """The pool and its judgements as trec_eval, ranx and other programs read them: ``run.trec`` and ``qrels.trec``.
 
 A line of the run is ``query Q0 fabric rank similarity tag``, one of the judgements ``query 0 fabric 1``; only relevant
-fabrics are listed. Names are the paths of the pool. White space separates the columns, so in a name white space and
-the per cent sign stand as their UTF-8 bytes in hexadecimal, ``%20`` for a space; ``urllib.parse.unquote`` turns a name
-back.
+fabrics are listed. Names are the paths of the pool, in which white space, the separator of columns, and the per cent
+sign are URL-quoted (``%20`` for a space); ``urllib.parse.unquote`` turns a name back.
 
 Those programs sort by the score alone, each with its own rule for ties (trec_eval puts the larger name first). So that
 all see the pool's order, an equal similarity is lowered by the smallest step a float32 can make; others stay.
@@ -24,7 +23,7 @@ from retrieval_core.ranking.candidate_pool import QueryCandidates, read_pool
 
 RUN = "run.trec"
 QRELS = "qrels.trec"
-_LAST_SPACE = 0x3000  # beyond it Unicode has no white space
+_LAST_SPACE = 0x3000  # the last white space of Unicode
 _ESCAPES = {code: quote(chr(code)) for code in range(_LAST_SPACE + 1) if chr(code).isspace() or chr(code) == "%"}
 
 
@@ -34,11 +33,7 @@ def escaped(name: str) -> str:
 
 
 def strictly_descending(similarities_K: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The largest float32 values that are at most the given ones and fall from each to the next.
-
-    Args:
-        similarities_K: (K,) descending, finite.
-    """
+    """The largest (K,) values that fall from each to the next and are at most the given ones, finite and descending."""
     # Bit patterns of float32, read as integers and mirrored below zero, count the float32 values in order.
     bits_K = similarities_K.view(np.int32).astype(np.int64)
     number_K = np.where(bits_K < 0, -(bits_K & 0x7FFFFFFF), bits_K)
@@ -49,12 +44,9 @@ def strictly_descending(similarities_K: npt.NDArray[np.float32]) -> npt.NDArray[
 
 
 def write_run(pool: str, target: str, tag: str) -> None:
-    """Write a pool as a run, whole or not at all; a query without candidates has no line. Memory O(candidates a query).
+    """Write ``candidate_pool.parquet`` as a run, whole or not at all; a query without candidates has no line.
 
-    Args:
-        pool: ``candidate_pool.parquet``.
-        target: the file to write.
-        tag: the run's name, one word.
+    ``tag`` is the run's name, one word. Memory O(candidates of a query).
     """
     with storage.atomic_write(target) as file:
         for candidates in read_pool(pool):
@@ -69,14 +61,9 @@ def _run_lines(candidates: QueryCandidates, tag: str) -> str:
 
 
 def write_bucket_qrels(plan: str, queries: Queries, target: str) -> None:
-    """Write the judgements of one bucket of the gallery, in the order of the query list.
+    """Write the judgements of one bucket's plan file in the order of the query list, whole or not at all.
 
-    Args:
-        plan: the bucket's plan file.
-        queries: the list.
-        target: the file to write, whole or not at all.
-
-    Memory O(bucket x categories a fabric holds).
+    Memory O(bucket x categories of a fabric).
     """
     table = tables.read_table(plan, columns=["path", "categories"])
     holders: dict[str, list[int]] = {name: [] for names in queries.categories for name in names}
@@ -92,7 +79,7 @@ def write_bucket_qrels(plan: str, queries: Queries, target: str) -> None:
 
 
 def join_qrels(parts: Iterable[str], target: str) -> None:
-    """Write the buckets' judgements one after another into one file, whole or not at all. Memory O(1)."""
+    """Concatenate the buckets' judgements into one file, whole or not at all. Memory O(1)."""
     with storage.atomic_write(target) as file:
         for part in parts:
             with storage.open_read(part) as reader:

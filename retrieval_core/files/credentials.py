@@ -1,4 +1,4 @@
-"""Secrets in URLs: refused where they are given, and never repeated. And what is said where there are none at all.
+"""Credentials of stores: refused and hidden in URLs, and one readable error where none are found.
 
 A URL of the configuration ends up in logs, in ``run.json`` and in every path of the pool. So ``s3://key:secret@bucket``
 is refused; stores find credentials in the environment, a profile or the machine's role.
@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What stands before a password may be empty. A number and a slash after the colon are a port; a user without a
+# The user before a password may be empty. A number and a slash after the colon are a port; a user without a
 # password (abfs://container@account) is no secret; a pasted secret may hold slashes.
 _PASSWORD = re.compile(r"(?<=://)[^/\s:@]*:(?!\d+/)\S*@")
 
-
-# Of botocore and google-auth, which are loaded only where their stores are used.
-_NONE_FOUND = frozenset(
+# By name: botocore and google-auth are loaded only where their stores are used.
+_MISSING_CREDENTIALS_ERRORS = frozenset(
     {
         "CredentialRetrievalError",
         "DefaultCredentialsError",
@@ -38,7 +37,7 @@ _REMEDIES = {
 
 
 class CredentialsError(PermissionError):
-    """A store cannot be asked because nothing says who asks; ``strerror`` names what to set."""
+    """A store refuses to answer without credentials; ``strerror`` names what to set."""
 
 
 @contextmanager
@@ -51,19 +50,19 @@ def credentials_needed(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__name__ not in _NONE_FOUND:
+        if type(error).__name__ not in _MISSING_CREDENTIALS_ERRORS:
             raise
         scheme = path.partition("://")[0]
         remedy = _REMEDIES.get(scheme, "give them to the store's own settings")
-        why = " ".join(str(error).split()).rstrip(".")
-        raise CredentialsError(errno.EACCES, f"no credentials for {scheme}:// ({why}); {remedy}", path) from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise CredentialsError(errno.EACCES, f"no credentials for {scheme}:// ({reason}); {remedy}", path) from None
 
 
 def holds_credentials(text: str) -> bool:
-    """True if a URL in the text has a password in front of its host or bucket."""
+    """True if a URL in the text has a password before its host or bucket."""
     return _PASSWORD.search(text) is not None
 
 
 def hide_credentials(text: str) -> str:
-    """The text without users and passwords of URLs, to be shown."""
+    """The text with users and passwords in URLs replaced by ``***``."""
     return _PASSWORD.sub("***@", text)

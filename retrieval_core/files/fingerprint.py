@@ -1,4 +1,4 @@
-"""The fingerprint by which a result is known to be that of its inputs."""
+"""Fingerprints: how a result is known to belong to its inputs."""
 
 from __future__ import annotations
 

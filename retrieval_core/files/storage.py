@@ -1,8 +1,7 @@
 """Whole-or-absent files on local disks and object stores.
 
-Paths are local or fsspec URLs (``s3://``, ``gs://``, ``file://``). A writer sees a temporary file; readers see the
-old content or the new, never a part: locally by ``rename``, on an object store because a file appears with its last
-byte.
+Paths are local or fsspec URLs (``s3://``, ``gs://``, ``file://``). A writer fills a temporary file; readers see the old
+content or the new, never a part: locally by ``rename``, on an object store because a file appears with its last byte.
 """
 
 from __future__ import annotations
@@ -14,22 +13,15 @@ import secrets
 import shutil
 import stat
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import fsspec
 
 from retrieval_core.files.credentials import credentials_needed
-
-T = TypeVar("T")
-_WAITS = (0.1, 0.4)
-"""Seconds before a failed read is tried again."""
-_LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
-_LASTING_NUMBERS = {errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
-"""Failures that waiting does not change, by their class where they have one."""
+from retrieval_core.files.retries import PERMANENT_ERRORS, retried
 
 
 def is_url(path: str) -> bool:
@@ -52,17 +44,25 @@ def join(base: str, *parts: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A location that means the same in every process; URLs stay as they are."""
+    """A path that means the same in every process; URLs stay as they are."""
     return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - symbolic links are kept
 
 
-def _filesystem(path: str) -> tuple[Any, str]:
+@contextmanager
+def remote(url: str) -> Iterator[tuple[Any, str]]:
+    """The fsspec file system of a URL, and the key of the file in it, to be used in the block.
+
+    Raises:
+        ValueError: if no installed package opens such URLs.
+        CredentialsError: if the store wants credentials and finds none.
+    """
     try:
-        # Without a memory of listings: other processes write into these folders while this one runs.
-        fs, key = fsspec.url_to_fs(path, use_listings_cache=False)
+        # Listings are not cached: other processes write into these folders while this one runs.
+        fs, key = fsspec.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"{path}: this kind of URL cannot be opened here: {error}") from None
-    return fs, str(key)
+        raise ValueError(f"{url}: this kind of URL cannot be opened here: {error}") from None
+    with credentials_needed(url):
+        yield fs, str(key)
 
 
 def exists(path: str) -> bool:
@@ -70,49 +70,17 @@ def exists(path: str) -> bool:
     local = local_path(path)
     if local is not None:
         return os.path.exists(local)  # noqa: PTH110
-    fs, key = _filesystem(path)
-    with credentials_needed(path):
+    with remote(path) as (fs, key):
         return bool(fs.exists(key))
-
-
-_CHANGE_MARKS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
-"""What the stores call that which changes with a file's content, the surest first."""
-
-
-def stamp(path: str) -> str:
-    """Size and modification time (or ETag) of a file: what tells that its content may have changed.
-
-    Raises:
-        FileNotFoundError: if nothing is there.
-        OSError: if it cannot be looked at.
-    """
-    local = local_path(path)
-    if local is not None:
-        info = os.stat(local)  # noqa: PTH116
-        return f"{info.st_size}:{info.st_mtime_ns}"
-    fs, key = _filesystem(path)
-    with credentials_needed(path):
-        entry = fs.info(key)
-    return stamp_of(entry) or f"{entry.get('size')}:"
-
-
-def stamp_of(entry: Mapping[str, Any]) -> str | None:
-    """``stamp`` by what a store says of a file, also as it lists a folder; None where it tells no change by that."""
-    mark = next((entry[name] for name in _CHANGE_MARKS if entry.get(name)), None)
-    return None if mark is None else f"{entry.get('size')}:{mark}"
 
 
 def list_names(folder: str) -> list[str]:
     """Base names in a folder, sorted; empty when the folder is absent. O(entries)."""
     local = local_path(folder)
-    if local is not None:
-        try:
-            return sorted(os.listdir(local))  # noqa: PTH208
-        except FileNotFoundError:
-            return []
-    fs, key = _filesystem(folder)
     try:
-        with credentials_needed(folder):
+        if local is not None:
+            return sorted(os.listdir(local))  # noqa: PTH208
+        with remote(folder) as (fs, key):
             entries = [str(entry).rstrip("/") for entry in fs.ls(key, detail=False)]
     except FileNotFoundError:
         return []
@@ -120,42 +88,27 @@ def list_names(folder: str) -> list[str]:
     return sorted(entry.rsplit("/", 1)[-1] for entry in entries if entry.strip("/") != key.strip("/"))
 
 
-def odd_kind(local: str) -> str | None:
-    """What a local path is if it is no regular file: "a folder", or "a FIFO, socket or device".
+def irregular_kind(local: str) -> str | None:
+    """None for a regular local file; else what it is: "a folder", or "a FIFO, socket or device".
 
     Raises:
         OSError: if nothing is there, or it cannot be looked at.
     """
-    kind = os.stat(local).st_mode  # noqa: PTH116
-    if stat.S_ISREG(kind):
+    mode = os.stat(local).st_mode  # noqa: PTH116
+    if stat.S_ISREG(mode):
         return None
-    return "a folder" if stat.S_ISDIR(kind) else "a FIFO, socket or device"
+    return "a folder" if stat.S_ISDIR(mode) else "a FIFO, socket or device"
 
 
-def refuse_odd_kind(path: str, local: str) -> None:
-    """Ask before a local file is opened: a FIFO without a writer would block for ever, a device never ends.
+def refuse_irregular(path: str, local: str) -> None:
+    """Check a local file before it is opened: a FIFO without a writer would block for ever, a device never ends.
 
     Raises:
         OSError: if it is no regular file, or cannot be looked at.
     """
-    kind = odd_kind(local)
+    kind = irregular_kind(local)
     if kind is not None:
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", path)
-
-
-def retried(read: Callable[[], T]) -> T:
-    """Read, and read again half a second later at most where the storage failed: networks and disks have bad moments.
-
-    What will not change by waiting (nothing there, no permission, a folder) is raised at once.
-    """
-    for seconds in _WAITS:
-        try:
-            return read()
-        except OSError as error:
-            if isinstance(error, _LASTING) or error.errno in _LASTING_NUMBERS:
-                raise
-        time.sleep(seconds)
-    return read()
 
 
 def open_read(path: str) -> IO[bytes]:
@@ -168,49 +121,47 @@ def open_read(path: str) -> IO[bytes]:
 
 
 def open_once(path: str) -> IO[bytes]:
-    """The same without a second try: for a read that is ``retried`` as a whole."""
+    """``open_read`` with a single try, for callers that retry the whole read."""
     local = local_path(path)
     if local is not None:
-        refuse_odd_kind(path, local)
+        refuse_irregular(path, local)
         return Path(local).open("rb")
-    fs, key = _filesystem(path)
-    with credentials_needed(path):
+    with remote(path) as (fs, key):
         return fs.open(key, "rb")  # type: ignore[no-any-return]
 
 
-def read_object(url: str, most: int) -> bytes:
-    """Of what lies behind a URL the first ``most`` bytes, by one request and without asking for its size before.
+def read_object(url: str, max_bytes: int) -> bytes:
+    """The first ``max_bytes`` bytes behind a URL, by one request that does not ask for the size first.
 
-    Once only; to be ``retried`` as a whole.
+    There is a single try; callers retry the whole read.
 
     Raises:
         OSError: if it cannot be read.
     """
-    fs, key = _filesystem(url)
-    with credentials_needed(url):
+    with remote(url) as (fs, key):
         try:
-            return bytes(fs.cat_file(key, start=0, end=most))
-        except _LASTING:
+            return bytes(fs.cat_file(key, start=0, end=max_bytes))
+        except PERMANENT_ERRORS:
             raise
-        except Exception:  # each store has its own for a range that is refused, as nothing has no first bytes
+        except Exception:  # stores refuse a range of an empty object, each with its own error
             if fs.info(key)["size"] == 0:
                 return b""
             raise
 
 
-def read_bytes(path: str, most: int | None = None) -> bytes:
+def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
     """The whole content.
 
     Raises:
-        ValueError: if it is longer than ``most`` bytes, before it is read.
+        ValueError: if it is longer than ``max_bytes``, before it is read.
     """
 
     def read() -> bytes:
         with open_once(path) as file:
-            if most is not None:
-                found = file.seek(0, 2)
-                if found > most:
-                    raise ValueError(f"is larger than {most:,} bytes ({found:,})")
+            if max_bytes is not None:
+                size = file.seek(0, os.SEEK_END)
+                if size > max_bytes:
+                    raise ValueError(f"is larger than {max_bytes:,} bytes ({size:,})")
                 file.seek(0)
             return file.read()
 
@@ -230,12 +181,10 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(suffix=".tmp") as spool:
             yield spool
             spool.flush()
-            fs, key = _filesystem(path)
-            with credentials_needed(path):
+            with remote(path) as (fs, key):
                 fs.put_file(spool.name, key)
         return
     target = Path(local)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     try:
         with temporary.open("xb") as file:
@@ -251,6 +200,8 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
 
 
 def _temporary(target: Path) -> Path:
+    """A new name beside the target, whose folder is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     return target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
@@ -270,15 +221,13 @@ def create(path: str, content: bytes) -> bool:
     """
     local = local_path(path)
     if local is None:
-        fs, key = _filesystem(path)
         try:
-            with credentials_needed(path):
+            with remote(path) as (fs, key):
                 fs.pipe_file(key, content, mode="create")
         except FileExistsError:
             return False
         return True
     target = Path(local)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     try:
         temporary.write_bytes(content)
@@ -299,14 +248,14 @@ def write_json(path: str, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: str, most: int | None = None) -> Any:
+def read_json(path: str, max_bytes: int | None = None) -> Any:
     """Read JSON.
 
     Raises:
         FileNotFoundError: if it is absent.
-        ValueError: if it is not JSON, naming the file, or longer than ``most`` bytes.
+        ValueError: if it is not JSON, naming the file, or longer than ``max_bytes``.
     """
-    content = read_bytes(path, most)
+    content = read_bytes(path, max_bytes)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -328,7 +277,6 @@ def remove(path: str) -> None:
         else:
             Path(local).unlink(missing_ok=True)
         return
-    fs, key = _filesystem(path)
-    with credentials_needed(path):
+    with remote(path) as (fs, key):
         if fs.exists(key):
             fs.rm(key, recursive=True)

@@ -1,4 +1,4 @@
-"""Parquet files, whole or absent, in the paths that ``storage`` knows."""
+"""Parquet files, whole or absent, under the paths that ``storage`` takes."""
 
 from __future__ import annotations
 
@@ -9,34 +9,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_core.files import storage
+from retrieval_core.files.retries import retried
 
 T = TypeVar("T")
 
 
 def write_table(path: str, table: pa.Table, row_group_size: int | None = None) -> None:
-    """Write one Parquet file whole.
-
-    Args:
-        path: of the file.
-        table: its content.
-        row_group_size: rows; None for Arrow's own choice.
-    """
+    """Write one Parquet file whole; ``row_group_size`` is in rows, None leaves it to Arrow."""
     with storage.atomic_write(path) as file:
         pq.write_table(table, file, compression="zstd", row_group_size=row_group_size)
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file in this thread, without a scan of its folder.
-
-    Raises:
-        FileNotFoundError: if it is absent.
-        ValueError: if it is no Parquet file, or not a whole one, naming it.
-    """
+    """Read one Parquet file in this thread, without a scan of its folder. Errors are those of ``with_table``."""
     return with_table(path, lambda reader, _: reader.read(columns=columns, use_threads=False))
 
 
 def with_table(path: str, use: Callable[[pq.ParquetFile, IO[bytes]], T]) -> T:
-    """What ``use`` makes of an open Parquet file, given a reader and the file itself; tried again where reading failed.
+    """Open a Parquet file and return what ``use(reader, file)`` returns; a read that failed is tried again.
 
     Raises:
         FileNotFoundError: if it is absent.
@@ -46,11 +36,11 @@ def with_table(path: str, use: Callable[[pq.ParquetFile, IO[bytes]], T]) -> T:
 
     def read() -> T:
         with storage.open_once(path) as file:
-            # On a disk Arrow reads by itself; reading ahead, which is for stores that answer late, is one more copy.
+            # Arrow opens a local file itself. Its read-ahead helps with slow stores; on a disk it costs a copy.
             return use(pq.ParquetFile(file) if local is None else pq.ParquetFile(local, pre_buffer=False), file)
 
     try:
-        return storage.retried(read)
+        return retried(read)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a whole Parquet file ({error}); delete it to have it made again") from None
 
@@ -64,7 +54,7 @@ def row_count(path: str) -> int:
 def is_whole_table(path: str) -> bool:
     """True for a Parquet file that has its footer, its last bytes; False where it is absent or was cut short.
 
-    No writer of ours leaves a torn file, but a power cut may: a disk can lose content that it said it had.
+    No writer of ours leaves a torn file, but in a power cut a disk can lose content that it had confirmed.
     """
     try:
         row_count(path)

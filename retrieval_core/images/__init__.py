@@ -1,0 +1,12 @@
+"""From a file to what a model sees. Imports ``files`` and ``config`` only.
+
+The steps of an image, in order:
+
+1. ``decoding.read_content``: the bytes of a file or URL; ``prefetch.read_ahead`` reads the next files meanwhile.
+2. ``rgb.decode_rgb``: an upright 8-bit RGB picture of those bytes. JPEGs and all other formats are decoded here, by
+   ``decoding.decode_frame``. ``rgb.read_image`` is the shortcut from a location to whole pixels.
+3. ``encoding.views.Views.of`` (bytes) or ``Views.cut`` (picture): the views of a fabric or query, made by
+   ``regions.cut_views`` and ``regions.rotated_views`` with the arithmetic of ``resizing``.
+
+Whatever is wrong with a file is an ``ImageRejected`` with a reason. Begin with ``rgb``.
+"""

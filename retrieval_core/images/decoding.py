@@ -1,7 +1,7 @@
-"""From bytes to a decoded Pillow image, or the reason why there is none.
+"""From the location of a file to a decoded Pillow image, or the reason why there is none.
 
-An image is decoded whole or rejected with a reason; there is no stand-in and no partly decoded picture. One limit: the
-JPEG decoder conceals damage inside a stream that still has its end marker, and Pillow does not report it.
+An image is decoded whole or rejected; nothing stands in for a missing part. One limit: the JPEG decoder conceals damage
+inside a stream that still has its end marker, and Pillow does not report it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from retrieval_core.files import storage
 from retrieval_core.files.credentials import CredentialsError
+from retrieval_core.files.retries import retried
 
 Reason = Literal["missing", "unreadable", "empty", "not_an_image", "truncated", "too_large", "corrupt"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-# Pillow recognises these but has no decoder of its own: it would need another program or a registered handler, and
-# the pixels would depend on the machine.
+# Pillow recognises these, but decodes them by other programs or handlers, so pixels would depend on the machine.
 _NO_DECODER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-_READ_BLOCK = 4 << 20
-# The second is an exception where warnings are made errors.
+# The second is raised where warnings are made errors.
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_ENDS_EARLY = (EOFError, struct.error, IndexError)
 
 
 class ImageRejected(Exception):  # noqa: N818 - an outcome that is counted and listed, not a failure of the run
@@ -53,18 +53,18 @@ def read_content(location: str, max_pixels: int) -> bytes:
 
     Raises:
         ImageRejected: missing, unreadable; too_large beyond 16 bytes a pixel and 64 MiB.
-        CredentialsError: if the store wants some.
+        CredentialsError: if the store asks for credentials.
     """
-    # A compressed copy in memory tells a failing disk from a failing decoder, and spares libtiff from mapping a file
-    # that may shrink meanwhile. 16 bytes a pixel is the widest raw pixel; the rest is for metadata and other frames.
+    # The file is read before it is decoded: a failing disk then differs from a failing decoder, and libtiff does not
+    # map a file that may shrink. 16 bytes a pixel is the widest raw pixel; the rest is for metadata and other frames.
     limit = 16 * max_pixels + (64 << 20)
     try:
         local = storage.local_path(location)
         if local is not None:
-            kind = storage.odd_kind(local)
+            kind = storage.irregular_kind(local)
             if kind is not None:  # before opening: a FIFO without a writer would block for ever
                 raise ImageRejected("unreadable", f"is {kind}, not a regular file")
-        content = storage.retried(lambda: _read_blocks(location, limit))
+        content = retried(lambda: _read_up_to(location, limit))
     except CredentialsError:  # no fault of this image: the run cannot go on
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -76,28 +76,25 @@ def read_content(location: str, max_pixels: int) -> bytes:
     return content
 
 
-def _read_blocks(location: str, limit: int) -> bytes | None:
-    """The content, or None where it is longer than the limit by more than a block."""
+def _read_up_to(location: str, limit: int) -> bytes | None:
+    """The content, or None where it has more bytes than the limit."""
     if storage.local_path(location) is None:
         content = storage.read_object(location, limit + 1)
         return None if len(content) > limit else content
-    blocks: list[bytes] = []
     with storage.open_once(location) as file:
-        while block := file.read(_READ_BLOCK):
-            blocks.append(block)
-            if (len(blocks) - 1) * _READ_BLOCK > limit:
-                return None
-    return b"".join(blocks)
+        if file.seek(0, io.SEEK_END) > limit:
+            return None
+        file.seek(0)
+        return file.read()
 
 
-def decode(content: bytes, max_pixels: int, least: int | None = None) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
-    """Decode the first frame, after the header has shown that it is not too large.
+def decode_frame(
+    content: bytes, max_pixels: int, least: int | None = None
+) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
+    """Decode the first frame of a file's bytes, once the header has shown that it has no more than ``max_pixels``.
 
-    Args:
-        content: of the file.
-        max_pixels: a larger image is rejected.
-        least: decode a JPEG at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels: its blocks of 8 x 8
-            are then transformed to fewer pixels, which is several times as fast. None for its whole size.
+    With ``least``, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels, which is
+    several times as fast.
 
     Returns:
         The loaded image in the mode of the file, and its width and height at whole size. A PNG's transparent colour in
@@ -111,7 +108,7 @@ def decode(content: bytes, max_pixels: int, least: int | None = None) -> tuple[I
     try:
         opened = _identify(content)
     except _BOMB:
-        # Some decoders (WebP) ask Pillow's own limit, lower than ours may be, before they tell the size.
+        # Some decoders (WebP) ask Pillow's own limit, which may be lower than ours, before they tell the size.
         with pillow_call(content), _PILLOW_LIMIT.at_least(max_pixels):
             opened = _identify(content)
     _check_size(opened, max_pixels)
@@ -122,7 +119,7 @@ def decode(content: bytes, max_pixels: int, least: int | None = None) -> tuple[I
         if opened.format == "PNG":
             # The decoder skips the checksums of pixel data; verify() reads them, on a copy because it ends the image.
             type(opened)(io.BytesIO(content), "").verify()
-            _key_at_8_bits(opened)
+            _scale_transparent_colour(opened)
         with _PILLOW_LIMIT.at_least(opened.width * opened.height):  # TIFF asks it again here
             opened.load()
     _check_size(opened, max_pixels)  # icons tell their true size only now
@@ -136,7 +133,7 @@ def _check_size(opened: ImageFile.ImageFile, max_pixels: int) -> None:
 
 
 def _identify(content: bytes) -> ImageFile.ImageFile:
-    # Image.open without its check against a process-wide limit, which would warn or fail below images.max_pixels.
+    """``Image.open`` without its check of a process-wide limit, which would warn or fail below ours."""
     Image.preinit()  # in this order, formats are tried in the same order as by Image.open
     Image.init()
     problem: Exception | None = None
@@ -164,7 +161,7 @@ def _identify(content: bytes) -> ImageFile.ImageFile:
 
 @contextmanager
 def pillow_call(content: bytes) -> Iterator[None]:
-    """Wraps calls of Pillow only: a hostile file can raise nearly anything there, and all of it is a reject."""
+    """Around calls of Pillow only: a hostile file can raise nearly anything there, and all of it is a reject."""
     try:
         yield
     except ImageRejected:
@@ -176,9 +173,7 @@ def pillow_call(content: bytes) -> Iterator[None]:
 def _rejection(error: Exception, content: bytes) -> ImageRejected:
     if isinstance(error, _BOMB):
         return ImageRejected("too_large", _one_line(error))
-    ends_early = isinstance(error, EOFError | struct.error | IndexError) or isinstance(
-        error.__cause__, EOFError | struct.error | IndexError
-    )
+    ends_early = isinstance(error, _ENDS_EARLY) or isinstance(error.__cause__, _ENDS_EARLY)
     if content[:4] == b"RIFF":  # WebP's decoder only says that it failed
         ends_early = int.from_bytes(content[4:8], "little") + 8 > len(content)
     text = str(error).lower()
@@ -194,8 +189,8 @@ def _one_line(error: Exception) -> str:
 class _PillowLimit:
     """Keeps Pillow's own pixel limit, one number a process, from firing on an image that ours allows.
 
-    It is only ever raised, only while an image beyond it is being read, and put back after the last such image unless
-    someone else changed it meanwhile: no other thread sees a stricter Pillow than it asked for.
+    It is only ever raised, while images beyond it are read, and put back after the last of them unless someone else has
+    changed it meanwhile: no other thread sees a stricter Pillow than it asked for.
     """
 
     def __init__(self) -> None:
@@ -225,7 +220,7 @@ class _PillowLimit:
 _PILLOW_LIMIT = _PillowLimit()
 
 
-def _key_at_8_bits(opened: ImageFile.ImageFile) -> None:
+def _scale_transparent_colour(opened: ImageFile.ImageFile) -> None:
     # Pillow scales a PNG's pixels to 8 bits but leaves the transparent colour at the file's depth.
     key, depth = opened.info.get("transparency"), opened.tile[0].args
     if isinstance(key, int) and depth in ("L;2", "L;4"):

@@ -1,6 +1,6 @@
-"""The regions of an image that get an embedding each, cut out and resized to what a model sees.
+"""The views of an image: its regions, or rotated copies of it, each resized to what a model sees.
 
-Shapes: H, W of the image after orientation; S the side a model sees; R regions. Pixels are uint8 RGB.
+Shapes: H, W of the upright image; S the side of a view; R regions. Pixels are uint8 RGB.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from retrieval_core.images.resizing import resize, rotated
 
 
 def region_boxes(width: int, height: int, grids: Sequence[int], overlap: float) -> np.ndarray:
-    """The regions of an image that get an embedding each.
+    """The regions of an upright image that get an embedding each.
 
     Grid 1 is the whole image. Grid n is n x n tiles that cover it; the tile's side t satisfies
     ``n * t - (n - 1) * overlap * t = side``, separately for width and height. Edges are rounded half up to pixels; a
     tile has at least one pixel, so tiles repeat where the image has fewer pixels than tiles.
 
     Args:
-        width: of the oriented image, in pixels, at least 1.
-        height: likewise.
+        width: in pixels, at least 1, like ``height``.
+        height: in pixels.
         grids: at least one; each at least 1.
         overlap: of neighbouring tiles as a share of the tile's side, in [0, 1).
 
@@ -58,65 +58,46 @@ def cut_views(
     overlap: float = 0.25,
     whole: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cut an image into what the model sees.
-
-    Each region is cropped from the oriented image as it was read, then resized by itself: no pixel outside it takes
-    part.
+    """Crop the regions of an image and resize each by itself: no pixel outside a region takes part in its view.
 
     Args:
-        image: oriented, (H, W, 3) uint8 or a picture in mode RGB; the latter spares copies of all its pixels.
+        image: upright, (H, W, 3) uint8 or a picture in mode RGB; the latter spares copies of all its pixels.
         images: the ``images`` section.
-        size: S, the side of a view in pixels.
-        grids: as in ``region_boxes``.
-        overlap: as in ``region_boxes``.
+        size: S, in pixels.
+        grids: as in ``region_boxes``, like ``overlap``.
+        overlap: of the tiles.
         whole: width and height of what the image is a reduced copy of; boxes are in its pixels.
 
     Returns:
         views (R, S, S, 3) uint8 and boxes (R, 4) int32. Memory O(R S^2) beside the image.
-
-    Raises:
-        ValueError: as ``region_boxes``.
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     width, height = whole or picture.size
     boxes = region_boxes(width, height, grids, overlap)
     views = np.empty((len(boxes), size, size, 3), dtype=np.uint8)
-    scale = round(width / picture.width)
-    if scale > 1:
-        # A reduced side is rounded up, so its last pixel is only partly picture: the boxes say to which part.
-        for view, (x0, y0, x1, y1) in zip(views, (boxes / scale).tolist(), strict=True):
-            left, top = math.floor(x0), math.floor(y0)
-            region = picture.crop((left, top, math.ceil(x1), math.ceil(y1)))
-            inside = (x0 - left, y0 - top, x1 - left, y1 - top)
-            view[...] = np.asarray(region.resize((size, size), Image.Resampling.BILINEAR, inside))
+    if images.resize == "published":
+        pixels = np.asarray(image)
+        for view, (x0, y0, x1, y1) in zip(views, boxes, strict=True):
+            view[...] = resize(pixels[y0:y1, x0:x1], size, images.resize)
         return views, boxes
-    pixels = np.asarray(image) if images.resize == "published" else None
-    for view, box in zip(views, boxes.tolist(), strict=True):
-        x0, y0, x1, y1 = box
-        cut = _crop(picture, box) if pixels is None else pixels[y0:y1, x0:x1]
-        view[...] = resize(cut, size, images.resize)
+    # A reduced side is rounded up, so its last pixel is only partly picture: the boxes say to which part.
+    scale = round(width / picture.width)
+    for view, (x0, y0, x1, y1) in zip(views, (boxes / scale).tolist(), strict=True):
+        edges = (math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1))
+        region = picture if edges == (0, 0, *picture.size) else picture.crop(edges)
+        inside = (x0 - edges[0], y0 - edges[1], x1 - edges[0], y1 - edges[1])
+        view[...] = np.asarray(region.resize((size, size), Image.Resampling.BILINEAR, inside))
     return views, boxes
-
-
-def _crop(picture: Image.Image, box: list[int]) -> Image.Image:
-    return picture if box == [0, 0, *picture.size] else picture.crop((box[0], box[1], box[2], box[3]))
 
 
 def rotated_views(
     image: np.ndarray | Image.Image,
     images: ImagesConfig,
     size: int,
-    rotations: Sequence[float] = (0.0,),
+    rotations: Sequence[float],
     whole: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotated copies of a query image, as prints rotate their motifs.
-
-    Args:
-        image: as in ``cut_views``.
-        images: the ``images`` section.
-        size: S, the side of a view in pixels.
-        rotations: degrees, see ``rotated``.
-        whole: as in ``cut_views``.
+    """The whole image as ``cut_views`` gives it, rotated by degrees (see ``rotated``), as prints rotate their motifs.
 
     Returns:
         views (len(rotations), S, S, 3) uint8; boxes (len(rotations), 4) int32, each the whole image.

@@ -9,54 +9,40 @@ import numpy as np
 from PIL import Image
 
 
-def resize(image: np.ndarray | Image.Image, size: int | tuple[int, int], mode: str) -> np.ndarray:
-    """Resize without keeping the proportions, never cropping.
+def resize(image: np.ndarray, size: int, mode: str) -> np.ndarray:
+    """Resize to a square without keeping the proportions, never cropping.
 
     ``antialias`` is Pillow's bilinear filter, whose support grows with the reduction. ``published`` is plain bilinear
     interpolation: output pixel i samples at (i + 0.5) * in / out - 0.5, edges clamped, as ``cv2.resize`` with
     INTER_LINEAR and ``torch.nn.functional.interpolate(align_corners=False)``; it agrees with OpenCV's fixed-point
     arithmetic within one grey level.
 
-    Args:
-        image: (H, W, 3) uint8, or a picture in mode RGB, whose pixels need not be copied for ``antialias``.
-        size: side, or (height, width), in pixels.
-        mode: ``antialias`` or ``published``.
-
-    Returns:
-        (height, width, 3) uint8. Memory O(H * W) for a cut-out, else O(height * W + height * width).
+    From (H, W, 3) to (S, S, 3), both uint8; S is ``size``. Memory O(H W) for a cut-out, else O(S W + S^2).
 
     Raises:
         ValueError: for another mode or a side below 1.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
+    if size < 1:
         raise ValueError(f"size {size}: must be at least 1 pixel a side")
     if mode == "antialias":
-        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-        return np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
     if mode != "published":
         raise ValueError(f"resize mode {mode!r}: must be antialias or published")
-    pixels = np.asarray(image)
-    y0, y1, down = _taps(pixels.shape[0], height)
-    taps = _taps(pixels.shape[1], width)
-    upper, lower = _blend_columns(pixels[y0], *taps), _blend_columns(pixels[y1], *taps)
+    top, bottom, weight = _taps(image.shape[0], size)
+    columns = _taps(image.shape[1], size)
+    upper, lower = _blend_columns(image[top], *columns), _blend_columns(image[bottom], *columns)
     lower -= upper
-    lower *= down[:, None]
+    lower *= weight[:, None]
     lower += upper
-    blend: np.ndarray = np.rint(lower).astype(np.uint8).reshape(height, width, 3)
+    blend: np.ndarray = np.rint(lower).astype(np.uint8).reshape(size, size, 3)
     return blend
 
 
 def rotated(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
-    """A view rotated about its centre and scaled, on a background of the median colour of its edge.
+    """A view (S, S, 3) rotated counter-clockwise about its centre and scaled, bilinear between pixels.
 
-    Args:
-        view: (S, S, 3) uint8.
-        degrees: counter-clockwise; bilinear between pixels. 0 at scale 1 returns the view itself.
-        scale: above 1 enlarges.
-
-    Returns:
-        (S, S, 3) uint8.
+    Where it does not reach, the background is the median colour of its edge. A scale above 1 enlarges; 0 degrees at
+    scale 1 return the view itself.
     """
     if degrees == 0 and scale == 1:
         return view
@@ -86,7 +72,7 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _blend_columns(rows: np.ndarray, left: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(h, W, 3) uint8 to (h, w * 3) float32. Flat and in place: the views of a fabric are many, and this their cost."""
+    """(h, W, 3) uint8 to (h, w * 3) float32. Flat and in place, as most of the time of many views goes here."""
     flat = rows.reshape(len(rows), -1)
     near, far = (
         flat.take((columns[:, None] * 3 + np.arange(3)).ravel(), axis=1, mode="clip").astype(np.float32)

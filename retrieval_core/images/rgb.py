@@ -1,18 +1,12 @@
-"""From a file to 8-bit RGB pixels, upright.
-
-An image that cannot be decoded whole raises ``ImageRejected`` (see ``decoding``).
-
-Shapes: H, W of the image after orientation. Pixels are uint8 RGB.
-
-How the unusual becomes 8-bit RGB:
+"""From a file to upright 8-bit RGB pixels. How the unusual becomes such:
 
 - Transparency is composited on white, or with ``alpha: published`` dropped as ``Image.convert("RGB")`` drops it.
 - 16-bit grey (``I;16``, and ``I`` as read from 16-bit PGM): 0..65535 becomes 0..255, rounded. 12-bit TIFF: 0..4095.
   ``convert`` would clip at 255, so this holds for both values of ``alpha``. Colour of 16 bits keeps its high byte.
-- Other ``I``: 0..65535, widened to the image's minimum and maximum where they lie outside. ``F``: 0..1, widened alike,
-  so that black stays black; an image with NaN or infinity is rejected.
-- CMYK, YCbCr, LAB, palettes and 1-bit as Pillow converts them. The first frame of what moves, the largest of an icon.
-- ``exif: apply`` turns by the orientation tag (an unreadable tag counts as none). ``ignore`` leaves the pixels as
+- Other ``I``: 0..65535, widened to the image's minimum and maximum where they lie outside. ``F``: 0..1, widened
+  likewise, so that black stays black; an image with NaN or infinity is rejected.
+- CMYK, YCbCr, LAB, palettes and 1-bit: as Pillow converts them. The first frame of an animation, an icon's largest.
+- ``exif: apply`` follows the orientation tag (an unreadable tag counts as none). ``ignore`` leaves the pixels as
   Pillow's decoder gives them, like the published code; for TIFF that decoder has then already applied the tag.
 """
 
@@ -22,17 +16,11 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.decoding import REASONS, ImageRejected, Reason, decode, pillow_call, read_content
+from retrieval_core.images.decoding import REASONS, ImageRejected, decode_frame, pillow_call, read_content
 
-__all__ = [
-    "REASONS",
-    "ImageRejected",
-    "Reason",
-    "decode_rgb",
-    "read_image",
-]
+__all__ = ["REASONS", "ImageRejected", "decode_rgb", "read_image"]
 
-_TURNS = {
+_TRANSPOSES = {  # by the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -41,11 +29,11 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = {_TURNS[tag] for tag in (5, 6, 7, 8)}
+_SIDEWAYS = {_TRANSPOSES[tag] for tag in (5, 6, 7, 8)}
 
 
 def read_image(location: str, images: ImagesConfig) -> np.ndarray:
-    """The upright pixels of a file or URL: (H, W, 3) uint8, writable, contiguous; errors as ``decode_rgb``."""
+    """The upright pixels of a file or URL, (height, width, 3) uint8, writable; raises as ``decode_rgb``."""
     return np.array(decode_rgb(read_content(location, images.max_pixels), images)[0])
 
 
@@ -54,13 +42,10 @@ def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -
 
     Thread safe; Pillow releases the interpreter while it decodes. Memory O(pixels), bounded by ``images.max_pixels``.
 
-    Args:
-        content: of the file, as ``read_content`` gives it.
-        images: the ``images`` section.
-        least: read a JPEG at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels; None for whole.
+    ``least`` reduces JPEGs, as in ``decode_frame``.
 
     Returns:
-        The picture in Pillow's mode RGB, and width and height at whole size, after orientation.
+        The upright picture in Pillow's mode RGB, and its width and height at whole size.
 
     Raises:
         ImageRejected: for whatever is wrong with this file.
@@ -68,24 +53,24 @@ def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
-    opened, (width, height) = decode(content, images.max_pixels, least)
-    turn = _turn(opened) if images.exif == "apply" else None
+    opened, (width, height) = decode_frame(content, images.max_pixels, least)
+    transpose = _transpose_of(opened) if images.exif == "apply" else None
     scale = round(width / opened.width)
-    if turn is not None and (width % scale or height % scale):
-        # Turned, the pixel that is only partly picture would be the first: few cameras give such sides.
+    if transpose is not None and (width % scale or height % scale):
+        # Transposed, the pixel that is only partly picture might come first. Few cameras give such sides.
         return decode_rgb(content, images)
     picture = _to_rgb(opened, images.alpha, content)
-    if turn is not None:
-        picture = picture.transpose(turn)
-    return picture, (height, width) if turn in _SIDEWAYS else (width, height)
+    if transpose is not None:
+        picture = picture.transpose(transpose)
+    return picture, (height, width) if transpose in _SIDEWAYS else (width, height)
 
 
-def _turn(opened: ImageFile.ImageFile) -> Image.Transpose | None:
+def _transpose_of(opened: ImageFile.ImageFile) -> Image.Transpose | None:
     try:
         orientation = opened.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # hostile metadata can raise anything, and says nothing about the pixels
         return None
-    return _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return _TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
 
 
 def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> Image.Image:
@@ -108,16 +93,16 @@ def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> Image.Im
 
 
 def _to_8_bits(values: np.ndarray, full: int, inverted: bool) -> np.ndarray:
-    """(H, W) of any number type to uint8, by the convention at the top of this module."""
+    """Grey values of any number type to uint8, by the convention at the top of this module."""
+    scaled: np.ndarray
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        table = np.rint(np.arange(65536) * (255 / full)).clip(0, 255).astype(np.uint8)
-        scaled: np.ndarray = table[values]
-        return 255 - scaled if inverted else scaled
-    exact = values.astype(np.float64)
-    if not np.isfinite(exact).all():
-        raise ImageRejected("corrupt", "pixels are NaN or infinite")
-    low, high = min(0.0, exact.min()), max(float(full), exact.max())
-    scaled = np.rint((exact - low) * (255 / (high - low))).astype(np.uint8)
+        scaled = np.rint(np.arange(65536) * (255 / full)).clip(0, 255).astype(np.uint8)[values]
+    else:
+        exact = values.astype(np.float64)
+        if not np.isfinite(exact).all():
+            raise ImageRejected("corrupt", "pixels are NaN or infinite")
+        low, high = min(0.0, exact.min()), max(float(full), exact.max())
+        scaled = np.rint((exact - low) * (255 / (high - low))).astype(np.uint8)
     return 255 - scaled if inverted else scaled
 
 

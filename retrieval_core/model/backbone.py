@@ -1,6 +1,6 @@
-"""DINOv2 backbones as transformers builds them: settings, networks empty or drawn, image sizes; a shorter last block.
+"""DINOv2 backbones as transformers builds them, and the last block for the CLS token alone.
 
-Shapes: N images, T tokens of one (CLS, registers, patches), H hidden width.
+Shapes: N images, T tokens of one (CLS, registers, patches), H hidden width, K width of a head of attention.
 DINOv2: arXiv:2304.07193; register tokens: arXiv:2309.16588.
 """
 
@@ -14,26 +14,18 @@ from torch import Tensor, nn
 
 from retrieval_core.config.config import ConfigError
 
-ARCHITECTURES = ("dinov2", "dinov2_with_registers")
-"""The values of ``model_type`` in config.json that this module can build."""
-
-MOST_LAYERS = 1000
-"""What is taken for a network; the largest DINOv2 has 40."""
-
-IMAGE_SIZES = range(14, 2049)
-"""What ``model.image_size`` may be before the patch size is known."""
+ARCHITECTURES = ("dinov2", "dinov2_with_registers")  # model_type in config.json
+IMAGE_SIZES = range(14, 2049)  # pixels that ``model.image_size`` may be before the patch size is known
+_MAX_LAYERS = 1000  # the largest DINOv2 has 40; building far more takes minutes, of names and empty modules alone
 
 
 def backbone_settings(values: dict[str, Any]) -> Any:
-    """The transformers configuration object for the content of a config.json.
-
-    Args:
-        values: with ``model_type`` one of ``ARCHITECTURES``.
+    """The transformers configuration object for a config.json whose ``model_type`` is one of ``ARCHITECTURES``.
 
     Raises:
         ValueError: if transformers refuses a value, saying which.
     """
-    # 5 s of imports, and only these two families are ever needed.
+    # transformers' own registry of all families would take 5 s to import.
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
     from transformers.models.dinov2_with_registers.configuration_dinov2_with_registers import Dinov2WithRegistersConfig
@@ -41,9 +33,9 @@ def backbone_settings(values: dict[str, Any]) -> Any:
     assert values["model_type"] in ARCHITECTURES, values["model_type"]
     family: Any = Dinov2Config if values["model_type"] == "dinov2" else Dinov2WithRegistersConfig
     layers = values.get("num_hidden_layers")
-    if isinstance(layers, int) and layers > MOST_LAYERS:  # lists of names and empty modules: minutes
-        raise ValueError(f"num_hidden_layers = {layers}: must be at most {MOST_LAYERS}")
-    # The stored type of the tensors is not the type we compute in; the attention implementation is set below.
+    if isinstance(layers, int) and layers > _MAX_LAYERS:
+        raise ValueError(f"num_hidden_layers = {layers}: must be at most {_MAX_LAYERS}")
+    # The stored type of the tensors is not the type we compute in.
     kept = {key: value for key, value in values.items() if key not in ("dtype", "torch_dtype", "projection_head")}
     try:
         settings = family.from_dict(kept, attn_implementation="sdpa")
@@ -55,11 +47,7 @@ def backbone_settings(values: dict[str, Any]) -> Any:
 
 
 def empty_backbone(settings: Any) -> nn.Module:
-    """A backbone without storage (meta tensors), to be filled: no memory, no random numbers.
-
-    Raises:
-        ValueError: if the settings describe no network, e.g. an unknown activation.
-    """
+    """A backbone without storage (meta tensors), to be filled; ValueError if the settings describe no network."""
     with torch.device("meta"):
         return _build_backbone(settings)
 
@@ -67,13 +55,10 @@ def empty_backbone(settings: Any) -> nn.Module:
 def random_backbone(settings: Any, seed: int) -> nn.Module:
     """A backbone with the architecture's own random initialisation, a function of settings and seed.
 
-    transformers draws from torch's CPU generator; its state is put back, and no device's generator is touched.
-
-    Raises:
-        ValueError: as ``empty_backbone``.
+    No global random state is changed. ValueError as ``empty_backbone``.
     """
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would reseed accelerators. The constant parts these draws from new_head's.
+    with torch.random.fork_rng(devices=[]):  # transformers draws from torch's CPU generator
+        # Not torch.manual_seed, which would reseed accelerators. The constant keeps these draws apart from new_head's.
         torch.default_generator.manual_seed(seed ^ 0x9E3779B9)
         return _build_backbone(settings).float()
 
@@ -91,28 +76,16 @@ def _build_backbone(settings: Any) -> nn.Module:
 
 
 def cls_after(block: Any, tokens: Tensor) -> Tensor:
-    """``block(tokens)[:, :1]`` up to rounding, without the other tokens, which no one reads after the last block.
+    """``block(tokens)[:, :1]`` up to rounding, without the other tokens, which nothing reads after the last block.
 
-    Of the block's products that leaves one in T: of DINOv2 base a twelfth of a forward pass is saved, and nearly half
-    of a training step that begins at the last but one block.
-
-    Args:
-        block: a transformer block of either family.
-        tokens: (N, T, H), the CLS token first.
-
-    Returns:
-        (N, 1, H).
+    Of DINOv2 base it saves a twelfth of a forward pass, and nearly half of a training step that begins at the last but
+    one block. From tokens (N, T, H), the CLS token first, to (N, 1, H).
     """
     attention = block.attention
+    per_head = (attention.num_attention_heads, attention.head_dim)
     seen = block.norm1(tokens)
-    query, key_weight, value_weight = (
-        states.unflatten(dim, (attention.num_attention_heads, attention.head_dim))
-        for states, dim in (
-            (attention.q_proj(seen[:, 0]) * attention.scaling, 1),
-            (attention.k_proj.weight, 0),
-            (attention.v_proj.weight, 0),
-        )
-    )
+    query = (attention.q_proj(seen[:, 0]) * attention.scaling).unflatten(1, per_head)
+    key_weight, value_weight = (part.weight.unflatten(0, per_head) for part in (attention.k_proj, attention.v_proj))
     scores = scores_of(query, key_weight, seen)
     if attention.k_proj.bias is not None:
         # The same for every token, so it changes nothing; but DDP waits for a gradient of every trained parameter.
@@ -128,35 +101,23 @@ def cls_after(block: Any, tokens: Tensor) -> Tensor:
 
 
 def scores_of(query: Tensor, key_weight: Tensor, seen: Tensor) -> Tensor:
-    """What one query a head makes of all tokens, without their keys: q . (K x) = (K^T q) . x.
+    """Attention scores (N, heads, T) of one query a head, without keys of the tokens: q . (K x) = (K^T q) . x.
 
-    Args:
-        query: (N, heads, width of a head).
-        key_weight: (heads, width of a head, H).
-        seen: (N, T, H).
-
-    Returns:
-        (N, heads, T). Products with one row a head in the place of one a token.
+    From query (N, heads, K), key_weight (heads, K, H) and seen (N, T, H).
     """
     return torch.einsum("nhd,hdw->nhw", query, key_weight) @ seen.transpose(1, 2)
 
 
 def values_of(shares: Tensor, value_weight: Tensor, seen: Tensor) -> Tensor:
-    """The sum of all tokens' values, each by its share, without the values: sum(p V x) = V sum(p x).
+    """Weighted sum (N, heads, K) of the tokens' values, without these values: sum(p V x) = V sum(p x).
 
-    Args:
-        shares: (N, heads, T).
-        value_weight: (heads, width of a head, H).
-        seen: (N, T, H).
-
-    Returns:
-        (N, heads, width of a head).
+    From shares (N, heads, T), value_weight (heads, K, H) and seen (N, T, H).
     """
     return torch.einsum("nhw,hdw->nhd", shares @ seen, value_weight)
 
 
 def check_image_size(size: int, patch_size: int) -> None:
-    """Raise ConfigError naming the two nearest valid sizes unless the side is a multiple of the patch size."""
+    """Unless the side is a multiple of the patch size, raise ConfigError naming the two nearest that are."""
     if size > 0 and size % patch_size == 0:
         return
     valid = [side for side in IMAGE_SIZES if side % patch_size == 0]

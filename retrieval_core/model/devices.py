@@ -11,15 +11,10 @@ def pick_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The arithmetic of the forward pass.
+    """The number type of the forward pass for ``model.precision``; ValueError for an unknown one.
 
-    Args:
-        precision: ``float32``, ``bfloat16``, or ``auto``: bfloat16 on CUDA devices that compute in it, else float32.
-            A CPU without bfloat16 instructions emulates them, some thirty times slower than float32.
-        device: where the model runs.
-
-    Raises:
-        ValueError: for another name.
+    ``auto`` is bfloat16 on CUDA devices that compute in it, else float32: a CPU without bfloat16 instructions emulates
+    them, some thirty times slower than float32.
     """
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,12 +1,11 @@
-"""Transformer blocks whose weights have taken up all that surrounds them: the same result in fewer passes over memory.
+"""Frozen transformer blocks whose weights have taken up biases and scales: the same in fewer passes over memory.
 
-On a CPU in float32 the matrix products of a small network take half of its time. The rest goes to operations that read
-and write every activation to add a bias or to multiply by a constant: 15 % of a pass of DINOv2 of width 192, 6 % of
-DINOv2 base. A frozen block can do without: LayerScale and the layer norm's gain are part of the weights that follow or
-precede them, residuals are added by the product itself, and biases behind a layer norm cost nothing:
+On a CPU in float32, reading and writing every activation to add a bias or multiply by a constant takes 15 % of a pass
+of DINOv2 of width 192, 6 % of DINOv2 base. Here LayerScale and the layer norm's gain are part of the weights beside
+them, residuals are added by the product itself, and biases behind a layer norm cost nothing:
 
-    A layer norm's output x before its gain and bias has mean zero. With c added to each of its W values it is read by
-    weights A + u 1^T as (A + u 1^T)(x + c 1) = A x + c (A 1 + W u), and u is chosen so that the last term is the bias.
+    A layer norm's output x before its gain and bias has mean zero. With c added to each of its H values it is read by
+    weights A + u 1^T as (A + u 1^T)(x + c 1) = A x + c (A 1 + H u), and u is chosen so that the last term is the bias.
 
 Shapes: N images, T tokens of one, H hidden width, E = heads x head width.
 """
@@ -22,15 +21,14 @@ from torch import Tensor, nn
 
 from retrieval_core.model.backbone import scores_of, values_of
 
-_SHIFT = 1.0
-"""c: of the size of what it is added to, so that neither is rounded away."""
+_SHIFT = 1.0  # c: of the size of what it is added to, so that neither is rounded away
 
 
 def fold(model: nn.Module) -> None:
-    """Put ``FoldedBlock`` in the place of each block of a model's DINOv2, in place; it cannot be trained any more.
+    """Replace each block of a model's DINOv2 by a ``FoldedBlock``, in place; it cannot be trained any more.
 
-    For float32 and float64. In bfloat16 the mean of a normalised token would not be near enough to zero. Memory beside
-    the model's own: O(one block).
+    For float32 and float64: in bfloat16 the mean of a normalised token is not near enough to zero. Memory beside the
+    model's own: O(one block).
     """
     backbone: Any = model.dinov2
     layers = backbone.encoder.layer
@@ -39,20 +37,7 @@ def fold(model: nn.Module) -> None:
 
 
 class FoldedBlock(nn.Module):
-    """A block of either DINOv2 family in evaluation mode, from its weights as they are now.
-
-    Args:
-        block: transformers' ``Dinov2Layer`` or ``Dinov2WithRegistersLayer``, with an MLP or SwiGLU.
-    """
-
-    qkv: Tensor
-    mix: Tensor
-    mix_bias: Tensor
-    widen: Tensor
-    narrow: Tensor
-    narrow_bias: Tensor
-    gain: Tensor
-    shift: Tensor
+    """A block of either DINOv2 family, with an MLP or SwiGLU, in evaluation mode and with its weights of now."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -63,26 +48,20 @@ class FoldedBlock(nn.Module):
         widen, narrow = ((mlp.gate_proj, mlp.up_proj), mlp.down_proj) if self.gated else ((mlp.fc1,), mlp.fc2)
         self._activation = mlp.act_fn if self.gated else mlp.activation_fn
         self._in_place = not self.gated and mlp.config.hidden_act == "gelu"
-        for name, tensor in {
-            "qkv": _after_norm(block.norm1, (attention.q_proj, attention.k_proj, attention.v_proj)),
-            "mix": _scaled(attention.o_proj.weight, block.layer_scale1).t(),
-            "mix_bias": _scaled(attention.o_proj.bias, block.layer_scale1),
-            "widen": _after_norm(block.norm2, widen),
-            "narrow": _scaled(narrow.weight, block.layer_scale2).t(),
-            "narrow_bias": _scaled(narrow.bias, block.layer_scale2),
-            "gain": torch.ones_like(block.norm1.weight),
-            "shift": torch.full_like(block.norm1.weight, _SHIFT),
-        }.items():
-            self.register_buffer(name, tensor.to(block.norm1.weight.dtype).contiguous())
+        dtype = block.norm1.weight.dtype
+        self.qkv = _buffer(_after_norm(block.norm1, (attention.q_proj, attention.k_proj, attention.v_proj)), dtype)
+        self.mix = _buffer(_scaled(attention.o_proj.weight, block.layer_scale1).t(), dtype)
+        self.mix_bias = _buffer(_scaled(attention.o_proj.bias, block.layer_scale1), dtype)
+        self.widen = _buffer(_after_norm(block.norm2, widen), dtype)
+        self.narrow = _buffer(_scaled(narrow.weight, block.layer_scale2).t(), dtype)
+        self.narrow_bias = _buffer(_scaled(narrow.bias, block.layer_scale2), dtype)
+        self.gain = _buffer(torch.ones_like(block.norm1.weight), dtype)
+        self.shift = _buffer(torch.full_like(block.norm1.weight, _SHIFT), dtype)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What the block makes of tokens, in their place.
+        """Overwrite tokens, (N, T, H) contiguous, by what the block makes of them, and return them.
 
-        Args:
-            tokens: (N, T, H) contiguous; overwritten.
-
-        Returns:
-            ``tokens``. Memory O(N T) of the wider of 3 E and the MLP.
+        Memory O(N T W), W the wider of 3 E and the MLP.
         """
         images, count, width = tokens.shape
         rows = tokens.view(-1, width)
@@ -93,13 +72,9 @@ class FoldedBlock(nn.Module):
         return tokens
 
     def cls_after(self, tokens: Tensor) -> Tensor:
-        """``self(tokens)[:, :1]`` up to rounding, as `backbone.cls_after`; the biases are in the weights here, too.
+        """``self(tokens)[:, :1]`` up to rounding, as ``backbone.cls_after``, with the biases in the weights.
 
-        Args:
-            tokens: (N, T, H); left as they are.
-
-        Returns:
-            (N, 1, H). Memory O(N (T (H + heads) + heads H)).
+        From tokens (N, T, H), which stay as they are, to (N, 1, H). Memory O(N (T (H + heads) + heads H)).
         """
         seen = self._normed(tokens, 0)
         of_query, of_key, of_value = self.qkv.t().view(3, self.heads, self.head_dim, -1)
@@ -119,9 +94,13 @@ class FoldedBlock(nn.Module):
         if self.gated:
             gate, up = wide.chunk(2, dim=-1)
             wide = self._activation(gate).mul_(up)
-        else:  # a third of the time of one that writes elsewhere: what was just made is still in the cache
+        else:  # in place it takes a third of the time: what was just made is still in the cache
             wide = torch.ops.aten.gelu_(wide) if self._in_place else self._activation(wide)
         rows.addmm_(wide, self.narrow).add_(self.narrow_bias)
+
+
+def _buffer(tensor: Tensor, dtype: torch.dtype) -> nn.Buffer:
+    return nn.Buffer(tensor.to(dtype).contiguous())
 
 
 @torch.no_grad()

@@ -1,7 +1,4 @@
-"""Projection heads ``Linear -> GELU -> Linear``: empty, or drawn from a seed.
-
-The published head is Linear(768, 768) -> GELU -> Linear(768, 256).
-"""
+"""Projection heads ``Linear -> GELU -> Linear``: empty, or drawn from a seed."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from torch import nn
 def new_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
     """An untrained head ``Linear(in, in) -> GELU -> Linear(in, out)``: a function of its arguments only.
 
-    Weights and biases are uniform in +-1/sqrt(fan_in), the distribution of ``nn.Linear``'s own initialisation. They
-    come from a generator of their own: no global random state is read or advanced.
+    Weights and biases are uniform in +-1/sqrt(fan_in), as ``nn.Linear`` initialises its own, but without touching any
+    global random state.
     """
     head = empty_head(in_dim, in_dim, out_dim).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
@@ -33,8 +30,8 @@ def identity_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
 
     ``GELU(x) - GELU(-x) = x``, so with first weights ``[I; -I]`` and second weights ``[P, -P]`` the head computes
     ``P x``: with ``out >= in`` and orthonormal columns of P every cosine is the input's own, with ``out < in`` it is
-    kept approximately (a random orthogonal projection; Johnson-Lindenstrauss). A model therefore starts from what its
-    backbone already tells apart, and training can only begin there.
+    kept approximately (a random orthogonal projection; Johnson-Lindenstrauss). Training therefore starts from what the
+    backbone already tells apart.
     """
     wide, narrow = max(in_dim, out_dim), min(in_dim, out_dim)
     generator = torch.Generator().manual_seed(seed)
@@ -45,8 +42,8 @@ def identity_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
     with torch.no_grad():
         first.weight.copy_(torch.cat([torch.eye(in_dim), -torch.eye(in_dim)]))
         second.weight.copy_(torch.cat([projection, -projection], dim=1))
-        first.bias.zero_()
-        second.bias.zero_()
+        for layer in (first, second):
+            layer.bias.zero_()
     return head
 
 

@@ -2,7 +2,6 @@
 
 A weights folder is a transformers directory: config.json beside ``model.safetensors``, or
 ``model.safetensors.index.json`` and its shards, or ``pytorch_model.bin``. Folders and files are local or fsspec URLs.
-Everything that is wrong with a file becomes a ``WeightsError`` that names it and says what to do.
 """
 
 from __future__ import annotations
@@ -30,45 +29,45 @@ PICKLED = "pytorch_model.bin"
 CONFIG = "config.json"
 SAFE = ".safetensors"
 
-WHERE = (
+_HELP = (
     "Weight_Path/README.md says which files are needed and where to put them. The small model that comes with the "
     "project needs none: --set model.weights=Weight_Path/dinov2-motif-tiny --set model.image_size=112 "
     "--set model.pooling=cls_plus_mean"
 )
 
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_LARGEST_JSON = 64 << 20  # config.json is a few kB, an index of shards a few MB
-_LARGEST_HEADER = 100_000_000  # the limit of the safetensors format
-_LFS = b"version "  # the first bytes of a Git LFS pointer, read as a length of exabytes
+_MAX_JSON = 64 << 20  # bytes; config.json is a few kB, an index of shards a few MB
+_MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors format
+_LFS = b"version "  # the first bytes of a Git LFS pointer, which read as a length of exabytes
 
 
 class WeightsError(ValueError):
     """The weights are missing, incomplete or not what the configuration says; the message is one line."""
 
 
-def read_config(folder: str) -> dict[str, Any]:
-    """The content of a weights folder's config.json.
+def refusal(source: str, problem: str) -> WeightsError:
+    """The error that names a file or key and its problem, and where to find help."""
+    return WeightsError(f"{source}: {problem}; {_HELP}")
 
-    Raises:
-        WeightsError: if the folder or the file is missing or not JSON.
-    """
+
+def read_config(folder: str) -> dict[str, Any]:
+    """The content of a weights folder's config.json; WeightsError if there is none."""
+    source, path = f"model.weights = {folder}", storage.join(folder, CONFIG)
     if not storage.exists(folder):
-        raise WeightsError(
-            f"model.weights = {folder}: no such folder. It must hold {CONFIG} and {SINGLE} (or {INDEX} with its "
-            f"shards, or {PICKLED}) of a DINOv2 in transformers form; {WHERE}"
+        raise refusal(
+            source,
+            f"no such folder. It must hold {CONFIG} and {SINGLE} (or {INDEX} with its shards, or {PICKLED}) of a "
+            "DINOv2 in transformers form",
         )
-    path = storage.join(folder, CONFIG)
     try:
-        values = storage.read_json(path, _LARGEST_JSON)
+        values = storage.read_json(path, _MAX_JSON)
     except FileNotFoundError:
-        raise WeightsError(
-            f"model.weights = {folder}: has no {CONFIG}; without it the weights cannot be read. Put there the one that "
-            f"came with them; {WHERE}"
-        ) from None
+        problem = f"has no {CONFIG}; without it the weights cannot be read. Put there the one that came with them"
+        raise refusal(source, problem) from None
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); copy it again; {WHERE}") from None
+        raise refusal(path, f"cannot be read ({_one_line(error)}); copy it again") from None
     if not isinstance(values, dict):
-        raise WeightsError(f"{path}: must hold a JSON object, got {type(values).__name__}; {WHERE}")
+        raise refusal(path, f"must hold a JSON object, got {type(values).__name__}")
     return values
 
 
@@ -83,25 +82,18 @@ def tensor_files(folder: str) -> list[str]:
         return [storage.join(folder, SINGLE)]
     if INDEX in present:
         return _shards(folder, present)
-    if PICKLED not in present:
-        there = ", ".join(sorted(present)[:10]) or "nothing"
-        raise WeightsError(
-            f"model.weights = {folder}: has no tensors; looked for {SINGLE}, {INDEX} and {PICKLED}, found {there}; "
-            f"{WHERE}"
-        )
-    return [storage.join(folder, PICKLED)]
+    if PICKLED in present:
+        return [storage.join(folder, PICKLED)]
+    found = ", ".join(sorted(present)[:10]) or "nothing"
+    problem = f"has no tensors; looked for {SINGLE}, {INDEX} and {PICKLED}, found {found}"
+    raise refusal(f"model.weights = {folder}", problem)
 
 
 def read_tensors(path: str, *, values: bool = True) -> dict[str, Tensor]:
-    """The tensors of one file.
+    """The tensors of a safetensors file, or of one written by ``torch.save`` (any other name), by name.
 
-    Args:
-        path: a safetensors file, or one written by ``torch.save`` (any other name).
-        values: False gives meta tensors (shape and type only). Of a safetensors file only the header is read then,
-            and of a ``torch.save`` file that lies on another store nothing: the result is then empty.
-
-    Returns:
-        Name to tensor on the CPU. Memory O(bytes of the tensors) with values.
+    They are on the CPU, memory O(their bytes). Without ``values`` they are meta tensors of shape and type: of a
+    safetensors file only the header is read then, and a ``torch.save`` file on another store gives none.
 
     Raises:
         WeightsError: if the file is torn, not of its format, or would run code when read.
@@ -119,7 +111,7 @@ def read_tensors(path: str, *, values: bool = True) -> dict[str, Tensor]:
         with on_disk(path) as local, safe_open(local, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in header}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); copy it again; {WHERE}") from None
+        raise refusal(path, f"cannot be read ({_one_line(error)}); copy it again") from None
 
 
 def is_readable_in_part(path: str) -> bool:
@@ -128,11 +120,7 @@ def is_readable_in_part(path: str) -> bool:
 
 
 def content_hash(paths: list[str]) -> str:
-    """sha256 over the content of files, in order. Streams: O(1) memory, one read of every byte.
-
-    Raises:
-        WeightsError: if a file cannot be read.
-    """
+    """SHA-256 (hex) over the content of files, in order; O(1) memory. WeightsError if one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         size = 0
@@ -142,7 +130,7 @@ def content_hash(paths: list[str]) -> str:
                     digest.update(block)
                     size += len(block)
         except OSError as error:
-            raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); {WHERE}") from None
+            raise refusal(path, f"cannot be read ({_one_line(error)})") from None
         digest.update(struct.pack("<Q", size))  # so that bytes cannot move from one file to the next unseen
     return digest.hexdigest()
 
@@ -152,7 +140,7 @@ def on_disk(path: str) -> Iterator[str]:
     """A local path with the content of ``path``; a copy of a remote file is removed at the end."""
     local = storage.local_path(path)
     if local is not None:
-        storage.refuse_odd_kind(path, local)
+        storage.refuse_irregular(path, local)
         yield local
         return
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
@@ -164,30 +152,28 @@ def on_disk(path: str) -> Iterator[str]:
 def _shards(folder: str, present: set[str]) -> list[str]:
     path = storage.join(folder, INDEX)
     try:
-        shards = sorted(set(storage.read_json(path, _LARGEST_JSON)["weight_map"].values()))
+        shards = sorted(set(storage.read_json(path, _MAX_JSON)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path}: no index of shards ({_one_line(error)}); copy it again; {WHERE}") from None
+        raise refusal(path, f"no index of shards ({_one_line(error)}); copy it again") from None
     absent = [str(name) for name in shards if name not in present]
     if absent or not shards:
-        raise WeightsError(
-            f"model.weights = {folder}: {len(absent)} of {len(shards)} shards of {INDEX} are missing: "
-            f"{', '.join(absent[:10])}; {WHERE}"
-        )
+        problem = f"{len(absent)} of {len(shards)} shards of {INDEX} are missing: {', '.join(absent[:10])}"
+        raise refusal(f"model.weights = {folder}", problem)
     return [storage.join(folder, name) for name in shards]
 
 
 def _read_header(path: str) -> dict[str, Tensor]:
-    # Read here and not by the library: it needs no copy of a remote file, and its errors name neither file nor remedy.
+    # Not by the library, which needs a copy of a remote file and whose errors name neither file nor remedy.
     try:
         with storage.open_read(path) as file:
             start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else _LARGEST_HEADER + 1
-            text = file.read(length) if length <= _LARGEST_HEADER else b""
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else _MAX_HEADER + 1
+            text = file.read(length) if length <= _MAX_HEADER else b""
             size = file.seek(0, 2)
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); {WHERE}") from None
+        raise refusal(path, f"cannot be read ({_one_line(error)})") from None
     if start == _LFS:
-        raise WeightsError(f"{path}: is a Git LFS pointer, not the weights; run `git lfs pull` there; {WHERE}")
+        raise refusal(path, "is a Git LFS pointer, not the weights; run `git lfs pull` there")
     try:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
@@ -197,12 +183,10 @@ def _read_header(path: str) -> dict[str, Tensor]:
             for name, entry in entries.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError):
-        raise WeightsError(
-            f"{path}: is not a safetensors file, or a torn one ({size} bytes); copy it again; {WHERE}"
-        ) from None
+        raise refusal(path, f"is not a safetensors file, or a torn one ({size} bytes); copy it again") from None
     expected = 8 + length + max(ends, default=0)
     if size != expected:
-        raise WeightsError(f"{path}: is torn: {size} bytes, its header speaks of {expected}; copy it again; {WHERE}")
+        raise refusal(path, f"is torn: {size} bytes, its header speaks of {expected}; copy it again")
     return header
 
 
@@ -212,24 +196,21 @@ def _read_pickled(path: str) -> dict[str, Tensor]:
             # Mapped, so that a checkpoint's optimiser state is never brought into memory.
             content = torch.load(local, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(local))
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; {WHERE}") from None
+        raise refusal(path, "no such file") from None
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({_one_line(error)}); {WHERE}") from None
+        raise refusal(path, f"cannot be read ({_one_line(error)})") from None
     except Exception as error:  # a damaged pickle may raise anything; a sound one that asks for code raises this:
         if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error):
             asked = re.search(r"GLOBAL (\S+)", str(error))
-            what = asked[1] if asked else "unnamed"
             raise WeightsError(
-                f"{path}: refused: reading it would run code ({what}), and only plain tensors, numbers and "
-                "containers are read. If you trust it, save its state dict alone where it was made"
+                f"{path}: refused: reading it would run code ({asked[1] if asked else 'unnamed'}), and only plain "
+                "tensors, numbers and containers are read. If you trust it, save its state dict alone where it was made"
             ) from None
-        raise WeightsError(f"{path}: not a file of torch.save, or a torn one; copy it again; {WHERE}") from error
+        raise refusal(path, "not a file of torch.save, or a torn one; copy it again") from error
     state = content.get("feature_extractor_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         held = ", ".join(map(str, list(content)[:10])) if isinstance(content, dict) else type(content).__name__
-        raise WeightsError(
-            f"{path}: holds no state dict of tensors under feature_extractor_state_dict; it holds {held}; {WHERE}"
-        )
+        raise refusal(path, f"holds no state dict of tensors under feature_extractor_state_dict; it holds {held}")
     return {str(name): value for name, value in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""Names of tensors: what the files call them, and what the modules of this version of transformers do.
+"""Tensors by name: what the files call them, what the modules of transformers do, and whether all of them fit.
 
 Files keep DINOv2's published names (``encoder.layer.0.attention.attention.query.weight``); transformers 5 names its
 modules otherwise (``...attention.q_proj.weight``) and holds the two halves of SwiGLU's first matrix apart. Both
@@ -7,12 +7,10 @@ namings are read; the published one is written, so that other versions of transf
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from retrieval_core.model.weight_files import WHERE, WeightsError
+from retrieval_core.model.weight_files import refusal
 
 HEAD = "projection_head."
 
@@ -26,22 +24,14 @@ _RENAMED = {  # module -> file
     ".mlp.down_proj.": ".mlp.weights_out.",
 }
 _GATE, _UP, _BOTH = ".mlp.gate_proj.", ".mlp.up_proj.", ".mlp.weights_in."
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
-class Parts(NamedTuple):
-    """A state dict taken apart; names without prefixes, in the files' naming."""
-
-    backbone: dict[str, Tensor]
-    head: dict[str, Tensor]
-
-
-def split(tensors: dict[str, Tensor], source: str) -> Parts:
-    """Take a state dict apart, whatever it was saved from.
+def split(tensors: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A state dict's backbone and head, whatever it was saved from; without prefixes, in the files' naming.
 
     ``module.`` of DataParallel is dropped. The backbone's prefix is what precedes ``embeddings.cls_token``; the head
-    stands beside the backbone. An image classifier's output layer (``classifier.``), which transformers stores beside
-    some backbones, has no use here and is dropped.
+    stands beside the backbone. The ``classifier.`` that transformers stores beside some backbones is dropped.
 
     Raises:
         WeightsError: if no backbone, or more than one, is in it.
@@ -49,10 +39,8 @@ def split(tensors: dict[str, Tensor], source: str) -> Parts:
     named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     anchors = [name for name in named if name == _ANCHOR or name.endswith("." + _ANCHOR)]
     if len(anchors) != 1:
-        found = _listed(anchors or list(named), "tensors" if not anchors else "backbones")
-        raise WeightsError(
-            f"{source}: must hold one DINOv2 (one tensor called {_ANCHOR}, with any prefix); it has {found}; {WHERE}"
-        )
+        found = _listed(anchors, "backbones") if anchors else _listed(list(named), "tensors")
+        raise refusal(source, f"must hold one DINOv2 (one tensor called {_ANCHOR}, with any prefix); it has {found}")
     prefix = anchors[0].removesuffix(_ANCHOR)
     parent = prefix[: prefix[:-1].rfind(".") + 1]
     head_prefix = parent + HEAD
@@ -63,7 +51,7 @@ def split(tensors: dict[str, Tensor], source: str) -> Parts:
             head[name.removeprefix(head_prefix)] = tensor
         elif not name.startswith(parent + "classifier."):
             backbone[name.removeprefix(prefix)] = tensor
-    return Parts(to_file_names(backbone), head)
+    return to_file_names(backbone), head
 
 
 def to_file_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -80,7 +68,7 @@ def to_file_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def to_module_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The files' names to module names. The inverse of ``to_file_names``."""
-    back = {there: here for here, there in _RENAMED.items()}
+    back = {file: module for module, file in _RENAMED.items()}
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if _BOTH in name:
@@ -92,64 +80,49 @@ def to_module_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def complete(found: dict[str, Tensor], expected: dict[str, Tensor], source: str, prefix: str = "") -> dict[str, Tensor]:
-    """Check names, shapes and types; give back exactly what is expected.
+    """Of the tensors found in files (real or meta) exactly those that the network expects.
 
     A missing mask token, which inference never reads, is made of zeros; one that is not expected is dropped.
 
-    Args:
-        found: tensors of the files, real or meta.
-        expected: meta tensors of the network.
-        source: the files, for the message.
-        prefix: put before names in the message.
-
     Raises:
-        WeightsError: naming what is missing, what is unexpected, and shapes that differ.
+        WeightsError: naming ``source``, and with ``prefix`` what is missing, unexpected, or of another shape or type.
     """
     tensors = {name: tensor for name, tensor in found.items() if name != _MASK or name in expected}
     if _MASK in expected and _MASK not in tensors:
         tensors[_MASK] = torch.zeros(expected[_MASK].shape)
-    problems: list[str] = []
-    for title, names in (
-        ("missing", [name for name in expected if name not in tensors]),
-        ("unexpected", [name for name in tensors if name not in expected]),
-        ("not of floating point", [name for name in tensors if not tensors[name].is_floating_point()]),
-    ):
-        if names:
-            problems.append(_listed([prefix + name for name in names], title))
-    shapes = [
-        f"{prefix}{name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    if shapes:
-        problems.append(_listed(shapes, "of another shape"))
+    wrong = {
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
+        "not of floating point": [name for name, tensor in tensors.items() if not tensor.is_floating_point()],
+        "of another shape": [
+            f"{name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+        ],
+    }
+    problems = [_listed([prefix + text for text in texts], title) for title, texts in wrong.items() if texts]
     if problems:
-        raise WeightsError(
-            f"{source}: the weights do not fit: {'; '.join(problems)}. Tensors and config.json must be those of one "
-            f"model; {WHERE}"
-        )
+        fit = "Tensors and config.json must be those of one model"
+        raise refusal(source, f"the weights do not fit: {'; '.join(problems)}. {fit}")
     return {name: tensors[name] for name in expected}
 
 
 def as_float32(tensors: dict[str, Tensor], source: str, prefix: str = "") -> dict[str, Tensor]:
-    """Copies in float32, free of the file they were mapped from.
-
-    Raises:
-        WeightsError: naming tensors that hold NaN or infinity.
-    """
+    """Copies in float32, free of the file they were mapped from; WeightsError naming those with NaN or infinity."""
     copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in tensors.items()}
     spoilt = [prefix + name for name, tensor in copies.items() if not bool(torch.isfinite(tensor).all())]
     if spoilt:
-        raise WeightsError(
-            f"{source}: NaN or infinity in {_listed(spoilt, 'tensors')}; the training that wrote it diverged or "
-            f"the file is damaged: use an earlier checkpoint or copy it again; {WHERE}"
+        raise refusal(
+            source,
+            f"NaN or infinity in {_listed(spoilt, 'tensors')}; the training that wrote it diverged or the file is "
+            "damaged: use an earlier checkpoint or copy it again",
         )
     return copies
 
 
 def _listed(names: list[str], title: str) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {title} ({', '.join(names[:_SHOWN])}{more})"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{len(names)} {title} ({', '.join(names[:_MAX_LISTED])}{more})"
 
 
 def _rename(name: str, table: dict[str, str]) -> str:

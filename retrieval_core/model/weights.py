@@ -2,8 +2,7 @@
 
 What is read: a transformers directory of any Dinov2 or Dinov2WithRegisters size, with or without our head, or a
 published ``.pth``. What is written: config.json and model.safetensors in the same form, so that a fine-tuned model
-is read like any other, and its backbone by transformers' ``from_pretrained``. Nothing here runs code from a file,
-and nothing goes on with weights that do not fit.
+is read like any other, and its backbone by transformers' ``from_pretrained``.
 """
 
 from __future__ import annotations
@@ -25,22 +24,20 @@ from retrieval_core.model.backbone import (
     random_backbone,
     square_side,
 )
-from retrieval_core.model.embedder import FabricEmbedder, HeadSource, Pooling, pooled_width
+from retrieval_core.model.embedder import FabricEmbedder, Pooling, pooled_width
 from retrieval_core.model.heads import empty_head, head_shape, identity_head, new_head
 from retrieval_core.model.weight_files import (
     CONFIG,
     SINGLE,
-    WHERE,
     WeightsError,
     content_hash,
     is_readable_in_part,
     read_config,
     read_tensors,
+    refusal,
     tensor_files,
 )
 from retrieval_core.model.weight_names import HEAD, as_float32, complete, split, to_file_names, to_module_names
-
-__all__ = ["WeightsError", "holds_head", "load_model", "missing_weights", "save_model", "weights_fingerprint"]
 
 
 class _HeadSettings(pydantic.BaseModel):
@@ -51,10 +48,14 @@ class _HeadSettings(pydantic.BaseModel):
     out_features: pydantic.PositiveInt
     pooling: Pooling
 
+    def empty(self) -> nn.Sequential:
+        return empty_head(self.in_features, self.hidden_features, self.out_features)
+
 
 class _Found(NamedTuple):
-    """Weights that fit, in the files' naming, and the stored head if there is one."""
+    """Settings, weights that fit them, in the files' naming, and the stored head if there is one."""
 
+    settings: Any
     backbone: dict[str, Tensor]
     head: dict[str, Tensor]
     head_settings: _HeadSettings | None
@@ -63,8 +64,8 @@ class _Found(NamedTuple):
 def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbedder:
     """Read the backbone, and the head if the weights hold one.
 
-    A stored head keeps its own pooling and width, whatever ``config`` says: it has no meaning with others
-    (``model.pooling`` and ``model.embedding_dim`` tell). Reads no global random state and leaves it as it was.
+    A stored head keeps its own pooling and width, whatever ``config`` says: it has no meaning with others. No global
+    random state is read or changed.
 
     Args:
         config: where the weights are and what is to be made of them.
@@ -72,44 +73,37 @@ def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbe
         with_head: make a new head when the weights hold none; otherwise the model then has none.
 
     Returns:
-        A float32 model on the CPU in evaluation mode; ``head_source`` says where its head is from. Memory: twice the
-        parameters while loading.
+        A float32 model on the CPU in evaluation mode. Memory: twice the parameters while loading.
 
     Raises:
         WeightsError: if something is missing, torn, of another model or not finite.
         ConfigError: if ``model.image_size`` does not suit the patch size, or the keys contradict each other.
     """
-    settings, head_settings = _read_settings(config)
+    found = _find(config, values=True)
     if config.init == "random":
-        backbone, head = random_backbone(settings, seed), None
-        pooling: Pooling = config.pooling
+        backbone = random_backbone(found.settings, seed)
     else:
-        found = _find(config, settings, head_settings, values=True)
-        backbone = empty_backbone(settings)
-        tensors = to_module_names(as_float32(found.backbone, _source(config)))
-        backbone.load_state_dict(tensors, assign=True)
-        head, pooling = None, config.pooling
-        if found.head_settings is not None:
-            head, pooling = _empty_head(found.head_settings), found.head_settings.pooling
-            head.load_state_dict(as_float32(found.head, _source(config), HEAD), assign=True)
-    head_source: HeadSource = "none" if head is None else "stored"
-    if head is None and with_head:
+        backbone = empty_backbone(found.settings)
+        backbone.load_state_dict(to_module_names(as_float32(found.backbone, _source(config))), assign=True)
+    head: nn.Sequential | None = None
+    pooling: Pooling = config.pooling
+    if found.head_settings is not None:
+        head, pooling = found.head_settings.empty(), found.head_settings.pooling
+        head.load_state_dict(as_float32(found.head, _source(config), HEAD), assign=True)
+    elif with_head:
         make = new_head if config.head == "published" else identity_head
-        head = make(pooled_width(settings.hidden_size, pooling), config.embedding_dim, seed)
-        head_source = "new"
-    return FabricEmbedder(backbone, head, pooling, head_source).eval()
+        head = make(pooled_width(found.settings.hidden_size, pooling), config.embedding_dim, seed)
+    return FabricEmbedder(backbone, head, pooling).eval()
 
 
 def missing_weights(config: ModelConfig) -> str | None:
     """What ``load_model`` would refuse, found without reading tensors, or None.
 
-    Checks files, config.json, and names and shapes of tensors; NaN are seen only when loading. Of a ``.pth`` or
-    ``.bin`` on another store only the presence is checked: its shapes are not readable without the whole file.
+    NaN are seen only when loading. Of a ``.pth`` or ``.bin`` on another store only the presence is checked: its shapes
+    are not readable without the whole file.
     """
     try:
-        settings, head_settings = _read_settings(config)
-        if config.init != "random":
-            _find(config, settings, head_settings, values=False)
+        _find(config, values=False)
     except (WeightsError, ConfigError) as error:
         return str(error)
     return None
@@ -123,41 +117,36 @@ def holds_head(config: ModelConfig) -> bool:
     Raises:
         WeightsError, ConfigError: as ``load_model``.
     """
-    settings, promised = _read_settings(config)
-    if config.init == "random":
-        return False
-    found = _find(config, settings, promised, values=False)
-    if not found.backbone:
-        found = _find(config, settings, promised, values=True)
+    found = _find(config, values=False)
+    if not found.backbone and config.init != "random":
+        found = _find(config, values=True)
     return found.head_settings is not None
 
 
 def embedding_width(config: ModelConfig, *, with_head: bool) -> int:
-    """Width of the embeddings of the model that ``load_model`` would make; found as ``holds_head`` finds its answer."""
-    settings, promised = _read_settings(config)
-    if config.init != "random":
-        stored = promised or _find(config, settings, promised, values=False).head_settings
-        if stored is not None:
-            return stored.out_features
+    """Width of the embeddings of the model that ``load_model`` would make, told from names and shapes only.
+
+    Raises:
+        WeightsError, ConfigError: as ``load_model``.
+    """
+    settings, stored = _read_settings(config)
+    if stored is None or config.init == "random":
+        stored = _find(config, values=False).head_settings
+    if stored is not None:
+        return stored.out_features
     return config.embedding_dim if with_head else pooled_width(settings.hidden_size, config.pooling)
 
 
 def weights_bytes(config: ModelConfig) -> int | None:
     """Size of the model as it is written, float32; None where only loading the weights would tell."""
-    if config.init == "random":
-        return None
     tensors = [tensor for path in _tensor_files(config) for tensor in read_tensors(path, values=False).values()]
     return sum(4 * tensor.numel() for tensor in tensors) or None
 
 
 def weights_fingerprint(config: ModelConfig) -> str:
-    """sha256 (hex) over the content of config.json and of every file of tensors that ``load_model`` would read.
+    """SHA-256 (hex) over the content of config.json and of every file of tensors that ``load_model`` would read.
 
-    Names, folders and times do not count, so a copy of the weights has the same fingerprint. Streams every byte once,
-    O(1) memory.
-
-    Raises:
-        WeightsError: if a file is missing.
+    Names, folders and times do not count. Reads every byte once, O(1) memory; WeightsError if a file is missing.
     """
     read_config(config.weights)  # for its message when the folder is missing
     return content_hash([storage.join(config.weights, CONFIG), *_tensor_files(config)])
@@ -166,28 +155,27 @@ def weights_fingerprint(config: ModelConfig) -> str:
 def save_model(model: FabricEmbedder, folder: str) -> None:
     """Write config.json and model.safetensors (float32) that ``load_model`` reads back to the same bits.
 
-    Tensors are called ``<architecture>.*``, the prefix under which transformers looks for this backbone (``dinov2.*``,
-    ``dinov2_with_registers.*``), and ``projection_head.*``. Each file appears whole, config.json last: a folder with
-    one is complete. The same model gives the same bytes. Memory O(parameters).
+    Names of tensors begin with ``projection_head.``, or with ``dinov2.`` or ``dinov2_with_registers.``, where
+    transformers looks for this backbone. Each file appears whole, config.json last: a folder with one is complete. The
+    same model gives the same bytes. Memory O(parameters).
 
     Raises:
         WeightsError: if a parameter is not finite; what was in the folder stays.
     """
     from safetensors.torch import save
 
-    backbone: Any = model.dinov2
+    backbone = model.dinov2
     tensors = {f"{backbone.base_model_prefix}.{name}": t for name, t in to_file_names(backbone.state_dict()).items()}
     settings = json.loads(backbone.config.to_json_string())
     settings |= {"architectures": [type(backbone).__name__], "dtype": "float32"}
+    settings.pop("projection_head", None)
     if model.projection_head is not None:
         tensors |= {HEAD + name: tensor for name, tensor in model.projection_head.state_dict().items()}
-        names = ("in_features", "hidden_features", "out_features")
-        settings["projection_head"] = dict(zip(names, head_shape(model.projection_head), strict=True))
-        settings["projection_head"]["pooling"] = model.pooling
-    else:
-        settings.pop("projection_head", None)
+        widths = zip(("in_features", "hidden_features", "out_features"), head_shape(model.projection_head), strict=True)
+        settings["projection_head"] = dict(widths) | {"pooling": model.pooling}
     text = (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
-    content = save(as_float32(_on_cpu(tensors), folder), {"format": "pt"})
+    on_cpu = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    content = save(as_float32(on_cpu, folder), {"format": "pt"})
     config_path = storage.join(folder, CONFIG)
     if storage.exists(config_path) and storage.read_bytes(config_path) != text:
         storage.remove(config_path)  # new tensors never stand beside the settings of another model
@@ -204,10 +192,8 @@ def _read_settings(config: ModelConfig) -> tuple[Any, _HeadSettings | None]:
     values = read_config(config.weights)
     path = storage.join(config.weights, CONFIG)
     if values.get("model_type") not in ARCHITECTURES:
-        raise WeightsError(
-            f"{path}: model_type is {values.get('model_type')!r}; those that can be used are "
-            f"{' and '.join(ARCHITECTURES)}; {WHERE}"
-        )
+        usable = f"those that can be used are {' and '.join(ARCHITECTURES)}"
+        raise refusal(path, f"model_type is {values.get('model_type')!r}; {usable}")
     try:
         settings = backbone_settings(values)
         empty_backbone(settings)
@@ -229,11 +215,10 @@ def _promised_head(block: Any, hidden_size: int) -> _HeadSettings | None:
     except pydantic.ValidationError as error:
         problems = [".".join(map(str, ("projection_head", *p["loc"]))) + ": " + p["msg"] for p in error.errors()]
         raise ValueError("; ".join(problems)) from None
-    if head.in_features != pooled_width(hidden_size, head.pooling):
-        raise ValueError(
-            f"projection_head.in_features = {head.in_features}: {head.pooling} pooling of hidden_size {hidden_size} "
-            f"gives {pooled_width(hidden_size, head.pooling)}"
-        )
+    width = pooled_width(hidden_size, head.pooling)
+    if head.in_features != width:
+        pooled = f"{head.pooling} pooling of hidden_size {hidden_size} gives {width}"
+        raise ValueError(f"projection_head.in_features = {head.in_features}: {pooled}")
     return head
 
 
@@ -249,34 +234,37 @@ def _source(config: ModelConfig) -> str:
     return f"model.checkpoint = {config.checkpoint} (with {storage.join(config.weights, CONFIG)})"
 
 
-def _find(config: ModelConfig, settings: Any, promised: _HeadSettings | None, *, values: bool) -> _Found:
-    """Read the files (meta tensors unless ``values``) and check them against the network."""
-    source = _source(config)
+def _find(config: ModelConfig, *, values: bool) -> _Found:
+    """Read the files (meta tensors unless ``values``) and check them against the network.
+
+    No tensors are found with ``init: random``, and without ``values`` in files that could only be read whole.
+    """
+    settings, promised = _read_settings(config)
+    if config.init == "random":
+        return _Found(settings, {}, {}, None)
+    source, paths = _source(config), _tensor_files(config)
     tensors: dict[str, Tensor] = {}
-    for path in _tensor_files(config):
+    for path in paths:
         if not values and not storage.exists(path):
-            raise WeightsError(f"{source}: no such file as {path}; {WHERE}")
+            raise refusal(source, f"no such file as {path}")
         tensors |= read_tensors(path, values=values)
-    if not values and not any(map(is_readable_in_part, _tensor_files(config))):
-        return _Found({}, {}, promised)
-    parts = split(tensors, source)
-    expected = to_file_names(empty_backbone(settings).state_dict())
-    backbone = complete(parts.backbone, expected, source)
-    if not parts.head and promised is None:
-        return _Found(backbone, {}, None)
-    head_settings = promised or _head_from_shapes(parts.head, settings.hidden_size, source)
-    head = complete(parts.head, _empty_head(head_settings).state_dict(), source, HEAD)
-    return _Found(backbone, head, head_settings)
+    if not values and not any(map(is_readable_in_part, paths)):
+        return _Found(settings, {}, {}, promised)
+    backbone, head = split(tensors, source)
+    backbone = complete(backbone, to_file_names(empty_backbone(settings).state_dict()), source)
+    if not head and promised is None:
+        return _Found(settings, backbone, {}, None)
+    head_settings = promised or _head_from_shapes(head, settings.hidden_size, source)
+    head = complete(head, head_settings.empty().state_dict(), source, HEAD)
+    return _Found(settings, backbone, head, head_settings)
 
 
 def _head_from_shapes(head: dict[str, Tensor], hidden_size: int, source: str) -> _HeadSettings:
     """What a head without a block in config.json must be, told from its two matrices."""
     shapes = [tuple(head[name].shape) if name in head else () for name in ("0.weight", "2.weight")]
     if any(len(shape) != 2 for shape in shapes):
-        raise WeightsError(
-            f"{source}: the head must be {HEAD}0 and {HEAD}2 with weight and bias; found "
-            f"{', '.join(HEAD + name for name in sorted(head)[:10])}; {WHERE}"
-        )
+        found = ", ".join(HEAD + name for name in sorted(head)[:10])
+        raise refusal(source, f"the head must be {HEAD}0 and {HEAD}2 with weight and bias; found {found}")
     (hidden_features, in_features), (out_features, _) = shapes
     poolings: tuple[Pooling, ...] = ("cls", "cls_mean")  # a head on the sum is ours, and says so in config.json
     for pooling in poolings:
@@ -284,15 +272,5 @@ def _head_from_shapes(head: dict[str, Tensor], hidden_size: int, source: str) ->
             return _HeadSettings(
                 in_features=in_features, hidden_features=hidden_features, out_features=out_features, pooling=pooling
             )
-    raise WeightsError(
-        f"{source}: the head reads {in_features} features, but this backbone gives {hidden_size} (cls) or "
-        f"{2 * hidden_size} (cls_mean); {WHERE}"
-    )
-
-
-def _empty_head(settings: _HeadSettings) -> nn.Sequential:
-    return empty_head(settings.in_features, settings.hidden_features, settings.out_features)
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    gives = f"this backbone gives {hidden_size} (cls) or {2 * hidden_size} (cls_mean)"
+    raise refusal(source, f"the head reads {in_features} features, but {gives}")

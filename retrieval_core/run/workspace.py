@@ -1,4 +1,4 @@
-"""The folder of a run: where each file lies, who holds it, and which stages are done.
+"""The folder of a run: where each file lies, and which stages are done.
 
 A stage record (``work/stages/<stage>.json``) says what a stage was computed from. It is written last, so a stage with
 a record is whole; a run that finds the same fingerprint and the outputs in place skips the stage.
@@ -33,7 +33,7 @@ class Workspace:
         self.output_dir = storage.absolute(config.run.output_dir)
         self.folder = storage.join(self.output_dir, config.run.name)
         self.current_stage: str | None = None
-        """The stage that is being done through this object."""
+        """The stage that runs now, for the log."""
 
     def path(self, *parts: str) -> str:
         """A file or folder of the run."""
@@ -44,7 +44,7 @@ class Workspace:
         return storage.join(self.folder, "work", *parts)
 
     def arm_folder(self, arm: str, main: str) -> str:
-        """Where an arm's store and pool lie: the run's own arm on top, baselines under work/."""
+        """The folder of an arm's store and pool: the run's for its main arm, one under ``work/`` for a baseline."""
         return self.folder if arm == main else self.work("arms", arm)
 
     def record(self, stage: str) -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ class Workspace:
             record = storage.read_json(self._record_file(stage))
         except FileNotFoundError:
             return None
-        except ValueError:
+        except ValueError:  # not JSON
             record = None
         if not isinstance(record, dict) or "fingerprint" not in record:
             log.warning("%s: its record cannot be read; the stage is done again", stage)
@@ -72,21 +72,21 @@ class Workspace:
         *,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Do a stage unless it is done.
+        """Run a stage unless it is done.
 
         Args:
-            name: of the stage; ``embed.gallery`` and the like.
+            name: such as ``embed.gallery``.
             inputs: everything the result depends on, JSON-able.
-            outputs: files that the stage leaves.
+            outputs: paths of the files that the stage leaves.
             action: does the work and returns facts to record.
-            overwrite: do it whatever is there.
+            overwrite: run even if the stage is done.
 
         Returns:
-            The record: fingerprint, seconds, skipped, and the facts.
+            The record: stage, fingerprint, seconds, skipped, and the facts.
         """
-        mark = fingerprint({"stage": name, "inputs": inputs})
+        digest = fingerprint({"stage": name, "inputs": inputs})
         record = self.record(name)
-        if record and record["fingerprint"] == mark and all(map(storage.exists, outputs)) and not overwrite:
+        if record and record["fingerprint"] == digest and all(map(storage.exists, outputs)) and not overwrite:
             log.info("%s: done before, skipped", name)
             return {**record, "skipped": True}
         storage.remove(self._record_file(name))
@@ -98,7 +98,7 @@ class Workspace:
         finally:
             self.current_stage = None
         seconds = round(time.perf_counter() - began, 3)
-        record = {"stage": name, "fingerprint": mark, "seconds": seconds, **facts}
+        record = {"stage": name, "fingerprint": digest, "seconds": seconds, **facts}
         storage.write_json(self._record_file(name), record)
         log.info("%s: done in %.1f s", name, seconds)
         return {**record, "skipped": False}

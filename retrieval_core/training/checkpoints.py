@@ -20,35 +20,31 @@ log = logging.getLogger("fabric_retrieval")
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.pt")
 
 
-def save_checkpoint(folder: str, step: int, mark: str, state: Mapping[str, Any], keep: int) -> str:
+def save_checkpoint(folder: str, step: int, fingerprint: str, state: Mapping[str, Any], keep: int) -> None:
     """Write a checkpoint and remove all but the newest ``keep`` of this training up to it.
 
-    Later ones are removed too: they could not be read when this training was taken up again.
+    Later ones are removed too: they could not be read when this training was taken up again. Memory: the state once
+    more.
 
     Args:
         folder: of the checkpoints.
         step: optimiser steps done.
-        mark: fingerprint of the training, at least 16 hexadecimal digits.
+        fingerprint: of the training, at least 16 hexadecimal digits.
         state: tensors and plain values.
         keep: at least 1.
-
-    Returns:
-        Path of the file. Memory: the state once more.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    path = storage.join(folder, f"step-{step:08d}-{mark[:16]}.pt")
-    storage.write_bytes(path, buffer.getvalue())
-    mine = [name for found, name in _checkpoints(folder, mark) if found <= step]
+    storage.write_bytes(storage.join(folder, f"step-{step:08d}-{fingerprint[:16]}.pt"), buffer.getvalue())
+    own = [name for found, name in _checkpoints(folder, fingerprint) if found <= step]
     for name in storage.list_names(folder):
-        if _NAME.fullmatch(name) and name not in mine[-keep:]:
+        if _NAME.fullmatch(name) and name not in own[-keep:]:
             storage.remove(storage.join(folder, name))
-    return path
 
 
-def newest_checkpoint(folder: str, mark: str) -> dict[str, Any] | None:
+def newest_checkpoint(folder: str, fingerprint: str) -> dict[str, Any] | None:
     """The newest readable checkpoint of this training, or None."""
-    for _, name in reversed(_checkpoints(folder, mark)):
+    for _, name in reversed(_checkpoints(folder, fingerprint)):
         path = storage.join(folder, name)
         try:
             state: dict[str, Any] = torch.load(io.BytesIO(storage.read_bytes(path)), weights_only=True)
@@ -59,6 +55,6 @@ def newest_checkpoint(folder: str, mark: str) -> dict[str, Any] | None:
     return None
 
 
-def _checkpoints(folder: str, mark: str) -> list[tuple[int, str]]:
+def _checkpoints(folder: str, fingerprint: str) -> list[tuple[int, str]]:
     found = [(match, name) for name in storage.list_names(folder) if (match := _NAME.fullmatch(name))]
-    return sorted((int(match[1]), name) for match, name in found if match[2] == mark[:16])
+    return sorted((int(match[1]), name) for match, name in found if match[2] == fingerprint[:16])

@@ -1,8 +1,8 @@
 """The training loop, the same under Ray Train and in a plain process.
 
-Shapes: B = queries of the global batch, b = of this worker, D = embedding width, S = image side.
-The loop never draws from a global random state except dropout's, which is seeded for every step, so a run resumed
-from a checkpoint continues as if it had not stopped.
+Shapes: B = queries of the global batch, N categories of a query at most, M of a fabric at most.
+The only global random state is dropout's, which is seeded for every step, so a run resumed from a checkpoint continues
+as if it had not stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from retrieval_core.config.config import Config
-from retrieval_core.config.sections import TrainConfig
+from retrieval_core.config.train_section import TrainConfig
+from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise, set_trainable
 from retrieval_core.training.activation_cache import ActivationCache, FrozenBlocks
 from retrieval_core.training.loader import Batch, Schedule, TrainingData
@@ -39,22 +40,22 @@ class Worker:
 
 
 @dataclass
-class Progress:
-    """What a checkpoint holds besides tensors."""
+class TrainingProgress:
+    """The part of a checkpoint that is no tensor."""
 
     step: int = 0
     """Optimiser steps done."""
     history: list[dict[str, float]] = field(default_factory=list)
-    """One row an epoch: what train_log.csv shows."""
+    """Rows of train_log.csv, one an epoch."""
     best: float = -1.0
     """Best validation score so far."""
     loss_sum: float = 0.0
+    """Over the steps of the epoch under way."""
     loss_count: int = 0
-    """Running loss of the epoch under way."""
 
 
-def learning_rate_factor(train: TrainConfig, schedule: Schedule, step: int, base: float) -> float:
-    """Learning rate of a step.
+def learning_rate_at(train: TrainConfig, schedule: Schedule, step: int, base: float) -> float:
+    """Learning rate of a step (from 0) for a group whose configured rate is ``base``.
 
     ``published_cosine`` is constant in an epoch e (from 0): ``min + (base - min) (1 + cos(pi e / T)) / 2``, the closed
     form of torch's CosineAnnealingLR; past T it rises again, as published. ``warmup_cosine`` changes with every step
@@ -75,8 +76,7 @@ class Trainer:
     """Model, optimiser and the state that a checkpoint carries."""
 
     def __init__(self, config: Config, model: FabricEmbedder, data: TrainingData, worker: Worker) -> None:
-        self.config, self.data, self.worker = config, data, worker
-        self.model = model
+        self.config, self.data, self.worker, self.model = config, data, worker, model
         set_trainable(model, config.train.trainable_blocks)
         model.train()
         self.network = worker.wrap(model)
@@ -89,17 +89,18 @@ class Trainer:
             weight_decay=config.train.weight_decay,
             fused=True,  # a pass over the parameters instead of ten: a sixth of the time, on CPUs too
         )
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         self._unread: deque[tuple[int, Tensor]] = deque()
-        self._autocast = _autocast(config.model.precision, worker.device)
-        self.frozen: FrozenBlocks | None = None
-        if config.train.cache_activations:
-            self.frozen = self._cache_activations()
+        self._in_bfloat16 = resolve_precision(config.model.precision, worker.device) == torch.bfloat16
+        self.frozen = self._cache_activations() if config.train.cache_activations else None
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.worker.device.type, torch.bfloat16, enabled=self._in_bfloat16)
 
     def _cache_activations(self) -> FrozenBlocks:
         train, model = self.config.train, self.model
         assert train.trainable_blocks != "all"
-        blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks  # type: ignore[union-attr, arg-type]
+        blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks
         shape = model.tokens_shape(self.config.model.image_size, blocks)
         cache = ActivationCache(shape, int(train.cache_max_gb * 1e9))
         self.data.cache = cache
@@ -117,8 +118,9 @@ class Trainer:
         """
         config, worker = self.config, self.worker
         for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
-            group["lr"] = learning_rate_factor(config.train, self.data.schedule, batch.step, base)
-        torch.manual_seed(_mix(config.run.seed, batch.step, worker.rank))
+            group["lr"] = learning_rate_at(config.train, self.data.schedule, batch.step, base)
+        seeds = np.random.SeedSequence((config.run.seed, batch.step, worker.rank))
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
         loss = self._loss(self._embed(batch).float(), batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -131,7 +133,7 @@ class Trainer:
         return loss.detach()
 
     def read_losses(self, but: int = 0) -> None:
-        """Add the losses of the steps done to the running one, but for the last ones."""
+        """Add the losses of the steps done, but for the last ``but``, to the epoch's sum."""
         while len(self._unread) > but:
             step, loss = self._unread.popleft()
             value = float(loss)
@@ -147,7 +149,7 @@ class Trainer:
             views = normalise(self._to_device(batch.views))
             with self._autocast():
                 return self.network(views)  # type: ignore[no-any-return]
-        tokens = self.frozen.tokens(batch.keys, batch.cached, batch.tokens, batch.views)
+        tokens = self._to_device(self.frozen.tokens(batch.keys, batch.cached, batch.tokens, batch.views))
         with self._autocast():
             return self.network(tokens, self.frozen.blocks)  # type: ignore[no-any-return]
 
@@ -184,13 +186,13 @@ class Trainer:
             for name, parameter in self.trained.items():
                 parameter.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.progress = Progress(**state["progress"])
+        self.progress = TrainingProgress(**state["progress"])
         self.data.rejects.update({key: (v[0], v[1], v[2]) for key, v in state["rejects"].items()})
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the surroundings do at the loop's marks; every worker calls each equally often."""
+    """What the surroundings do for the loop; every worker calls each equally often."""
 
     save: Callable[[Trainer], None]
     """A checkpoint is due."""
@@ -205,8 +207,8 @@ class Hooks:
 def fit(trainer: Trainer, hooks: Hooks) -> None:
     """Train from the trainer's step to the last one.
 
-    A checkpoint follows every ``train.checkpoint_every`` steps and every epoch; validation follows every epoch, after
-    the loop's last step included. Epoch 0 of the log is the model before training.
+    Validation follows every epoch and the last step; a checkpoint follows every validation and every
+    ``train.checkpoint_every`` steps. Epoch 0 of the log is the model before training.
     """
     if trainer.progress.step == 0 and not trainer.progress.history:
         _close_epoch(trainer, hooks, 0, 0.0)
@@ -229,12 +231,13 @@ def _close_epoch(trainer: Trainer, hooks: Hooks, epoch: int, rate: float) -> Non
     trainer.model.eval()
     metrics = hooks.validate(trainer)
     trainer.model.train()
+    backbone, head = trainer.optimiser.param_groups
     row = {
         "epoch": float(epoch),
         "step": float(progress.step),
         "loss": progress.loss_sum / progress.loss_count if progress.loss_count else math.nan,
-        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
-        "head_learning_rate": trainer.optimiser.param_groups[1]["lr"],
+        "learning_rate": backbone["lr"],
+        "head_learning_rate": head["lr"],
         "images_per_second": rate,
         **metrics,
     }
@@ -244,14 +247,3 @@ def _close_epoch(trainer: Trainer, hooks: Hooks, epoch: int, rate: float) -> Non
     progress.history.append(row)
     hooks.epoch_done(trainer, row, best)
     hooks.save(trainer)
-
-
-def _autocast(precision: str, device: torch.device) -> Callable[[], torch.autocast]:
-    from retrieval_core.model.devices import resolve_precision
-
-    dtype = resolve_precision(precision, device)
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])

@@ -18,11 +18,8 @@ from torch.nn import functional as F
 def triplet_loss(anchors_BD: Tensor, positives_BD: Tensor, negatives_BD: Tensor, margin: float) -> Tensor:
     """Mean of ``max(0, margin - cos(a, p) + cos(a, n))``, the published loss.
 
-    Args:
-        anchors_BD: query embeddings, L2-normalised.
-        positives_BD: embeddings of fabrics that hold the query's motif.
-        negatives_BD: embeddings of fabrics that do not.
-        margin: in cosine units; published 0.2.
+    Anchors are queries, positives fabrics that hold the query's motif, negatives fabrics that do not. The margin is a
+    cosine; published 0.2.
     """
     positive_B = (anchors_BD * positives_BD).sum(dim=1)
     negative_B = (anchors_BD * negatives_BD).sum(dim=1)
@@ -33,13 +30,13 @@ def info_nce(queries_BD: Tensor, fabrics_BD: Tensor, holds_BB: Tensor, temperatu
     """Symmetric InfoNCE in which a fabric that holds the query's motif is never its negative.
 
     Pair i is (query i, fabric i). In row i the other fabrics compete with fabric i, in column j the other queries
-    with query j; both without the pairs in which the fabric holds the motif, since those are unlabelled positives.
+    with query j, both without the pairs in which the fabric holds the motif: those are positives, too.
 
     Args:
-        queries_BD: L2-normalised.
-        fabrics_BD: L2-normalised, fabric i holds the motif of query i.
-        holds_BB: bool, entry (i, j) says that fabric j holds the motif of query i; the diagonal is ignored.
-        temperature: cosines are divided by it.
+        queries_BD: embeddings.
+        fabrics_BD: embeddings; fabric i holds the motif of query i.
+        holds_BB: bool, whether fabric j holds the motif of query i; the diagonal is ignored.
+        temperature: divides the cosines.
 
     Returns:
         Scalar, the mean of both directions. Memory O(B^2).
@@ -56,8 +53,8 @@ def info_nce(queries_BD: Tensor, fabrics_BD: Tensor, holds_BB: Tensor, temperatu
 class _GatherWithGradients(torch.autograd.Function):
     """all_gather whose backward returns the gradient of this worker's own rows, times the number of workers.
 
-    Every worker computes the same loss from the gathered rows, so the gradient of the own rows is already whole;
-    DistributedDataParallel then divides by W, which the factor undoes. No communication is needed on the way back.
+    Every worker computes the same loss from the gathered rows, so its own rows' gradient is complete without further
+    communication; DistributedDataParallel then divides by W, which the factor undoes.
     """
 
     @staticmethod
@@ -81,7 +78,7 @@ def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
 
     Args:
         rows: (sizes[rank], ...) of this worker.
-        sizes: rows of each worker; known beforehand from the sampling, so that no size is communicated.
+        sizes: rows of each worker, known from the sampling.
         rank: of this worker.
 
     Returns:

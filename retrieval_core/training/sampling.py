@@ -1,13 +1,15 @@
 """Which query meets which fabric in which step: every draw is a function of (seed, epoch, position).
 
 Nothing here keeps a random state, so a resumed or distributed run draws what an undisturbed one would.
+
+Shapes: Q queries, F fabrics, N categories of a query at most, M of a fabric at most.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +22,10 @@ from retrieval_core.store.embeddings import Box
 Boxes = Mapping[str, Sequence[tuple[str, Box]]]
 """(category, box) of each printed motif, by the path of the fabric."""
 
-SEEN = 1 / 3
+K = TypeVar("K")
+
+RECOGNISABLE_SHARE = 1 / 3
+"""Share of a printed motif's box that a window must contain to count as showing the motif."""
 
 
 class Draw(NamedTuple):
@@ -45,45 +50,35 @@ class PairSampler:
                 fabric's elements. Either way a fabric that shares a category is never a negative.
 
         Raises:
-            DataError: if no query has both a fabric that holds its motif and one that does not, or element ids are
-                asked for and no fabric has any.
+            DataError: if no query has both a positive and a negative, or no fabric the elements that are asked for.
         """
         if labels == "element" and not any(fabric.elements for fabric in split.fabrics):
             raise DataError(
                 "train.labels = 'element': no training fabric lists the ids of its elements; use train.labels=category"
             )
-        self.split = split
-        self.seed = seed
+        self.split, self.seed = split, seed
         names = sorted({name for record in (*split.queries, *split.fabrics) for name in record.categories})
-        number = {name: index for index, name in enumerate(names)}
-        self._number = number
-        self._fabric_categories = [frozenset(number[name] for name in fabric.categories) for fabric in split.fabrics]
-        self.most_categories = max((len(categories) for categories in self._fabric_categories), default=0)
-        """M: of one fabric."""
-        self._query_categories = [frozenset(number[name] for name in query.categories) for query in split.queries]
+        self._number = {name: index for index, name in enumerate(names)}
+        self._query_categories = [self._numbers_of(query) for query in split.queries]
+        self._fabric_categories = [self._numbers_of(fabric) for fabric in split.fabrics]
+        self.most_categories = max(map(len, self._fabric_categories), default=0)
+        """M."""
         most = max(map(len, self._query_categories), default=0)
-        self.shown_QN = np.array(
-            [sorted(categories) + [-2] * (most - len(categories)) for categories in self._query_categories],
-            dtype=np.int64,
-        ).reshape(len(split.queries), most)
-        """(queries of the split, N): categories of each query, filled up with -2. Compared by ``shares``."""
-        holders: dict[int, list[int]] = defaultdict(list)
-        for row, categories in enumerate(self._fabric_categories):
-            for category in categories:
-                holders[category].append(row)
-        self._holders = {category: np.array(rows) for category, rows in holders.items()}
-        self._of_element: dict[str, list[int]] | None = None
+        self.shown_QN = np.array([_padded(categories, most, -2) for categories in self._query_categories], np.int64)
+        """(Q, N) categories of each query, padded with -2. Compared by ``shares``."""
+        self._fabrics_of_category = _rows_by_member(self._fabric_categories)
+        self._fabrics_of_element: dict[str, np.ndarray] | None = None
         if labels == "element":
-            self._of_element = defaultdict(list)
-            for row, fabric in enumerate(split.fabrics):
-                for element in fabric.elements:
-                    self._of_element[element].append(row)
+            self._fabrics_of_element = _rows_by_member([fabric.elements for fabric in split.fabrics])
         self.usable = np.array([row for row in range(len(split.queries)) if self._is_usable(row)], dtype=np.int64)
         if not len(self.usable):
             raise DataError(
                 f"training: none of the {len(split.queries)} queries has a fabric that holds its motif among the "
                 f"{len(split.fabrics)} training fabrics; see `fabric-retrieval check`"
             )
+
+    def _numbers_of(self, record: Record) -> frozenset[int]:
+        return frozenset(self._number[name] for name in record.categories)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
         """The usable queries in this epoch's order, (n,) int64."""
@@ -105,20 +100,19 @@ class PairSampler:
         categories = self._query_categories[query]
         positives, relatives = self._positives(query), self._relatives(categories)
         positive = int(positives[rng.integers(len(positives))])
-        while True:  # nearly every fabric is a negative: a draw or two
-            negative = int(rng.integers(len(self.split.fabrics)))
-            if not categories & self._fabric_categories[negative]:
-                break
-            if len(relatives) * 2 > len(self.split.fabrics):
-                others = np.setdiff1d(np.arange(len(self.split.fabrics)), relatives)
+        fabrics = len(self.split.fabrics)
+        negative = int(rng.integers(fabrics))
+        while categories & self._fabric_categories[negative]:  # seldom: nearly every fabric is a negative
+            if len(relatives) * 2 > fabrics:
+                others = np.setdiff1d(np.arange(fabrics), relatives)
                 negative = int(others[rng.integers(len(others))])
-                break
+            else:
+                negative = int(rng.integers(fabrics))
         return Draw(query, positive, negative, rng)
 
     def numbers(self, categories: Iterable[str]) -> np.ndarray:
-        """(M,) int64: the categories of a view of a fabric, ascending, filled up with -1."""
-        found = sorted(self._number[name] for name in categories)
-        return np.array(found + [-1] * (self.most_categories - len(found)), dtype=np.int64)
+        """(M,) int64: the categories of a view of a fabric, ascending, padded with -1."""
+        return np.array(_padded([self._number[name] for name in categories], self.most_categories, -1), np.int64)
 
     def _is_usable(self, query: int) -> bool:
         relatives = self._relatives(self._query_categories[query])
@@ -127,21 +121,36 @@ class PairSampler:
     def _positives(self, query: int) -> np.ndarray:
         """Rows of the fabrics that hold the query's motif."""
         relatives = self._relatives(self._query_categories[query])
-        if self._of_element is None:
+        if self._fabrics_of_element is None:
             return relatives
-        found = self._of_element.get(query_id(self.split.queries[query].path), [])
-        return np.intersect1d(found, relatives)
+        own = self._fabrics_of_element.get(query_id(self.split.queries[query].path))
+        return relatives[:0] if own is None else np.intersect1d(own, relatives)
 
     def _relatives(self, categories: frozenset[int]) -> np.ndarray:
         """Rows of the fabrics that share a category."""
-        rows = [self._holders[category] for category in sorted(categories) if category in self._holders]
+        by_category = self._fabrics_of_category
+        rows = [by_category[category] for category in sorted(categories) if category in by_category]
         if len(rows) == 1:
             return rows[0]
         return np.unique(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
 
 
+def _rows_by_member(sets: Sequence[Iterable[K]]) -> dict[K, np.ndarray]:
+    """For each member the rows of the sets that have it, ascending int64."""
+    rows: dict[K, list[int]] = defaultdict(list)
+    for row, members in enumerate(sets):
+        for member in members:
+            rows[member].append(row)
+    return {member: np.array(found, dtype=np.int64) for member, found in rows.items()}
+
+
+def _padded(numbers: Iterable[int], width: int, padding: int) -> list[int]:
+    ascending = sorted(numbers)
+    return ascending + [padding] * (width - len(ascending))
+
+
 def shares(shown_QN: Tensor, held_FM: Tensor) -> Tensor:
-    """(Q, F) bool: view j of a fabric, whose ``numbers`` are row j, holds a motif of query i, row i of ``shown_QN``.
+    """(Q, F) bool: the view of fabric j, with ``numbers`` in row j, holds a motif of query i, row i of ``shown_QN``.
 
     On the device of its arguments, which is never waited for. Memory O(Q F M).
     """
@@ -152,30 +161,31 @@ def shares(shown_QN: Tensor, held_FM: Tensor) -> Tensor:
 
 
 def worker_sizes(batch: int, workers: int) -> list[int]:
-    """How many of a batch's queries each worker takes: equal but for the first ``batch % workers``."""
+    """Queries of a batch that each worker takes: equal but for the first ``batch % workers``, which take one more."""
     share, rest = divmod(batch, workers)
     return [share + (worker < rest) for worker in range(workers)]
 
 
-def crop_window(
-    width: int, height: int, share: float, hold: Sequence[Box], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
+def crop_window(width: int, height: int, share: float, hold: Sequence[Box], rng: np.random.Generator) -> Box:
     """A window with ``share`` of the sides, around one of the boxes to hold if there are any.
 
     Args:
         width: of the fabric, pixels.
         height: of the fabric, pixels.
-        share: side of the window as a share of the image's sides, in (0, 1].
-        hold: boxes (x0, y0, x1, y1) of the motif; one is drawn, the larger the likelier since small ones are cut off
-            by the edge, and lies inside the window where it fits.
+        share: of the fabric's sides, in (0, 1].
+        hold: boxes of the motif. One is drawn, the larger the likelier since small ones are cut off by the edge, and
+            lies inside the window where it fits.
         rng: the sample's stream.
 
     Returns:
-        (x0, y0, x1, y1) inside the image.
+        The window, inside the image.
     """
     if share >= 1:
         return 0, 0, width, height
-    box = _draw_box(hold, rng) if hold else None
+    box = None
+    if hold:
+        areas = np.array([(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in hold], dtype=float)
+        box = hold[int(rng.choice(len(hold), p=areas / areas.sum()))]
     sides = max(1, round(width * share)), max(1, round(height * share))
     corner = []
     for axis, (side, length) in enumerate(zip(sides, (width, height), strict=True)):
@@ -188,26 +198,21 @@ def crop_window(
     return corner[0], corner[1], corner[0] + sides[0], corner[1] + sides[1]
 
 
-def _draw_box(boxes: Sequence[Box], rng: np.random.Generator) -> Box:
-    areas = np.array([(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes], dtype=float)
-    return boxes[int(rng.choice(len(boxes), p=areas / areas.sum()))]
-
-
 def motif_boxes_of(fabric: Record, query: Record, boxes: Boxes) -> list[Box]:
     """Where the query's motif is printed on the fabric, as far as it is known."""
     return [box for category, box in boxes.get(fabric.path, ()) if category in query.categories]
 
 
 def categories_in(window: Box, fabric: Record, query: Record, boxes: Boxes) -> set[str]:
-    """What a window of a fabric shows: the query's motif, and every other one of which it holds enough to know it.
+    """The categories that a window of a fabric shows: the query's, and every other one that is recognisable in it.
 
-    Enough is a third of a printed motif's box. Where the fabric's boxes are not known, all that the fabric holds: a
-    window may show any of it, so none of it counts as absent.
+    Where the fabric's boxes are not known these are all that the fabric holds: the window may show any of them, so none
+    counts as absent.
     """
     known = boxes.get(fabric.path)
     if not known:
         return set(fabric.categories)
-    seen = {category for category, box in known if _share_inside(box, window) >= SEEN}
+    seen = {category for category, box in known if _share_inside(box, window) >= RECOGNISABLE_SHARE}
     return (seen | set(query.categories)) & set(fabric.categories)
 
 

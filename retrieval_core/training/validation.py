@@ -21,10 +21,10 @@ from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.ranking.topk import block_topk
 
 Gather = Callable[[np.ndarray], list[np.ndarray]]
-"""Brings the arrays of all workers together, in rank order; they may differ in length."""
+"""Takes this worker's array and returns those of all workers, in rank order; they may differ in length."""
 
 POOL_SHARE = 8
-"""A pool of 100 out of 800 test fabrics asks for an eighth; a small validation gallery is judged at the same share."""
+"""Fabrics per candidate: a pool of 100 is an eighth of 800 test fabrics, a small gallery is judged at that share."""
 
 
 class Validator:
@@ -41,11 +41,8 @@ class Validator:
             ``pool_recall`` and ``mAP`` at the same depth ``k`` (reported too), and ``score``, which selects the best
             model: the recall, with mAP to tell equals apart. A query whose image cannot be read counts as 0.
         """
-        queries = self._embed(model, device, self.split.queries, gather)
-        fabrics = self._embed(model, device, self.split.fabrics, gather)
-        return self._metrics(queries, fabrics)
-
-    def _metrics(self, queries_QD: np.ndarray, fabrics_FD: np.ndarray) -> dict[str, float]:
+        queries_QD = self._embed(model, device, self.split.queries, gather)
+        fabrics_FD = self._embed(model, device, self.split.fabrics, gather)
         usable = np.flatnonzero(np.isfinite(fabrics_FD).all(axis=1))
         answered = np.isfinite(queries_QD).all(axis=1)
         top = block_topk(np.where(answered[:, None], queries_QD, 0), fabrics_FD[usable][:, None], self.depth)
@@ -59,7 +56,7 @@ class Validator:
             hits = [rank for rank, place in enumerate(top.rows[row], 1) if wanted & held[usable[place]]]
             ranks = np.array(hits if answered[row] else [], dtype=np.int64)
             recalls.append(recall_at(ranks, relevant, self.depth))
-            precisions.append(average_precision_at(ranks, relevant, self.depth, "published"))
+            precisions.append(average_precision_at(ranks, relevant, self.depth))
         recall, precision = float(np.mean(recalls or [0.0])), float(np.mean(precisions or [0.0]))
         return {"k": float(self.depth), "pool_recall": recall, "mAP": precision, "score": recall + 1e-3 * precision}
 
@@ -67,21 +64,22 @@ class Validator:
         self, model: FabricEmbedder, device: torch.device, records: Sequence[Record], gather: Gather
     ) -> np.ndarray:
         """(n, D) float32 in the order of the records; NaN where an image cannot be read."""
-        mine = records[self.rank :: self.workers]
-        embeddings = np.full((len(mine), model.embedding_dim), np.nan, np.float32)
+        own = records[self.rank :: self.workers]
+        embeddings = np.full((len(own), model.embedding_dim), np.nan, np.float32)
         batch = self.config.embed.batch_size
         precision = resolve_precision(self.config.model.precision, device)
         with ThreadPoolExecutor(self.config.train.loader_threads) as pool, torch.inference_mode():
-            for start in range(0, len(mine), batch):
-                views = list(pool.map(self._view, mine[start : start + batch]))
-                good = [index for index, view in enumerate(views) if view is not None]
-                if not good:
+            for start in range(0, len(own), batch):
+                loaded = enumerate(pool.map(self._view, own[start : start + batch]), start)
+                readable = {row: view for row, view in loaded if view is not None}
+                if not readable:
                     continue
-                found_views = [view for view in views if view is not None]
-                pixels = np.stack(found_views + found_views[-1:] * (batch - len(good)))
+                views = [*readable.values()]
+                # Always of one size, on which the rounding may depend.
+                pixels = np.stack(views + views[-1:] * (batch - len(views)))
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
                     found = model(normalise(torch.from_numpy(pixels).to(device)))
-                embeddings[start + np.array(good)] = found[: len(good)].float().cpu().numpy()
+                embeddings[[*readable]] = found[: len(views)].float().cpu().numpy()
         parts = gather(embeddings)
         whole = np.empty((len(records), model.embedding_dim), np.float32)
         for rank, part in enumerate(parts):
@@ -92,5 +90,5 @@ class Validator:
         try:
             pixels = read_image(record.location, self.config.images)
         except ImageRejected:
-            return None  # the embedding of the searched splits lists its rejects; here it only costs recall
+            return None  # costs recall here; the embedding of the searched splits lists what it rejects
         return resize(pixels, self.config.model.image_size, self.config.images.resize)

@@ -1,4 +1,4 @@
-"""kill -9 of a node amid each stage, nodes that come and go: the run goes on and ends with the bytes of a calm one."""
+"""kill -9 of a node during each stage, nodes that come and go: the run ends with the bytes of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TRAINER, ENCODER = "ray::RayTrainWorker", "ray::MapWorker"
 
 
 class Runs(NamedTuple):
-    """What runs work on."""
+    """What all runs here are given."""
 
     root: Path
     weights: Path
@@ -67,12 +67,12 @@ def runs(cluster: Cluster, weights: Path, place: Path) -> Runs:
 
 @pytest.fixture(scope="module")
 def disturbed(cluster: Cluster, runs: Runs) -> subprocess.Popen[bytes]:
-    """One run, from which the tests take a node in each stage, one after the other."""
+    """One run, which loses a node in each stage."""
     return cluster.driver(runs.command("run", "disturbed"))
 
 
 def lose(cluster: Cluster, worker: str, unfinished: Callable[[], bool]) -> None:
-    """Kill a node that such a worker runs on, which must be before the stage is done; start another in its place."""
+    """Kill a node that runs such a worker, before the stage is done, and start another in its place."""
     lines = cluster.kill(cluster.working(worker)[0])
     for name in ("raylet", worker):
         assert any(name in line for line in lines), lines
@@ -86,7 +86,7 @@ def differing(runs: Runs, name: str, files: list[str]) -> list[str]:
 
 
 def shards(runs: Runs, name: str) -> list[str]:
-    """The shards of a gallery, which must be called as those of the calm run."""
+    """The shards of a gallery, whose names must be those of the calm run."""
     folders = [runs.out / run / "embeddings" / "gallery" for run in (name, "calm")]
     found = [sorted(identities(folder)) for folder in folders]
     assert found[0] == found[1]
@@ -97,7 +97,7 @@ def last_step(folder: Path) -> int:
     return max((int(path.name[5:13]) for path in (folder / "checkpoints").glob("step-*.pt")), default=0)
 
 
-# Each of the first three takes up the run where the one before has left it; alone, each watches the run get there.
+# The first three follow one run; alone, each waits until the run gets to its stage.
 
 
 def test_a_node_is_lost_in_training(cluster: Cluster, runs: Runs, disturbed: subprocess.Popen[bytes]) -> None:
@@ -134,7 +134,7 @@ def test_nodes_come_and_go_in_embedding(cluster: Cluster, runs: Runs) -> None:
     driver = cluster.driver(runs.command("embed", "changing"))
     wait_until(lambda: len(identities(store)) >= 4, driver)
     first, second = cluster.nodes
-    for node in (first, second):  # so that the images last until others have come
+    for node in (first, second):  # so that images are left when the others have come
         node.halt(ENCODER)
     cluster.add(2)
     cluster.kill(first)

@@ -1,4 +1,4 @@
-"""GPUs that Ray only believes to have: what is given out of them, seen from outside."""
+"""Logical GPUs, which Ray only believes in: how many are in use, seen from outside."""
 
 from __future__ import annotations
 

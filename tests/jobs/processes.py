@@ -18,19 +18,19 @@ from pathlib import Path
 from types import TracebackType
 
 PROJECT = Path(__file__).parents[2]
-MARK = "FABRIC_RETRIEVAL_TEST"
-PATIENCE_SECONDS = 300.0
+VARIABLE = "FABRIC_RETRIEVAL_TEST"
+WAIT_SECONDS = 300.0
 
 
 class Processes:
-    """Starts commands whose descendants are known by a variable in their environment, and ends all of them.
+    """Starts commands, and ends them with all their descendants, which a variable in their environment marks.
 
     Ray's daemons outlive their parents, so a walk down from the first process would miss some after a kill. Each
     instance has its own folder for Ray's sessions.
     """
 
     def __init__(self, log: Path, **environment: str) -> None:
-        self.mark = f"{MARK}={uuid.uuid4().hex}"
+        self.mark = f"{VARIABLE}={uuid.uuid4().hex}"
         self.log = log
         self.started: list[subprocess.Popen[bytes]] = []
         # Not pytest's own folder: the path of a socket has at most 107 characters.
@@ -69,10 +69,9 @@ class Processes:
         return self.start([sys.executable, "-m", "ray_jobs", *arguments])
 
     def alive(self) -> dict[int, str]:
-        """Command lines of all processes that descend from what was started here.
+        """Command lines of all living processes that descend from what was started here.
 
-        Some of Ray's change their title, and lose with it what /proc shows of their environment: those are found as
-        children of the others.
+        Some of Ray's change their title and so hide their environment; they are found as children of the others.
         """
         mark = b"\0" + self.mark.encode() + b"\0"
         marked = set()
@@ -87,13 +86,13 @@ class Processes:
         return {pid: line for pid, line in found.items() if line}
 
     def halt(self, name: str) -> None:
-        """Stop, until they are killed, those whose command line starts so."""
+        """Stop (SIGSTOP) the processes whose command line starts with ``name``, until they are killed."""
         for pid, line in self.alive().items():
             if line.startswith(name):
                 os.kill(pid, signal.SIGSTOP)
 
     def kill(self) -> list[str]:
-        """``kill -9`` for all of them, until every one is gone; returns the command lines."""
+        """``kill -9`` all of them until none is left; returns their command lines."""
         killed: dict[int, str] = {}
         until = time.monotonic() + 30
         while (left := self.alive()) or any(map(_ending, killed)):
@@ -111,7 +110,7 @@ class Processes:
 
 
 def _ending(pid: int) -> bool:
-    """True until a killed process has ended: at first it only loses its memory, and with it its command line."""
+    """True until a killed process has ended; its command line disappears earlier, with its memory."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -161,8 +160,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Return as soon as the condition holds; fail if the process ends first, or never gets there."""
-    until = time.monotonic() + PATIENCE_SECONDS
+    """Return as soon as the condition holds; fail if the process ends before, or takes too long."""
+    until = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert process.poll() is None, f"ended with {process.returncode} before it could be interrupted"
         assert time.monotonic() < until, "did not get that far"

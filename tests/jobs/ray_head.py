@@ -17,7 +17,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class Head:
-    """Started when it is made; it ends with its processes."""
+    """A running head; it ends with its processes."""
 
     def __init__(self, processes: Processes, token: str = "", cpus: int = 2) -> None:
         ports = free_ports(5)
@@ -34,7 +34,7 @@ class Head:
             "--port": ports[1],
             "--ray-client-server-port": ports[2],
             "--metrics-export-port": ports[3],
-            # It starts jobs. Where an earlier agent still holds the default port, it starts none, and says so nowhere.
+            # The agent starts jobs; if an earlier one still holds the default port, it silently starts none.
             "--dashboard-agent-listen-port": ports[4],
             "--num-cpus": cpus,
             "--num-gpus": 0,
@@ -46,7 +46,7 @@ class Head:
         wait_until(lambda: self.status(self.token, "/api/v0/logs?node_ip=127.0.0.1") == 200, head)
 
     def status(self, token: str = "", path: str = "/api/jobs/") -> int:
-        """What the job server answers to someone with this token: an HTTP status, 0 for no answer."""
+        """HTTP status of the job server's answer to someone with this token; 0 for no answer."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             with urlopen(Request(f"{self.address}{path}", headers=headers), timeout=5) as answer:

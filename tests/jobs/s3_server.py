@@ -1,4 +1,4 @@
-"""A real S3 server on this machine's loopback address, and what was asked of it."""
+"""A real S3 server on this machine's loopback address, and the requests it got."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class S3Server:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What makes boto, s3fs and pyarrow ask this server, and only with credentials."""
+        """Variables that send boto, s3fs and pyarrow to this server, with credentials."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "somebody",
@@ -78,7 +78,7 @@ class S3Server:
         self._file.close()
 
     def files(self) -> Any:
-        """The file system, without a memory of listings."""
+        """The file system, without cached listings."""
         names = self.environment
         return fsspec.filesystem(
             "s3",
@@ -90,11 +90,11 @@ class S3Server:
         )
 
     def seen(self) -> int:
-        """How much has been logged; where ``requests`` may start."""
+        """Bytes of the log so far, from which ``requests`` may start."""
         return self.log.stat().st_size
 
     def requests(self, start: int = 0) -> list[Request]:
-        """What was asked since ``seen`` gave ``start``, in order of the answers' ends."""
+        """Requests since ``seen`` returned ``start``, in the order in which they were answered."""
         size = -1
         while size != self.seen():  # a line is written after its answer
             size = self.seen()

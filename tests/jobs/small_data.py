@@ -24,7 +24,7 @@ SPLITS = {
 
 
 def write_png(path: Path, *seed: int) -> None:
-    """A picture that is another one for every seed: a coarse pattern in which two tiles differ as two pictures do."""
+    """Write a coarse pattern that depends on the seed; its tiles differ as much as two pictures do."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.NEAREST).save(path)
@@ -81,7 +81,7 @@ def write_index(root: Path, held: Mapping[str, Sequence[str]]) -> None:
 
 
 def fabric_path(root: Path, index: int, split: str = "test") -> Path:
-    """Where fabric ``index`` lies."""
+    """File of fabric ``index``."""
     return root / "fabrics" / split / "img" / "images" / f"f{index:04d}.png"
 
 

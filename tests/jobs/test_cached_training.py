@@ -1,4 +1,4 @@
-"""Training that keeps frozen activations ends with the model of one that does not, on one worker or two."""
+"""A training with the activation cache ends with the model of one without, on one worker or two."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.jobs.small_data import as_options, settings, write_catalogue
 KEYS: dict[str, Any] = {
     "train__enabled": True,
     "train__trainable_blocks": 1,
-    "train__fixed_views": 2,
+    "train__augmentation": "none",
     "train__batch_size": 3,
     "train__epochs": 4,
     "train__select": "last",

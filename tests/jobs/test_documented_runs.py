@@ -15,7 +15,7 @@ from tests.jobs.small_data import write_png
 
 
 def from_here(words: list[str], folder: Path) -> list[str]:
-    """The words with absolute paths: the tests' Ray was started elsewhere, and relative ones start there."""
+    """The words with absolute paths: relative ones would start where the tests' Ray was started."""
     options = build_parser().parse_args(words)
     config = load_config(options.config, options.overrides)
     paths = {
@@ -29,7 +29,7 @@ def from_here(words: list[str], folder: Path) -> list[str]:
 def test_the_first_steps_end_with_a_picture(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All blocks in order: the catalogue is drawn, embedded and ranked, then searched for a picture."""
+    """All blocks in order: draw the catalogue, embed and rank it, then search it for a picture."""
     monkeypatch.chdir(tmp_path)
     for name in ("ray_jobs", "Weight_Path"):
         (tmp_path / name).symlink_to(ROOT / name)

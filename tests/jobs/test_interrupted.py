@@ -1,4 +1,4 @@
-"""Ctrl-C of the program itself: exit code 130, a line that says how to go on, no process left, the folder free."""
+"""Ctrl-C: exit code 130, a line that says how to go on, no process left, the folder free for another run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 of driver, workers and raylet amid each stage; the same command again ends with the same bytes."""
+"""kill -9 of driver, workers and raylet during each stage; the same command again ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ KEYS: dict[str, Any] = {
     "embed__shard_size": SHARD,
 }
 MANY_BLOCKS = {"retrieve__gallery_block": 1}
-"""So that there is time to kill the ranking; the undisturbed run has one block."""
+"""Keys that leave time to kill the ranking; the undisturbed run has one block."""
 
 
 class Runs(NamedTuple):
-    """Two runs on the same data: one that nobody stopped, and one that is killed in every stage."""
+    """Two runs on the same data: an undisturbed one, and one that is killed in every stage."""
 
     root: Path
     weights: Path
@@ -53,7 +53,7 @@ class Runs(NamedTuple):
 
     @property
     def command(self) -> list[str]:
-        """What is killed, and started again each time."""
+        """The command that is killed and started again."""
         keys = {**KEYS, **MANY_BLOCKS, "run__name": "killed", "train__num_workers": self.workers}
         return ["run", *as_options(settings(*self[:3], **keys))]
 
@@ -74,8 +74,8 @@ def runs(
 
 @contextmanager
 def started(runs: Runs, log: Path) -> Iterator[tuple[Callable[[Callable[[], bool]], None], Callable[..., None]]]:
-    """The command in processes of its own; how to wait for it, and how to kill all of it."""
-    # The undisturbed run computed beside logical GPUs, this one without: all arithmetic is on the CPU.
+    """Start the command in processes of its own; yields how to wait for it, and how to kill all of it."""
+    # Without the logical GPUs of the undisturbed run: all arithmetic is on the CPU anyway.
     with Processes(log, RAY_OVERRIDE_RESOURCES='{"CPU": 2, "GPU": 0}') as processes:
         driver = processes.start_program(runs.command)
 
@@ -103,7 +103,7 @@ def last_step(folder: Path) -> int:
     return max((int(path.name[5:13]) for path in (folder / "checkpoints").glob("step-*.pt")), default=0)
 
 
-# Each test takes up the run where the one before has left it; alone, it does on its way what they would have done.
+# Each test continues the run that the one before has left; alone, it first does what they would have done.
 
 
 def test_killed_in_training(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_killed_in_embedding(runs: Runs, tmp_path: Path) -> None:
     assert 5 <= len(identities(store)) < FABRICS // SHARD
     assert not (store / "manifest.json").exists()
 
-    # The speed of an epoch is a matter of chance: these were kept with the checkpoint, not trained again.
+    # Speeds differ from run to run, so equal rows were kept with the checkpoint, not trained again.
     assert epochs(runs.killed)[: len(before)] == before
     logs = [[{**row, "images_per_second": ""} for row in epochs(folder)] for folder in (runs.killed, runs.undisturbed)]
     assert logs[0] == logs[1]
@@ -149,7 +149,7 @@ def test_killed_in_retrieval(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_ends_with_the_bytes_of_the_undisturbed_run(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Partial rankings are cleared away at the end, so they are looked at just before."""
+    """Partial rankings are removed at the end, so they are recorded just before."""
     work = runs.killed / "work" / "retrieval" / "fine_tuned"
     before, after = identities(work), {}
     remove = storage.remove

@@ -1,4 +1,4 @@
-"""A Ray of this machine alone can be reached from this machine alone, and its token is read by its owner alone."""
+"""A Ray of this machine alone can be reached only from this machine, and only its owner can read its token."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def test_listening_sees_an_open_port() -> None:
         assert two.getsockname()[1] in found["::1"]
 
 
-def test_the_token_is_its_owners_alone(ray_cluster: None) -> None:
+def test_only_the_owner_can_read_the_token(ray_cluster: None) -> None:
     token = Path.home() / ".ray" / "auth_token"
     assert not token.exists() or token.stat().st_mode & 0o077 == 0

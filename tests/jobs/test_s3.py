@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from retrieval_core.files.storage import stamp_of
+from retrieval_core.files.stamps import stamp_of
 from tests.jobs.processes import Processes, wait_until
 from tests.jobs.s3_server import BUCKET, SECRET, Request, S3Server
 from tests.jobs.small_data import as_options, settings, write_catalogue

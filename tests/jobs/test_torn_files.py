@@ -1,4 +1,4 @@
-"""Committed files that a power cut has cut short are made again, whatever the name says; no Ray is started."""
+"""Committed files that a power cut has cut short are made again; no Ray is started."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def test_a_torn_partial_ranking_is_made_again(weights: Path, tmp_path: Path) -> 
     files = [tmp_path / f"ranking-{block.fingerprint}.parquet" for block in blocks]
     merged = tmp_path / "merged.parquet"
 
-    def rank(turn: str) -> bytes:
+    def rank(execution: str) -> bytes:
         for block in blocks:
-            _rank_block(query, block, 1, TOP_K, str(ranking), turn)
+            _rank_block(query, block, 1, TOP_K, str(ranking), execution)
         _merge_group([str(file) for file in files], TOP_K, str(merged))
         return merged.read_bytes()
 

@@ -37,8 +37,8 @@ JSON = st.recursive(
     max_leaves=12,
 )
 PATIENCE_SECONDS = 60
-LEAST_LARGE = 300_000_000
-"""Bytes of memory beyond which a file of a gigabyte was not read in parts."""
+MEMORY_LIMIT = 300_000_000
+"""Bytes of memory; whoever needs more for a file of a gigabyte did not read it in parts."""
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def test_bad_input_has_its_outcome(
     assert snapshot(tmp_path) == before
     assert not Path(MARKER).exists()
     if row.large:
-        assert memory("VmHWM") - start < LEAST_LARGE
+        assert memory("VmHWM") - start < MEMORY_LIMIT
 
 
 @given(at=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=9), name=st.sampled_from(sorted(SOUND)))

@@ -70,7 +70,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     demo = place / "Output" / "demo"
     gallery = write_store(demo / "embeddings" / "gallery", FABRICS, REGIONS, 1)
     queries = write_store(demo / "embeddings" / "queries", 4, 1, 2)
-    model = FabricEmbedder(transformers_model(), new_head(32, DIM, 5), "cls_plus_mean", "new").eval()
+    model = FabricEmbedder(transformers_model(), new_head(32, DIM, 5), "cls_plus_mean").eval()
     save_model(model, str(demo / "model"))
     torch.save(images(), place / "pixels.pt")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The growth benchmark fits slopes through what it measured; the plain steps run here, what needs Ray is made up."""
+"""The growth benchmark fits slopes through its measurements; the plain steps run here, those on Ray are made up."""
 
 from __future__ import annotations
 

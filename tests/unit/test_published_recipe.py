@@ -1,4 +1,4 @@
-"""Training as published: twenty steps against a page of plain torch, and the learning rates of both schedules."""
+"""Training as published: twenty steps against plain torch, and the learning rates of both schedules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from retrieval_core.training.loader import Schedule, TrainingData
-from retrieval_core.training.loop import Trainer, Worker, learning_rate_factor
+from retrieval_core.training.loop import Trainer, Worker, learning_rate_at
 from tests.unit.tiny_split import make_config, make_model, make_split
 
 PUBLISHED = [
@@ -40,7 +40,7 @@ def make_trainer(split, *overrides):
 
 
 class PublishedLoop:
-    """The published training as a page of plain torch, sharing nothing with ours but the starting weights."""
+    """The published training in plain torch, sharing nothing with ours but the starting weights."""
 
     def __init__(self, model, blocks, rate, head_rate, decay, low, period, margin):
         self.backbone, self.head = copy.deepcopy(model.dinov2), copy.deepcopy(model.projection_head)
@@ -113,15 +113,12 @@ def test_twenty_steps_of_the_published_recipe_are_those_of_a_plain_loop(split, r
     assert moved > 20 * rate
 
 
-# ---- learning rates
-
-
 def rates(*overrides, samples=10, steps=None):
     config = make_config("train.batch_size=2", *overrides)
     plan = Schedule(samples, config, 1)
     bases = config.train.learning_rate, config.train.head_learning_rate
     return [
-        tuple(learning_rate_factor(config.train, plan, step, base) for base in bases)
+        tuple(learning_rate_at(config.train, plan, step, base) for base in bases)
         for step in range(plan.total if steps is None else steps)
     ]
 

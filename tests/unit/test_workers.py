@@ -21,8 +21,7 @@ from tests.unit.tiny_split import make_config, make_model, make_split
 BATCHES = (4, 5)  # shared by two as 2 + 2 and 3 + 2
 LOSSES = {"triplet": 3, "info_nce": 2}  # images a query
 CASES = [(loss, batch) for loss in LOSSES for batch in BATCHES]
-REPEATED = ("train.augmentation=print", "train.fixed_views=2", "train.epochs=8")
-CACHED = "train.cache_activations=true"
+LONGER, CACHED = "train.epochs=8", "train.cache_activations=true"
 HOLDS = torch.eye(5, dtype=torch.bool) | (torch.arange(25).reshape(5, 5) % 7 == 2)
 
 
@@ -80,8 +79,7 @@ def share_of_the_work(rank, port, folder):
         found = {case: gradients_of(*case, rank, 2) for case in CASES}
         trained = {case: train(Path(folder) / f"img-{rank}", *case, rank, 2) for case in CASES}
         trained |= {
-            (loss, "cached"): train(Path(folder) / f"img-{rank}", loss, 5, rank, 2, *REPEATED, CACHED)
-            for loss in LOSSES
+            (loss, "cached"): train(Path(folder) / f"img-{rank}", loss, 5, rank, 2, LONGER, CACHED) for loss in LOSSES
         }
         # Rows of different kinds and lengths come in rank order.
         ids = gather_rows(torch.arange(3 - rank) + 10 * rank, [3, 2], rank).tolist()
@@ -138,7 +136,7 @@ def test_a_training_is_that_of_one_worker(workers, tmp_path, name, batch, rank):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_workers_that_cache_frozen_activations_train_what_one_without_a_cache_does(workers, tmp_path, name):
-    losses, _, weights = train(tmp_path, name, 5, 0, 1, *REPEATED)
+    losses, _, weights = train(tmp_path, name, 5, 0, 1, LONGER)
     assert len(losses) == 16
     for _, trained, _ in workers:
         found_losses, _, found = trained[name, "cached"]

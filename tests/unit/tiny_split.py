@@ -54,4 +54,4 @@ def make_model(seed=0):
         for name, parameter in backbone.named_parameters():
             if name.endswith("weight") and parameter.ndim == 2:
                 parameter.normal_(0, 0.15, generator=generator)
-    return FabricEmbedder(backbone, new_head(32, 8, seed), "cls", "new")
+    return FabricEmbedder(backbone, new_head(32, 8, seed), "cls")

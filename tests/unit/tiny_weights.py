@@ -16,10 +16,11 @@ from retrieval_core.config.sections import ModelConfig
 from retrieval_core.model.weights import WeightsError, load_model
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
+LAST = "encoder.layer.1.attention.output.dense.bias"
 
 
 def transformers_model(registers=False, swiglu=False):
-    """A backbone in which no parameter is zero or one, so that a swapped or lost tensor shows."""
+    """A backbone without a parameter of zero or one, so that a test notices a swapped or lost tensor."""
     family, settings = (
         (Dinov2WithRegistersModel, Dinov2WithRegistersConfig) if registers else (Dinov2Model, Dinov2Config)
     )
@@ -53,7 +54,7 @@ def rewrite(folder, tensors):
 
 
 def refusal(found, **keys):
-    """What load_model says, which must be one line."""
+    """The message with which ``load_model`` refuses weights; one line."""
     with pytest.raises(WeightsError) as error:
         load_model(config(found, **keys), 0, with_head=False)
     assert "\n" not in str(error.value)

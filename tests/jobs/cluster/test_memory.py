@@ -1,9 +1,10 @@
-"""Memory that will be short is told with the numbers and what to do."""
+"""A shortage of memory is told with the numbers and what to do."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ray_jobs.cluster.memory import Memory, measure, problems
@@ -14,7 +15,7 @@ PLENTY = Memory(64 * GB, 60 * GB, 30 * GB)
 
 def test_plenty_is_no_problem() -> None:
     assert problems(PLENTY, 18 * GB, 16) == []
-    assert problems(Memory(None, None, None), 18 * GB, 16) == []
+    assert problems(PLENTY._replace(shm=None), 18 * GB, 16) == []
 
 
 def test_a_small_shared_memory_names_the_option_of_docker() -> None:
@@ -36,8 +37,11 @@ def test_little_memory_names_the_keys_that_need_less(available: int, lines: int)
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(("limit", "expected"), [("1000000", (1_000_000, 450_000)), ("max", (8_192_000, 4_096_000))])
-def test_the_limit_of_a_container_counts(tmp_path: Path, version: int, limit: str, expected: tuple[int, int]) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal:  8000 kB\nMemFree: 1 kB\nMemAvailable: 4000 kB\n")
+def test_the_limit_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, limit: str, expected: tuple[int, int]
+) -> None:
+    machine = psutil.virtual_memory()._replace(total=8_192_000, available=4_096_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     folder = tmp_path / "memory" if version == 1 else tmp_path
     folder.mkdir(exist_ok=True)
     names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
@@ -45,10 +49,12 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, version: int, limit: st
     (folder / names[1]).write_text("600000\n")
     spare = "total_inactive_file" if version == 1 else "inactive_file"
     (folder / "memory.stat").write_text(f"anon 5\n{spare} 50000\n")
-    found = measure(tmp_path, tmp_path, tmp_path)
+    found = measure(tmp_path, tmp_path)
     assert found[:2] == expected
     assert found.shm is not None and found.shm > 0
 
 
-def test_what_cannot_be_told_is_none(tmp_path: Path) -> None:
-    assert measure(tmp_path, tmp_path, tmp_path / "absent") == Memory(None, None, None)
+def test_without_a_container_the_machine_counts(tmp_path: Path) -> None:
+    found = measure(tmp_path, tmp_path / "absent")
+    assert 0 < found.available <= found.total == psutil.virtual_memory().total
+    assert found.shm is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from ray_jobs.console.progress import (
     size,
     track,
 )
+
+CODES = re.compile(r"\033\[[^A-Za-z]*[A-Za-z]")
 
 
 class Screen(io.StringIO):
@@ -86,28 +89,37 @@ def test_what_was_done_before_is_no_part_of_the_rate(clock: Clock) -> None:
     assert progress.line() == "train: 52 of 100 steps, 1.0 steps/s, 48 s left"
 
 
-def test_a_terminal_has_one_line_that_is_renewed(clock: Clock) -> None:
+def test_a_terminal_has_one_bar_that_is_renewed(clock: Clock) -> None:
     screen = Screen()
     logged(screen)
     with Progress("rank", 4, "blocks", clock=clock) as progress:
         for _ in range(2):
             clock.now += 1
             progress.advance()
-        log.info("a word")
-    assert screen.getvalue() == (
-        "rank [--------------------] 0 of 4 blocks"
-        "\r\033[Krank [#####---------------] 1 of 4 blocks"
-        "\r\033[Krank [##########----------] 2 of 4 blocks, 1.0 blocks/s, 2 s left"
-        "\r\033[Ka word\nrank [##########----------] 2 of 4 blocks, 1.0 blocks/s, 2 s left"
-        "\r\033[K"
-    )
+        log.info("a [word]")
+    drawn = [re.sub("[━╸╺]+ ", "", text) for text in CODES.sub("", screen.getvalue()).split("\r")]
+    counted = "rank 2 of 4 blocks, 1.0 blocks/s, 2 s left"
+    assert drawn[:4] == ["rank 0 of 4 blocks", "rank 1 of 4 blocks", counted, f"a [word]\n{counted}"]
+    assert screen.getvalue().endswith("\r\033[1A\033[2K")  # the bar is gone
 
 
-def test_a_live_line_is_no_wider_than_the_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_no_wider_than_the_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     screen = Screen()
-    logged(screen).show("x" * 50)
-    assert screen.getvalue() == "x" * 19
+    logged(screen)
+    with Progress("x" * 50, 4, "blocks", clock=clock):
+        pass
+    assert all(len(line) <= 20 for line in re.split(r"[\r\n]", CODES.sub("", screen.getvalue())))
+
+
+@pytest.mark.parametrize("forced", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_log_stays_plain_where_colours_are_forced(monkeypatch: pytest.MonkeyPatch, forced: str) -> None:
+    monkeypatch.setenv(forced, "1")
+    stream = io.StringIO()
+    logged(stream)
+    with Progress("rank", 4, "blocks"):
+        log.warning("a\tword " + 300 * "x")
+    assert stream.getvalue() == "a\tword " + 300 * "x" + "\n"
 
 
 def test_a_log_has_few_plain_lines(clock: Clock) -> None:

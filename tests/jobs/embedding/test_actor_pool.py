@@ -18,7 +18,7 @@ def test_actors_that_fill_a_node_let_it_decode(cpus: list[int], share: float, vi
     wanted = max(1, int(sum(cpus) * share))
     sizing = pool_sizing(Resources(float(sum(cpus)), 0), wanted, MANY, views, nodes)
     assert sizing.actors == wanted
-    assert 0 < sizing.decode_cpus != sizing.actor_cpus
+    assert 0 < sizing.decode_cpus < sizing.actor_cpus  # Ray Data would fuse equal ones
     for node in nodes:
         fitting = int(node.cpus / sizing.actor_cpus)
         assert fitting * sizing.actor_cpus + sizing.decode_cpus <= node.cpus + 1e-9

@@ -15,6 +15,7 @@ from retrieval_core.config.sections import DataConfig
 from retrieval_core.data import datasets
 from retrieval_core.data.check import Problem, check_data
 from retrieval_core.data.datasets import DataError
+from retrieval_core.data.motif_boxes import load_motif_boxes
 
 
 def write(root: Path, **files: str) -> None:
@@ -264,6 +265,6 @@ def test_the_check_never_crashes_and_tells_what_would_stop_a_run(sound: Path, dr
         list(datasets.iter_gallery(data))
         datasets.labelled_split(data, "train")
         datasets.labelled_split(data, "validation")
-        datasets.load_motif_boxes(data)
+        load_motif_boxes(data)
     except DataError as error:
         assert [problem for problem in problems if problem.severity == "error"], error

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval_core.data.datasets import Record, short_id
 from retrieval_core.data.listing import assign_ids, bucket_of, listing_file, write_listing
+from retrieval_core.data.records import Record, short_id
 from retrieval_core.files import storage, tables
 
 PATHS = st.lists(

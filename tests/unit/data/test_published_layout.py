@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.data import published_layout as layout
-from retrieval_core.data.records import DataError, full_stem, query_id, short_id
+from retrieval_core.data.records import DataError, full_stem, short_id
 
 FEW = settings(max_examples=50)
 
@@ -218,20 +218,6 @@ def test_labels_that_are_needed_name_the_missing_file(tmp_path: Path) -> None:
     assert [record.categories for record in layout.read_fabrics(str(tmp_path), "train").records] == [()]
     with pytest.raises(DataError, match=r"Train_split.json: there is no such file"):
         layout.read_fabrics(str(tmp_path), "train", labels_needed=True)
-
-
-@pytest.mark.parametrize(
-    ("path", "ids"),
-    [
-        ("x/12,bear.png", ("12,bear", "12,bear", "12")),
-        ("x.y/a.b.png", ("a", "a.b", "a.b")),
-        ("a", ("a", "a", "a")),
-        ("s3://b/c/9.PNG", ("9", "9", "9")),
-        ("q/7,a,b.c.png", ("7,a,b", "7,a,b.c", "7")),
-    ],
-)
-def test_ids(path: str, ids: tuple[str, str, str]) -> None:
-    assert (short_id(path), full_stem(path), query_id(path)) == ids
 
 
 READERS: list[tuple[str, Callable[[str, layout.Report], object]]] = [

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_core.data.datasets import Record, full_stem
 from retrieval_core.data.listing import write_listing
+from retrieval_core.data.records import Record, full_stem
 from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan
-from retrieval_core.files import storage, tables
+from retrieval_core.files import stamps, storage, tables
 
 
 class Catalogue:
@@ -41,7 +41,7 @@ class Catalogue:
         return storage.list_names(str(self.folder / "img"))
 
     def plan(self, records=None, *, per_shard=2, encoder="encoder", retry=()):
-        """(rows as dicts, BucketPlan, shrunken)."""
+        """(rows as dicts, summary, shrunken shards)."""
         if records is None:
             records = [self.record(name) for name in self.there()]
         listing, plan = str(self.folder / "listing"), str(self.folder / "plan")
@@ -80,14 +80,14 @@ def test_a_first_plan_orders_by_path_and_fills_shards(catalogue):
     assert [row["shard"] for row in rows] == [0, 0, 1, 1, 2]
     assert [row["id"] for row in rows] == ["Z", "a", "b", "z", "é"]
     assert [shard[:3] for shard in summary.shards] == [(0, 0, 2), (0, 1, 2), (0, 2, 1)]
-    assert (summary.images, summary.repeats, shrunken) == (5, 0, {})
+    assert (summary.images, summary.repeats, shrunken) == (5, 0, [])
     part = read_shard_plan(str(catalogue.folder / "plan"), 0, 1)
     assert part.to_pylist() == rows[2:4]
 
 
 def test_a_stamp_that_the_listing_told_is_not_asked_for_again(catalogue, monkeypatch):
     catalogue.put("a.png", "b.png")
-    monkeypatch.setattr(storage, "stamp", lambda location: f"asked for {location[-5:]}")
+    monkeypatch.setattr(stamps, "stamp", lambda location: f"asked for {location[-5:]}")
     first, second = (catalogue.record(name) for name in ("a.png", "b.png"))
     rows, _, _ = catalogue.plan([first._replace(stamp="7:x"), second])
     assert [row["stamp"] for row in rows] == ["7:x", "asked for b.png"]
@@ -159,7 +159,7 @@ def test_added_images_get_new_shards(catalogue):
     after, second, shrunken = catalogue.plan()
     assert places(after) == places(before) | {"a.png": 2, "c.png": 2, "e.png": 3}
     assert files(second)[:2] == files(first)
-    assert shrunken == {}
+    assert shrunken == []
 
 
 def test_a_changed_image_leaves_its_shard_for_a_new_one(catalogue):
@@ -168,7 +168,7 @@ def test_a_changed_image_leaves_its_shard_for_a_new_one(catalogue):
     catalogue.put("a.png")
     rows, second, shrunken = catalogue.plan()
     assert places(rows) == {"a.png": 2, "b.png": 0, "c.png": 1}
-    assert shrunken == {files(first)[0]: (second.shards[0], ["img/b.png"])}
+    assert shrunken == [(first.shards[0], second.shards[0], ["img/b.png"])]
     assert files(second)[0] != files(first)[0]
     assert files(second)[1] == files(first)[1]
 
@@ -181,7 +181,7 @@ def test_a_deleted_image_shrinks_its_shard(catalogue):
     catalogue.delete("e.png")
     rows, second, shrunken = catalogue.plan(per_shard=3)
     assert places(rows) == {"a.png": 0, "c.png": 0}
-    assert shrunken == {files(first)[0]: (second.shards[0], ["img/a.png", "img/c.png"])}
+    assert shrunken == [(first.shards[0], second.shards[0], ["img/a.png", "img/c.png"])]
     assert second.shards[0].images == 2
     # What was deleted from the last shard does not come back under a name that was used for other content.
     catalogue.put("d.png")
@@ -194,7 +194,7 @@ def test_retried_images_count_as_changed(catalogue):
     _, first, _ = catalogue.plan()
     rows, second, shrunken = catalogue.plan(retry=["b.png", "c.png", "gone.png"])
     assert places(rows) == {"a.png": 0, "b.png": 2, "c.png": 2}
-    assert list(shrunken) == [files(first)[0]]
+    assert [shard.before for shard in shrunken] == first.shards[:1]
     assert not set(files(second)) & set(files(first))
 
 
@@ -211,7 +211,7 @@ def test_another_encoder_is_another_plan(catalogue):
     catalogue.plan()
     rows, _, shrunken = catalogue.plan(encoder="other")
     assert places(rows) == {"a.png": 0, "b.png": 0, "c.png": 1}
-    assert shrunken == {}
+    assert shrunken == []
 
 
 def test_fingerprints_follow_content_and_encoder(catalogue):
@@ -285,9 +285,10 @@ def test_any_sequence_of_edits_moves_only_what_changed(tmp_path_factory, rounds,
         }
         assert [shard.images for shard in summary.shards] == [len(images) for images in content.values()]
         assert max((len(images) for images in content.values()), default=0) <= per_shard
-        for old, (shard, kept) in shrunken.items():
-            assert set(kept) < set(stored[old])
-            stored[shard.file_name] = tuple(kept)
+        for before, after, kept in shrunken:
+            assert set(kept) < set(stored[before.file_name])
+            assert before.images == len(stored[before.file_name])
+            stored[after.file_name] = tuple(kept)
         for file, images in content.items():
             # A file that is there already holds exactly what the plan says: nothing stale is taken for committed.
             assert stored.setdefault(file, images) == images

@@ -1,4 +1,4 @@
-"""Arms: an embedding is made again exactly when what it depends on has changed."""
+"""Arms: embeddings are computed again exactly when something that they depend on has changed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 from retrieval_core.config.config import Config, load_config
 from retrieval_core.config.sections import EmbedConfig, ImagesConfig
-from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, encoder_fingerprint, histogram_arm, model_arm
-from retrieval_core.encoding.views import Views
+from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, Arm, encoder_fingerprint, histogram_arm, model_arm
+from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.model.embedder import normalise
 from retrieval_core.model.weights import save_model
 from tests.unit.tiny_split import make_model
@@ -71,6 +71,24 @@ def test_what_an_embedding_does_not_depend_on_leaves_it_alone(weights, tmp_path)
         fingerprint(arm, images=ImagesConfig(max_pixels=1000)),
     ]
     assert set(same) == {fingerprint(arm)}
+
+
+def test_stores_of_earlier_versions_stay_valid():
+    """Another fingerprint for the same configuration makes every user's vectors be computed again."""
+    defaults = Config()
+    arm = Arm(FROZEN, defaults.model, defaults.model.image_size, "content of the weights")
+    expected = "c1168e0c965e818b084217490b1452029a81d8b3be0c31649d43ae4d282b8f65"
+    assert encoder_fingerprint(arm, views_of(defaults.embed, 224, "gallery"), defaults) == expected
+    keys = EmbedConfig(regions=[1, 3], vectors=4, query_turns=[0, -20, 20])
+    chosen = Config(images=ImagesConfig(jpeg="reduced"), embed=keys)
+    found = {
+        role: encoder_fingerprint(histogram_arm(chosen), views_of(keys, 224, role), chosen)
+        for role in ("gallery", "queries")
+    }
+    assert found == {
+        "gallery": "5756fedea6cfb850f3f8bef9cef5bf32d4d8d7d51e9eae648d4c23b68168b8df",
+        "queries": "c387e3b399925f44d90cb3e4e32516957dbdaefae2ea23880c353255a050835d",
+    }
 
 
 def test_an_arm_encodes_with_its_weights(weights):

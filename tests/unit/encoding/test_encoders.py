@@ -13,17 +13,16 @@ from hypothesis.extra import numpy as arrays
 
 from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder
 from retrieval_core.model.backbone import backbone_settings, random_backbone
-from retrieval_core.model.devices import pick_device, resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.model.heads import new_head
+from tests.unit.drawn_block import PLAIN
 
 CPU = torch.device("cpu")
-VALUES = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28}
 
 
 @pytest.fixture
 def model():
-    return FabricEmbedder(random_backbone(backbone_settings(VALUES), 0), new_head(32, 8, 0), "cls", "new").eval()
+    return FabricEmbedder(random_backbone(backbone_settings(PLAIN), 0), new_head(32, 8, 0), "cls").eval()
 
 
 def views(count, side=28, seed=0):
@@ -143,27 +142,6 @@ def test_views_of_another_shape_or_type_are_refused(model, wrong):
 def test_a_batch_size_below_one_is_refused(model):
     with pytest.raises(ValueError, match=r"embed\.batch_size = 0"):
         ModelEncoder(model, CPU, "float32", 0)
-
-
-def test_precision():
-    assert resolve_precision("auto", CPU) == torch.float32
-    assert resolve_precision("bfloat16", CPU) == torch.bfloat16
-    assert resolve_precision("float32", torch.device("cuda")) == torch.float32
-    with pytest.raises(ValueError, match="'half'"):
-        resolve_precision("half", CPU)
-
-
-@pytest.mark.parametrize("able", [True, False])
-def test_auto_precision_asks_the_device(monkeypatch, able):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: able)
-    expected = torch.bfloat16 if able else torch.float32
-    assert resolve_precision("auto", torch.device("cuda")) == expected
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_the_device_is_cuda_when_there_is_one(monkeypatch, there):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert pick_device().type == ("cuda" if there else "cpu")
 
 
 @settings(max_examples=30)

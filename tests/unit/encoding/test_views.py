@@ -8,18 +8,35 @@ from PIL import Image
 
 from retrieval_core.config.sections import EmbedConfig, ImagesConfig
 from retrieval_core.encoding.region_pooling import pool_regions
-from retrieval_core.encoding.views import views_of
+from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.images.regions import cut_views
 from retrieval_core.images.resizing import rotated
-from retrieval_core.images.rgb import read_image
-from tests.odd_images import encode, quadrants
+from tests.odd_images import encode, photograph, quadrants, with_orientation
 
-DEFAULT = ImagesConfig()
+DEFAULT, REDUCED = ImagesConfig(), ImagesConfig(jpeg="reduced")
+
+
+class TestReducedJpeg:
+    @pytest.mark.parametrize("grids", [(1,), (1, 3)])
+    @pytest.mark.parametrize(("orientation", "size"), [(1, (1601, 1203)), (6, (1600, 1208))])
+    def test_its_views_are_those_of_the_whole_one(self, grids, orientation, size):
+        content = encode(photograph(*size), "JPEG", quality=92, exif=with_orientation(orientation))
+        views = Views(56, grids, 0.25)
+        expected, boxes = views.of(content, DEFAULT)
+        found, same = views.of(content, REDUCED)
+        np.testing.assert_array_equal(same, boxes)
+        difference = np.abs(found.astype(int) - expected)
+        assert not np.array_equal(found, expected), "nothing was reduced"
+        assert difference.mean() < 1.5 and np.quantile(difference, 0.99) <= 6
+
+    def test_a_query_is_rotated_like_a_whole_one(self):
+        content, views = encode(photograph(801, 603), "JPEG", quality=92), Views(56, (1,), 0.25, rotations=(0.0, 30.0))
+        (expected, boxes), (found, same) = (views.of(content, images) for images in (DEFAULT, REDUCED))
+        np.testing.assert_array_equal(same, boxes)
+        assert 0 < np.abs(found.astype(int) - expected).mean() < 1.5
 
 
 class TestStoredVectors:
-    """What ``Views`` makes of an image, and of the embeddings of its views."""
-
     def views(self, role, **keys):
         return views_of(EmbedConfig(**keys), 14, role)
 
@@ -27,13 +44,11 @@ class TestStoredVectors:
         found = np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    def test_a_query_is_rotated_and_averaged(self, tmp_path):
-        path = tmp_path / "q.png"
-        path.write_bytes(encode(Image.fromarray(quadrants()), "PNG"))
+    def test_a_query_is_rotated_and_averaged(self):
         views = self.views("queries", query_turns=[0, -20, 20], regions=[1, 3])
-        pixels, boxes = views.of(path.read_bytes(), DEFAULT)
+        pixels, boxes = views.of(encode(Image.fromarray(quadrants()), "PNG"), DEFAULT)
         assert (views.per_image, views.rows, boxes.tolist()) == (3, 1, [[0, 0, 40, 30]] * 3)
-        whole = cut_views(read_image(str(path), DEFAULT), DEFAULT, 14)[0][0]
+        whole = cut_views(quadrants(), DEFAULT, 14)[0][0]
         for view, degrees in zip(pixels, [0, -20, 20], strict=True):
             np.testing.assert_array_equal(view, rotated(whole, degrees))
         embeddings = self.embeddings(6)

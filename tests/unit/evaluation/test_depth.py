@@ -22,7 +22,8 @@ from retrieval_core.evaluation.depth import (
     share_key,
     write_by_depth,
 )
-from retrieval_core.evaluation.metrics import QueryOutcome, arm_metrics
+from retrieval_core.evaluation.metrics import arm_metrics
+from retrieval_core.evaluation.outcomes import QueryOutcome
 
 NO_DEPTH = dict.fromkeys(map(share_key, SHARES))
 TINY = 1e-9

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from retrieval_core.data.shard_plan import PLAN_SCHEMA, bucket_shards
-from retrieval_core.evaluation.lost import Lost, Question, count_before, lost_in_bucket, query_vectors
+from retrieval_core.evaluation.lost import Lost, Question, count_before, lost_in_bucket, nearest, query_vectors
 from retrieval_core.files import tables
 from retrieval_core.store.embeddings import write_manifest, write_shard
 
@@ -70,7 +70,7 @@ def test_lost_fabrics_and_their_ranks_are_those_of_a_full_sort(catalogue: Catalo
         lost_in_bucket(plan, shards, REGIONS, questions, limit)
         for plan, shards in zip(catalogue.plans, catalogue.shards, strict=True)
     ]
-    lost = [sorted([*left, *right], key=lambda one: one.place)[:limit] for left, right in zip(*parts, strict=True)]
+    lost = [nearest([*left, *right], limit) for left, right in zip(*parts, strict=True)]
     places = {
         number: [(one.similarity, one.path) for one in found if one.similarity is not None]
         for number, found in enumerate(lost)
@@ -122,6 +122,6 @@ def test_a_bucket_has_the_shards_that_carry_its_number() -> None:
     assert bucket_shards(files, 0) == []
 
 
-def test_places_sort_as_the_pool_does() -> None:
+def test_lost_fabrics_sort_as_the_pool_does() -> None:
     lost = [Lost("b", "", 0.5), Lost("é", "", 0.5), Lost("z", "", 0.5), Lost("c", "", 0.75), Lost("a", "")]
-    assert [one.path for one in sorted(lost, key=lambda one: one.place)] == ["c", "b", "z", "é", "a"]
+    assert [one.path for one in nearest(lost, 9)] == ["c", "b", "z", "é", "a"]

@@ -1,4 +1,4 @@
-"""A password in a URL is refused, naming the key, and never said again."""
+"""A password in a URL is refused, naming the key, and never repeated."""
 
 from __future__ import annotations
 

@@ -1,18 +1,13 @@
-"""Parquet files of any store are whole, or say that they are not."""
+"""Parquet files on any store are whole, or an error says that they are not."""
 
 from __future__ import annotations
 
-from uuid import uuid4
+import errno
 
 import pyarrow as pa
 import pytest
 
 from retrieval_core.files import storage, tables
-
-
-@pytest.fixture(params=["local", "memory"])
-def folder(request, tmp_path):
-    return str(tmp_path) if request.param == "local" else f"memory://{uuid4().hex}"
 
 
 def test_tables_round_trip_with_their_metadata(folder):
@@ -35,3 +30,20 @@ def test_a_table_that_was_cut_short_is_no_table(folder):
         assert not tables.is_whole_table(path)
         with pytest.raises(ValueError, match=r"a\.parquet: not a whole Parquet file .*delete it"):
             tables.read_table(path)
+
+
+def test_a_failed_read_is_tried_again(folder):
+    path = storage.join(folder, "a.parquet")
+    tables.write_table(path, pa.table({"a": [1]}))
+    tries = []
+
+    def use(reader, _):
+        tries.append(reader)
+        if len(tries) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return reader.read()
+
+    assert tables.with_table(path, use).to_pydict() == {"a": [1]}
+    assert len(tries) == 2
+    with pytest.raises(FileNotFoundError):
+        tables.read_table(storage.join(folder, "absent.parquet"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -18,20 +17,14 @@ from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.files import storage
 from retrieval_core.images.decoding import _PillowLimit
 from retrieval_core.images.rgb import REASONS, ImageRejected, read_image
-from tests.odd_images import encode, quadrants, smooth_noise
+from tests.odd_images import decoded, encode, quadrants, smooth_noise
 
 DEFAULT = ImagesConfig()
 
 
-def read_bytes(content: bytes, folder: Path, **settings: object) -> np.ndarray:
-    path = folder / "image"
-    path.write_bytes(content)
-    return read_image(str(path), ImagesConfig.model_validate(settings))
-
-
-def reason_of(content: bytes, folder: Path, **settings: object) -> str:
+def reason_of(content: bytes, **settings: object) -> str:
     with pytest.raises(ImageRejected) as caught:
-        read_bytes(content, folder, **settings)
+        decoded(content, **settings)
     return caught.value.reason
 
 
@@ -40,37 +33,36 @@ class TestRejects:
         ("form", "options"),
         [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}), ("BMP", {}), ("WEBP", {})],
     )
-    def test_truncated_at_every_tenth(self, tmp_path, form, options):
+    def test_truncated_at_every_tenth(self, form, options):
         content = encode(smooth_noise(), form, **options)
-        reasons = {reason_of(content[: len(content) * tenth // 10], tmp_path) for tenth in range(1, 10)}
+        reasons = {reason_of(content[: len(content) * tenth // 10]) for tenth in range(1, 10)}
         assert reasons == {"truncated"}
 
     @pytest.mark.parametrize("form", ["TIFF", "JPEG2000", "AVIF", "TGA", "PCX", "PPM", "ICO", "QOI"])
-    def test_other_formats_are_never_half_read(self, tmp_path, form):
+    def test_other_formats_are_never_half_read(self, form):
         content = encode(smooth_noise(), form)
-        reasons = {reason_of(content[: len(content) * tenth // 10], tmp_path) for tenth in range(1, 10)}
+        reasons = {reason_of(content[: len(content) * tenth // 10]) for tenth in range(1, 10)}
         assert reasons <= {"truncated", "corrupt"}
 
     @pytest.mark.parametrize("missing", [1, 2, 4, 12, 13, 20])
-    def test_a_file_cut_near_its_end_is_rejected_or_whole(self, tmp_path, missing):
+    def test_a_file_cut_near_its_end_is_rejected_or_whole(self, missing):
         for form in ("PNG", "JPEG", "GIF", "TIFF"):
             content = encode(smooth_noise(), form)
-            whole = read_bytes(content, tmp_path)
+            whole = decoded(content)
             try:
-                pixels = read_bytes(content[:-missing], tmp_path)
+                pixels = decoded(content[:-missing])
             except ImageRejected:
                 continue
             np.testing.assert_array_equal(pixels, whole)
 
     @given(position=st.integers(0, 10**6), value=st.integers(0, 255))
     @settings(max_examples=60)
-    def test_a_changed_byte_of_a_png_never_changes_its_pixels(self, tmp_path_factory, position, value):
+    def test_a_changed_byte_of_a_png_never_changes_its_pixels(self, position, value):
         content = bytearray(encode(smooth_noise(20, 24), "PNG"))
-        folder = tmp_path_factory.getbasetemp()
-        whole = read_bytes(bytes(content), folder)
+        whole = decoded(bytes(content))
         content[position % len(content)] = value
         try:
-            pixels = read_bytes(bytes(content), folder)
+            pixels = decoded(bytes(content))
         except ImageRejected as reject:
             assert reject.reason in REASONS
         else:
@@ -81,34 +73,32 @@ class TestRejects:
          b"\0\0\1\0", b"\0\0\2\0", b"8BPS\0\1", b"\1\xda", b"P6 9 9 255 ", b"qoif", b"DDS ", b"\x0a\5\1\x08"]
     ))  # fmt: skip
     @settings(max_examples=150)
-    def test_hostile_bytes_are_an_image_or_a_reject(self, tmp_path_factory, content, magic):
-        folder = tmp_path_factory.getbasetemp()
+    def test_hostile_bytes_are_an_image_or_a_reject(self, content, magic):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                pixels = read_bytes(magic + content, folder, max_pixels=10_000)
+                pixels = decoded(magic + content, max_pixels=10_000)
             except ImageRejected as reject:
                 assert reject.reason in REASONS
             else:
                 assert pixels.shape[0] * pixels.shape[1] <= 10_000
 
     @pytest.mark.parametrize("error", [MemoryError(), OverflowError("x"), RecursionError(), EOFError(), SyntaxError()])
-    def test_whatever_a_decoder_raises_is_a_reject(self, tmp_path, monkeypatch, error):
+    def test_whatever_a_decoder_raises_is_a_reject(self, monkeypatch, error):
         def fail(self: ImageFile.ImageFile) -> None:
             raise error
 
         monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
         expected = "truncated" if isinstance(error, EOFError) else "corrupt"
-        assert reason_of(encode(smooth_noise(), "BMP"), tmp_path) == expected
+        assert reason_of(encode(smooth_noise(), "BMP")) == expected
 
-    def test_too_large_is_told_from_the_header(self, tmp_path, monkeypatch):
+    def test_too_large_is_told_from_the_header(self, monkeypatch):
         content = encode(smooth_noise(60, 80), "BMP")
-        assert read_bytes(content, tmp_path, max_pixels=4800).shape == (60, 80, 3)
+        assert decoded(content, max_pixels=4800).shape == (60, 80, 3)
         monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
-        assert reason_of(content, tmp_path, max_pixels=4799) == "too_large"
+        assert reason_of(content, max_pixels=4799) == "too_large"
 
-    def test_a_file_far_larger_than_its_pixels_could_be(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("retrieval_core.images.decoding._READ_BLOCK", 1 << 20)
+    def test_a_file_far_larger_than_its_pixels_could_be(self, tmp_path):
         path = tmp_path / "sparse.png"
         with path.open("wb") as file:
             file.truncate(70 << 20)
@@ -117,15 +107,15 @@ class TestRejects:
 
     @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "ICO", "GIF", "BMP"])
     @pytest.mark.parametrize("limit", [1, 3000])
-    def test_pillows_own_limit_neither_fires_nor_changes(self, tmp_path, monkeypatch, form, limit):
+    def test_pillows_own_limit_neither_fires_nor_changes(self, monkeypatch, form, limit):
         """4800 pixels lie beyond the limit of 1 and its double, and between 3000 and its double."""
         content = encode(smooth_noise(60, 80), form, **({"sizes": [(80, 60)]} if form == "ICO" else {}))
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            assert read_bytes(content, tmp_path).shape == (60, 80, 3)
+            assert decoded(content).shape == (60, 80, 3)
         assert limit == Image.MAX_IMAGE_PIXELS
-        assert reason_of(content, tmp_path, max_pixels=4000) == "too_large"
+        assert reason_of(content, max_pixels=4000) == "too_large"
         assert limit == Image.MAX_IMAGE_PIXELS
 
     def test_pillows_limit_is_put_back_after_the_last_who_needs_it(self, monkeypatch):
@@ -153,27 +143,27 @@ class TestRejects:
         if user == 0:
             os.seteuid(65534)  # the superuser may read anything
         try:
-            with pytest.raises(ImageRejected) as caught:
+            with pytest.raises(ImageRejected, match="unreadable"):
                 read_image(str(path), DEFAULT)
         finally:
             os.seteuid(user)
-        assert caught.value.reason == "unreadable"
 
     def test_a_failing_disk_is_not_a_corrupt_image(self, tmp_path, monkeypatch):
         def fail(path: str) -> None:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(storage, "open_once", fail)
-        assert reason_of(encode(smooth_noise(), "PNG"), tmp_path) == "unreadable"
+        (tmp_path / "a.png").write_bytes(encode(smooth_noise(), "PNG"))
+        with pytest.raises(ImageRejected, match="unreadable"):
+            read_image(str(tmp_path / "a.png"), DEFAULT)
 
     @pytest.mark.parametrize(
         ("location", "reason"),
         [("/nowhere/a.png", "missing"), ("nul\0byte.png", "unreadable"), ("nostore://bucket/a.png", "unreadable")],
     )
     def test_odd_locations(self, location, reason):
-        with pytest.raises(ImageRejected) as caught:
+        with pytest.raises(ImageRejected, match=reason):
             read_image(location, DEFAULT)
-        assert caught.value.reason == reason
 
     def test_below_a_file(self, tmp_path):
         (tmp_path / "file").write_bytes(b"x")
@@ -182,16 +172,13 @@ class TestRejects:
 
     def test_survives_pickling(self):
         reject = pickle.loads(pickle.dumps(ImageRejected("empty", "the file has 0 bytes")))
-        assert (reject.reason, reject.detail, str(reject)) == (
-            "empty",
-            "the file has 0 bytes",
-            "empty: the file has 0 bytes",
-        )
+        assert (reject.reason, reject.detail) == ("empty", "the file has 0 bytes")
+        assert str(reject) == "empty: the file has 0 bytes"
 
-    def test_refuses_to_run_where_pillow_paints_what_is_missing(self, tmp_path, monkeypatch):
+    def test_refuses_to_run_where_pillow_paints_what_is_missing(self, monkeypatch):
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
         with pytest.raises(RuntimeError, match="LOAD_TRUNCATED_IMAGES"):
-            read_bytes(encode(smooth_noise(), "PNG"), tmp_path)
+            decoded(encode(smooth_noise(), "PNG"))
 
 
 def test_urls(tmp_path):

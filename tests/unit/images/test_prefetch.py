@@ -1,4 +1,4 @@
-"""Files are handed out in order whatever order they arrive in, and few are held."""
+"""Files are handed out in order, whatever the order in which they arrive, and few are held."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_contents_come_in_order_however_they_arrive(sizes, pauses):
 
 
 class Store:
-    """Counts what has been read and not yet been taken."""
+    """Counts the files that were read and not yet taken."""
 
     def __init__(self, size):
         self.size, self.lock = size, threading.Lock()
@@ -54,10 +54,10 @@ class Store:
                 self.taken += 1
 
 
-@pytest.mark.parametrize(("size", "held"), [(10, prefetch.MOST_AHEAD), (prefetch.MOST_BYTES // 4, 4), (1 << 30, 2)])
+@pytest.mark.parametrize(("size", "held"), [(10, prefetch.MAX_FILES), (prefetch.MAX_BYTES // 4, 4), (1 << 30, 2)])
 def test_few_files_are_held_and_fewer_the_larger_they_are(size, held, monkeypatch):
     store = Store(min(size, 1000))
-    monkeypatch.setattr(prefetch, "MOST_BYTES", prefetch.MOST_BYTES * store.size // size)
+    monkeypatch.setattr(prefetch, "MAX_BYTES", prefetch.MAX_BYTES * store.size // size)
     monkeypatch.setattr(prefetch, "read_content", store.read)
     store.take_all(100)
     assert store.begun == store.taken == 100

@@ -70,12 +70,12 @@ class TestRegions:
 class TestViews:
     @pytest.mark.parametrize("mode", ["antialias", "published"])
     def test_each_view_is_its_box_resized_by_itself(self, tmp_path, mode):
-        path = tmp_path / "turned.png"
+        path = tmp_path / "sideways.png"
         path.write_bytes(encode(smooth_noise(40, 60), "PNG", exif=with_orientation(6)))
         images = ImagesConfig(resize=mode)
         upright = read_image(str(path), images)
         assert upright.shape == (60, 40, 3)
-        views, boxes = cut_views(read_image(str(path), images), images, 14, (1, 3), 0.25)
+        views, boxes = cut_views(upright, images, 14, (1, 3), 0.25)
         assert views.shape == (10, 14, 14, 3) and views.dtype == np.uint8
         np.testing.assert_array_equal(boxes, region_boxes(40, 60, (1, 3), 0.25))
         for view, (x0, y0, x1, y1) in zip(views, boxes, strict=True):
@@ -104,5 +104,5 @@ class TestViews:
         (views, boxes), (expected, same) = (cut_views(of, images, size, grids) for of in (picture, np.array(picture)))
         np.testing.assert_array_equal(views, expected)
         np.testing.assert_array_equal(boxes, same)
-        turned, whole = (rotated_views(of, images, size, (0.0, 20.0))[0] for of in (picture, np.array(picture)))
-        np.testing.assert_array_equal(turned, whole)
+        found, of_pixels = (rotated_views(of, images, size, (0.0, 20.0))[0] for of in (picture, np.array(picture)))
+        np.testing.assert_array_equal(found, of_pixels)

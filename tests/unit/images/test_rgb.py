@@ -1,4 +1,4 @@
-"""Images: what is embedded is right pixel by pixel, whatever the file's mode, depth, transparency or orientation."""
+"""Pixels are right one by one, whatever the mode, depth, transparency or orientation of the file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.encoding.views import Views
 from retrieval_core.images.rgb import REASONS, ImageRejected, decode_rgb, read_image
 from tests.odd_images import (
     BLUE,
     GREEN,
     OddImage,
+    decoded,
     encode,
+    photograph,
     png_chunk,
     quadrants,
     raw_png,
@@ -35,12 +36,6 @@ DEFAULT = ImagesConfig()
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, OddImage]]:
     folder = tmp_path_factory.mktemp("odd")
     return folder, {entry.name: entry for entry in write_odd_images(folder)}
-
-
-def read_bytes(content: bytes, folder: Path, **settings: object) -> np.ndarray:
-    path = folder / "image"
-    path.write_bytes(content)
-    return read_image(str(path), ImagesConfig.model_validate(settings))
 
 
 class TestCorpus:
@@ -98,20 +93,20 @@ class TestTransparency:
             pixels = read_image(str(folder / "veil-palette.png"), ImagesConfig(alpha="published"))
         assert pixels.tolist() == [[list(BLUE)]]
 
-    def test_hidden_colour_is_exposed_only_by_published(self, tmp_path):
+    def test_hidden_colour_is_exposed_only_by_published(self):
         rgba = np.zeros((2, 2, 4), dtype=np.uint8)
         rgba[0, 0] = (*GREEN, 255)
         rgba[0, 1] = (*BLUE, 0)
         png = encode(Image.fromarray(rgba), "PNG")
-        white = read_bytes(png, tmp_path)
+        white = decoded(png)
         assert white.tolist() == [[list(GREEN), [255] * 3], [[255] * 3, [255] * 3]]
-        assert read_bytes(png, tmp_path, alpha="published").tolist() == rgba[..., :3].tolist()
+        assert decoded(png, alpha="published").tolist() == rgba[..., :3].tolist()
 
     @given(colour=st.tuples(*[st.integers(0, 255)] * 3), alpha=st.integers(0, 255))
     @settings(max_examples=25)
-    def test_half_transparent_is_blended_with_white(self, tmp_path_factory, colour, alpha):
+    def test_half_transparent_is_blended_with_white(self, colour, alpha):
         png = encode(Image.new("RGBA", (1, 1), (*colour, alpha)), "PNG")
-        pixel = read_bytes(png, tmp_path_factory.getbasetemp())[0, 0]
+        pixel = decoded(png)[0, 0]
         expected = (np.array(colour) * alpha + 255.0 * (255 - alpha)) / 255
         assert np.abs(pixel - expected).max() <= 0.51
 
@@ -127,20 +122,20 @@ class TestTransparency:
             (16, 0, struct.pack(">2H", 301, 40000), (300,), [1, 156]),
         ],
     )
-    def test_a_key_level_of_any_depth(self, tmp_path, depth, colour, row, key, expected):
+    def test_a_key_level_of_any_depth(self, depth, colour, row, key, expected):
         chunk = png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
-        pixels = read_bytes(raw_png(2, 1, depth, colour, b"\0" + row, chunk), tmp_path)
+        pixels = decoded(raw_png(2, 1, depth, colour, b"\0" + row, chunk))
         assert pixels[0, :, 0].tolist() == expected
 
-    def test_a_key_colour_of_16_bits(self, tmp_path):
+    def test_a_key_colour_of_16_bits(self):
         chunk = png_chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC))
         row = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x4000, 0x5000, 0x6000)
-        pixels = read_bytes(raw_png(2, 1, 16, 2, b"\0" + row, chunk), tmp_path)
+        pixels = decoded(raw_png(2, 1, 16, 2, b"\0" + row, chunk))
         assert pixels[0].tolist() == [[255, 255, 255], [0x40, 0x50, 0x60]]
 
 
 class TestOrientation:
-    """Against the table of the EXIF standard: where row 0 and column 0 of the stored pixels are seen."""
+    """Against the table of the EXIF standard: where a viewer shows row 0 and column 0 of the stored pixels."""
 
     UPRIGHT = {  # noqa: RUF012
         1: lambda y, x, h, w: (y, x),
@@ -155,7 +150,7 @@ class TestOrientation:
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
-    def test_each_pixel_lands_where_the_standard_says(self, tmp_path, form, orientation):
+    def test_each_pixel_lands_where_the_standard_says(self, form, orientation):
         stored = np.random.default_rng(orientation).integers(0, 256, (5, 7, 3), dtype=np.uint8)
         height, width = stored.shape[:2]
         options = {"lossless": True} if form == "WEBP" else {}
@@ -164,24 +159,24 @@ class TestOrientation:
         expected = np.zeros(shape, dtype=np.uint8)
         for y, x in itertools.product(range(height), range(width)):
             expected[self.UPRIGHT[orientation](y, x, height, width)] = stored[y, x]
-        np.testing.assert_array_equal(read_bytes(content, tmp_path), expected)
-        if form != "TIFF":  # Pillow's own decoder turns those
-            np.testing.assert_array_equal(read_bytes(content, tmp_path, exif="ignore"), stored)
+        np.testing.assert_array_equal(decoded(content), expected)
+        if form != "TIFF":  # Pillow's decoder has already applied the tag
+            np.testing.assert_array_equal(decoded(content, exif="ignore"), stored)
 
-    def test_jpeg(self, tmp_path):
+    def test_jpeg(self):
         content = encode(Image.fromarray(quadrants()), "JPEG", quality=95, subsampling=0, exif=with_orientation(6))
-        assert np.abs(read_bytes(content, tmp_path).astype(int) - np.rot90(quadrants(), -1)).mean() < 3
-        assert np.abs(read_bytes(content, tmp_path, exif="ignore").astype(int) - quadrants()).mean() < 3
+        assert np.abs(decoded(content).astype(int) - np.rot90(quadrants(), -1)).mean() < 3
+        assert np.abs(decoded(content, exif="ignore").astype(int) - quadrants()).mean() < 3
 
     @pytest.mark.parametrize("orientation", [0, 9, 65535])
-    def test_an_impossible_orientation_counts_as_none(self, tmp_path, orientation):
+    def test_an_impossible_orientation_counts_as_none(self, orientation):
         content = encode(Image.fromarray(quadrants()), "PNG", exif=with_orientation(orientation))
-        np.testing.assert_array_equal(read_bytes(content, tmp_path), quadrants())
+        np.testing.assert_array_equal(decoded(content), quadrants())
 
-    def test_deep_grey_is_turned_too(self, tmp_path):
+    def test_deep_grey_is_rotated_too(self):
         stored = np.arange(6, dtype=np.uint16).reshape(2, 3) * 257
         content = encode(Image.fromarray(stored), "PNG", exif=with_orientation(8))
-        assert read_bytes(content, tmp_path)[..., 0].tolist() == np.rot90(stored // 257).tolist()
+        assert decoded(content)[..., 0].tolist() == np.rot90(stored // 257).tolist()
 
 
 class TestDepth:
@@ -190,24 +185,24 @@ class TestDepth:
 
     @pytest.mark.parametrize("alpha", ["white", "published"])
     @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-    def test_16_bits_are_scaled_not_clipped(self, tmp_path, form, alpha):
-        pixels = read_bytes(encode(Image.fromarray(self.WORDS), form), tmp_path, alpha=alpha)
+    def test_16_bits_are_scaled_not_clipped(self, form, alpha):
+        pixels = decoded(encode(Image.fromarray(self.WORDS), form), alpha=alpha)
         assert pixels[0, :, 0].tolist() == self.SCALED
         assert (pixels == pixels[..., :1]).all()
 
-    def test_integer_images_are_16_bits_wide_unless_they_need_more(self, tmp_path):
+    def test_integer_images_are_16_bits_wide_unless_they_need_more(self):
         def levels(*values: int) -> list[int]:
             picture = Image.fromarray(np.array([values], dtype=np.int32))
-            return read_bytes(encode(picture, "TIFF"), tmp_path)[0, :, 0].tolist()
+            return decoded(encode(picture, "TIFF"))[0, :, 0].tolist()
 
         assert levels(*self.WORDS[0]) == self.SCALED
         assert levels(0, 65535 * 2, 65535 * 4) == [0, 128, 255]
         assert levels(-65535, 0, 65535) == [0, 128, 255]
 
-    def test_float_images(self, tmp_path):
+    def test_float_images(self):
         def levels(*values: float) -> list[int]:
             picture = Image.fromarray(np.array([values], dtype=np.float32))
-            return read_bytes(encode(picture, "TIFF"), tmp_path)[0, :, 0].tolist()
+            return decoded(encode(picture, "TIFF"))[0, :, 0].tolist()
 
         assert levels(0.2, 0.4, 0.6) == [51, 102, 153]
         assert levels(51, 102, 255) == [51, 102, 255]
@@ -216,96 +211,50 @@ class TestDepth:
         for value in (float("nan"), float("inf")):
             picture = Image.fromarray(np.array([[0.5, value]], dtype=np.float32))
             with pytest.raises(ImageRejected, match="corrupt: pixels are NaN or infinite"):
-                read_bytes(encode(picture, "TIFF"), tmp_path)
+                decoded(encode(picture, "TIFF"))
 
-    def test_tiff_where_zero_is_white(self, tmp_path):
+    def test_tiff_where_zero_is_white(self):
         tag = struct.pack("<HHIH", 262, 3, 1, 1)
         content = encode(Image.fromarray(self.WORDS), "TIFF")
         assert content.count(tag) == 1
         content = content.replace(tag, struct.pack("<HHIH", 262, 3, 1, 0))
-        assert read_bytes(content, tmp_path)[0, :, 0].tolist() == [255 - level for level in self.SCALED]
+        assert decoded(content)[0, :, 0].tolist() == [255 - level for level in self.SCALED]
 
-    def test_tiff_of_12_bits(self, tmp_path):
+    def test_tiff_of_12_bits(self):
         entries = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
         directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", t, 3, 1, v) for t, v in entries)
         content = b"II*\0" + struct.pack("<I", 12) + bytes([0xFF, 0xF8, 0x00, 0]) + directory + bytes(4)
-        assert read_bytes(content, tmp_path)[0, :, 0].tolist() == [255, 128]
+        assert decoded(content)[0, :, 0].tolist() == [255, 128]
 
 
-def photograph(width: int, height: int) -> Image.Image:
-    """Smooth shapes with a little noise, as cameras give them."""
-    rng = np.random.default_rng(width)
-    coarse = rng.integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
-    picture = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    return Image.fromarray((picture + rng.integers(-6, 7, picture.shape)).clip(0, 255).astype(np.uint8))
+class TestReducedJpeg:
+    @pytest.mark.parametrize(
+        ("whole", "least", "size"),
+        [
+            ((1900, 1300), 300, (475, 325)),
+            ((1901, 1300), 160, (238, 163)),
+            ((3000, 2000), 20, (375, 250)),
+            ((390, 390), 300, (390, 390)),
+        ],
+    )
+    def test_it_keeps_what_the_model_needs(self, whole, least, size):
+        picture, found = decode_rgb(encode(photograph(*whole), "JPEG", quality=90), DEFAULT, least)
+        assert found == whole
+        assert picture.size == size
+        assert min(size) >= least
 
+    def test_it_is_read_whole_where_its_rotated_edge_would_be_half_a_pixel(self):
+        content = encode(photograph(1601, 1203), "JPEG", exif=with_orientation(6))
+        picture, whole = decode_rgb(content, DEFAULT, 100)
+        assert picture.size == whole == (1203, 1601)
 
-@pytest.mark.parametrize(
-    ("whole", "least", "size"),
-    [
-        ((1900, 1300), 300, (475, 325)),
-        ((1901, 1300), 160, (238, 163)),
-        ((3000, 2000), 20, (375, 250)),
-        ((390, 390), 300, (390, 390)),
-    ],
-)
-def test_a_reduced_jpeg_keeps_what_the_model_needs(
-    tmp_path: Path, whole: tuple[int, int], least: int, size: tuple[int, int]
-) -> None:
-    path = tmp_path / "a.jpg"
-    photograph(*whole).save(path, quality=90)
-    picture, told = decode_rgb(path.read_bytes(), DEFAULT, least)
-    assert told == whole
-    assert picture.size == size
-    assert min(size) >= least
+    @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "GIF"])
+    def test_other_formats_are_never_reduced(self, form):
+        content = encode(photograph(640, 480), form)
+        picture, whole = decode_rgb(content, DEFAULT, 20)
+        assert whole == (640, 480)
+        np.testing.assert_array_equal(picture, decoded(content))
 
-
-@pytest.mark.parametrize("grids", [(1,), (1, 3)])
-@pytest.mark.parametrize(("orientation", "size"), [(1, (1601, 1203)), (6, (1600, 1208))])
-def test_views_of_a_reduced_jpeg_are_those_of_the_whole_one(
-    tmp_path: Path, grids: tuple[int, ...], orientation: int, size: tuple[int, int]
-) -> None:
-    path, exif = tmp_path / "a.jpg", Image.Exif()
-    exif[0x112] = orientation
-    photograph(*size).save(path, quality=92, exif=exif)
-    views = Views(56, grids, 0.25)
-    expected, boxes = views.of(path.read_bytes(), ImagesConfig())
-    found, same = views.of(path.read_bytes(), ImagesConfig(jpeg="reduced"))
-    np.testing.assert_array_equal(same, boxes)
-    difference = np.abs(found.astype(int) - expected)
-    assert not np.array_equal(found, expected), "nothing was reduced"
-    assert difference.mean() < 1.5 and np.quantile(difference, 0.99) <= 6
-
-
-def test_a_reduced_query_is_turned_like_a_whole_one(tmp_path: Path) -> None:
-    path, views = tmp_path / "a.jpg", Views(56, (1,), 0.25, rotations=(0.0, 30.0))
-    photograph(801, 603).save(path, quality=92)
-    ways = (ImagesConfig(jpeg=jpeg) for jpeg in ("whole", "reduced"))
-    (expected, boxes), (found, same) = (views.of(path.read_bytes(), images) for images in ways)
-    np.testing.assert_array_equal(same, boxes)
-    assert 0 < np.abs(found.astype(int) - expected).mean() < 1.5
-
-
-def test_a_reduced_jpeg_whose_turned_edge_would_be_half_a_pixel_is_read_whole(tmp_path: Path) -> None:
-    path, exif = tmp_path / "a.jpg", Image.Exif()
-    exif[0x112] = 6
-    photograph(1601, 1203).save(path, exif=exif)
-    picture, whole = decode_rgb(path.read_bytes(), DEFAULT, 100)
-    assert picture.size == whole == (1203, 1601)
-
-
-@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "gif"])
-def test_other_formats_are_never_reduced(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / f"a.{kind}"
-    photograph(640, 480).save(path)
-    picture, whole = decode_rgb(path.read_bytes(), ImagesConfig(), 20)
-    assert whole == (640, 480)
-    np.testing.assert_array_equal(picture, read_image(str(path), DEFAULT))
-
-
-def test_a_reduced_jpeg_that_ends_early_is_rejected_all_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    photograph(1600, 1200).save(path)
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(ImageRejected, match="truncated"):
-        decode_rgb(path.read_bytes(), ImagesConfig(), 100)
+    def test_one_that_ends_early_is_rejected_all_the_same(self):
+        with pytest.raises(ImageRejected, match="truncated"):
+            decode_rgb(encode(photograph(1600, 1200), "JPEG")[:-2000], DEFAULT, 100)

@@ -10,26 +10,20 @@ from retrieval_core.config.config import ConfigError
 from retrieval_core.model.backbone import backbone_settings, empty_backbone, random_backbone
 from retrieval_core.model.embedder import IMAGENET_MEAN, IMAGENET_STD, FabricEmbedder, normalise, set_trainable
 from retrieval_core.model.heads import new_head
+from tests.unit.drawn_block import PLAIN, TINY
+from tests.unit.tiny_weights import images
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
-PLAIN = {"model_type": "dinov2", **TINY}
 REGISTERS = {"model_type": "dinov2_with_registers", "num_register_tokens": 3, **TINY}
 
 
 def embedder(values=PLAIN, pooling="cls", head=False, seed=0):
     backbone = random_backbone(backbone_settings(values), seed)
-    with torch.no_grad():  # of zero by the architecture's initialisation, so that they could not be told from absent
+    with torch.no_grad():  # the architecture starts them at zero, where they would not differ from absent ones
         for name, parameter in backbone.named_parameters():
             if "register" in name:
                 parameter.normal_(generator=torch.Generator().manual_seed(1))
     width = 64 if pooling == "cls_mean" else 32
-    return FabricEmbedder(
-        backbone, new_head(width, 8, seed) if head else None, pooling, "new" if head else "none"
-    ).eval()
-
-
-def images(count=2, side=28, seed=3):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+    return FabricEmbedder(backbone, new_head(width, 8, seed) if head else None, pooling).eval()
 
 
 def test_normalise_is_the_published_arithmetic():
@@ -82,7 +76,7 @@ def test_embeddings_stay_float32_and_of_unit_length_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         reduced = model(pixels)
     assert reduced.dtype == torch.float32
-    torch.testing.assert_close(reduced.norm(dim=1), torch.ones(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(reduced.norm(dim=1), torch.ones(3), atol=1e-6, rtol=0)
     assert not torch.equal(reduced, model(pixels))  # the backbone did run in bfloat16
     assert torch.nn.functional.cosine_similarity(reduced, model(pixels)).min() > 0.99
 
@@ -132,4 +126,4 @@ def test_more_trainable_blocks_than_there_are_is_refused(blocks):
 
 def test_a_head_of_another_width_is_refused():
     with pytest.raises(ValueError, match="head reads 64 features, cls pooling of this backbone gives 32"):
-        FabricEmbedder(empty_backbone(backbone_settings(PLAIN)), new_head(64, 8, 0), "cls", "new")
+        FabricEmbedder(empty_backbone(backbone_settings(PLAIN)), new_head(64, 8, 0), "cls")

@@ -40,7 +40,7 @@ def test_tokens_far_from_zero_lose_no_more_in_float32_than_in_the_block_itself()
 def test_a_folded_model_makes_the_same_embeddings(family, pooling):
     settings = backbone_settings(PLAIN | TINY | {"model_type": family})
     head = new_head(pooled_width(32, pooling), 8, 0)
-    model = FabricEmbedder(random_backbone(settings, 0), head, pooling, "new").eval()
+    model = FabricEmbedder(random_backbone(settings, 0), head, pooling).eval()
     with torch.no_grad():
         for layer in model.dinov2.encoder.layer:
             for parameter in layer.parameters():
@@ -57,7 +57,7 @@ def test_a_folded_model_makes_the_same_embeddings(family, pooling):
 
 
 def test_the_weights_of_the_blocks_are_held_once():
-    model = FabricEmbedder(random_backbone(backbone_settings(PLAIN), 0), None, "cls", "none")
+    model = FabricEmbedder(random_backbone(backbone_settings(PLAIN), 0), None, "cls")
 
     def held():
         layers = model.dinov2.encoder.layer

@@ -21,12 +21,6 @@ from tests.unit.tiny_weights import (
 )
 
 
-@pytest.fixture
-def folder(tmp_path):
-    transformers_model().save_pretrained(tmp_path / "weights")
-    return tmp_path / "weights"
-
-
 def test_a_missing_folder_says_what_is_looked_for_and_where_it_goes(tmp_path):
     message = refusal(tmp_path / "absent")
     for part in (str(tmp_path / "absent"), "config.json", "model.safetensors", "Weight_Path/README.md"):

@@ -9,8 +9,9 @@ import torch
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Config, Dinov2Model
 
 from retrieval_core.model.weight_names import to_file_names, to_module_names
-from retrieval_core.model.weights import load_model, missing_weights, save_model
+from retrieval_core.model.weights import load_model, missing_weights
 from tests.unit.tiny_weights import (
+    LAST,
     TINY,
     config,
     in_published_names,
@@ -19,20 +20,6 @@ from tests.unit.tiny_weights import (
     tensors_of,
     transformers_model,
 )
-
-LAST = "encoder.layer.1.attention.output.dense.bias"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    transformers_model().save_pretrained(tmp_path / "weights")
-    return tmp_path / "weights"
-
-
-@pytest.fixture
-def tuned(folder, tmp_path):
-    save_model(load_model(config(folder), 11, with_head=True), str(tmp_path / "tuned"))
-    return tmp_path / "tuned"
 
 
 def test_missing_keys_are_counted_and_the_first_ten_listed(folder):
@@ -108,7 +95,7 @@ def test_a_head_without_its_block_is_told_from_its_shapes(tuned):
     del values["projection_head"]
     (tuned / "config.json").write_text(json.dumps(values))
     model = load_model(config(tuned, pooling="cls_mean"), 0, with_head=True)
-    assert (model.head_source, model.pooling, model.embedding_dim) == ("stored", "cls", 8)
+    assert (model.pooling, model.embedding_dim) == ("cls", 8)
     tensors = tensors_of(tuned)
     rewrite(tuned, tensors | {"projection_head.0.weight": torch.ones(32, 50)})
     assert "reads 50 features, but this backbone gives 32 (cls) or 64 (cls_mean)" in refusal(tuned)

@@ -27,6 +27,7 @@ from retrieval_core.model.weights import (
     weights_fingerprint,
 )
 from tests.unit.tiny_weights import (
+    LAST,
     PublishedExtractor,
     cls_tokens,
     config,
@@ -39,19 +40,6 @@ from tests.unit.tiny_weights import (
 )
 
 MOTIF_TINY = Path(__file__).parents[3] / "Weight_Path" / "dinov2-motif-tiny"
-LAST = "encoder.layer.1.attention.output.dense.bias"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    transformers_model().save_pretrained(tmp_path / "weights")
-    return tmp_path / "weights"
-
-
-@pytest.fixture
-def tuned(folder, tmp_path):
-    save_model(load_model(config(folder), 11, with_head=True), str(tmp_path / "tuned"))
-    return tmp_path / "tuned"
 
 
 @pytest.mark.parametrize("registers", [False, True])
@@ -61,7 +49,7 @@ def test_a_transformers_directory_gives_transformers_features(tmp_path, register
     reference = transformers_model(registers, swiglu)
     reference.save_pretrained(tmp_path)
     model = load_model(config(tmp_path, image_size=side), 0, with_head=False)
-    assert (model.head_source, model.projection_head, model.training) == ("none", None, False)
+    assert (model.projection_head, model.training) == (None, False)
     with torch.no_grad():
         torch.testing.assert_close(model.features(images(side=side)), cls_tokens(reference, images(side=side)))
     assert missing_weights(config(tmp_path, image_size=side)) is None
@@ -113,14 +101,13 @@ def test_the_weights_in_the_repository_are_those_transformers_reads():
         expected = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
         torch.testing.assert_close(model.features(images(side=112)), expected, atol=1e-5, rtol=1e-4)
         assert model(images(side=112)).shape == (3, 64)
-    assert model.head_source == "new"
     assert missing_weights(config(MOTIF_TINY, **keys)) is None
 
 
 def test_a_classifier_stored_beside_the_backbone_is_left_out(folder):
     tensors = {f"dinov2.{name}": tensor for name, tensor in tensors_of(folder).items()}
     rewrite(folder, tensors | {"classifier.weight": torch.ones(10, 64), "classifier.bias": torch.ones(10)})
-    assert load_model(config(folder), 0, with_head=False).head_source == "none"
+    assert load_model(config(folder), 0, with_head=False).projection_head is None
 
 
 def test_weights_on_another_store_are_read(folder):
@@ -149,7 +136,7 @@ def test_a_new_head_comes_from_the_seed_alone(folder, pooling, width, head, make
     before = torch.get_rng_state()
     model = load_model(config(folder, pooling=pooling, head=head), 11, with_head=True)
     assert torch.equal(before, torch.get_rng_state())
-    assert (model.head_source, model.pooling, model.embedding_dim) == ("new", pooling, 8)
+    assert (model.pooling, model.embedding_dim) == (pooling, 8)
     expected = make(width, 8, 11).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.projection_head.state_dict().items())
 
@@ -159,7 +146,7 @@ def test_a_stored_head_wins_over_the_configuration(folder, tmp_path, with_head):
     tuned = load_model(config(folder, pooling="cls_mean"), 11, with_head=True)
     save_model(tuned, str(tmp_path / "tuned"))
     model = load_model(config(tmp_path / "tuned", embedding_dim=99, pooling="cls"), 0, with_head=with_head)
-    assert (model.head_source, model.pooling, model.embedding_dim) == ("stored", "cls_mean", 8)
+    assert (model.pooling, model.embedding_dim) == ("cls_mean", 8)
     assert same_bits(model, tuned)
 
 
@@ -199,7 +186,7 @@ def test_a_published_checkpoint_gives_its_own_embeddings(folder, tmp_path, prefi
     keys = config(folder, checkpoint=str(path), embedding_dim=99, pooling="cls_mean")
     assert missing_weights(keys) is None
     model = load_model(keys, 0, with_head=True)
-    assert (model.head_source, model.pooling, model.embedding_dim) == ("stored", "cls", 8)
+    assert (model.pooling, model.embedding_dim) == ("cls", 8)
     views = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), dtype=np.uint8)
     with torch.no_grad():
         expected = network(normalise(torch.from_numpy(views))).numpy()
@@ -236,7 +223,7 @@ def test_the_same_model_is_written_as_the_same_bytes(tuned, tmp_path):
 def test_a_model_without_a_head_is_saved_without_one(tuned, folder, tmp_path):
     save_model(load_model(config(folder), 0, with_head=False), str(tmp_path / "bare"))
     assert "projection_head" not in json.loads((tmp_path / "bare" / "config.json").read_text())
-    assert load_model(config(tmp_path / "bare"), 0, with_head=False).head_source == "none"
+    assert load_model(config(tmp_path / "bare"), 0, with_head=False).projection_head is None
 
 
 def test_a_writer_killed_between_the_files_leaves_no_complete_folder(tuned, folder, monkeypatch):

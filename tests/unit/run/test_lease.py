@@ -136,7 +136,8 @@ def test_a_renewal_that_fails_is_tried_again(lease_file, monkeypatch, caplog):
 @pytest.mark.parametrize("kind", ["disk", "store"])
 def test_of_two_that_find_a_folder_free_one_gets_it(tmp_path, monkeypatch, kind):
     path = str(tmp_path / "lease.json") if kind == "disk" else f"memory://{tmp_path}/lease.json"
-    monkeypatch.setattr(lease_module, "SETTLE_SECONDS", {True: 0.0, False: 0.0})
+    monkeypatch.setattr(lease_module, "DISK_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(lease_module, "STORE_SETTLE_SECONDS", 0.0)
     create = storage.create
 
     def overtaken(path, content):

@@ -29,9 +29,6 @@ class Stage:
         return self.space.stage("embed.gallery", inputs, [self.output], self.action, **options)
 
 
-# ---- paths and fingerprints
-
-
 def test_paths_are_absolute_and_urls_stay(space, tmp_path, monkeypatch):
     assert space.path("model", "config.json") == f"{tmp_path}/trial/model/config.json"
     assert space.work("a") == f"{tmp_path}/trial/work/a"
@@ -55,8 +52,8 @@ def test_a_finished_stage_is_skipped(space):
 
 def test_a_stage_with_other_inputs_is_redone(space):
     stage = Stage(space)
-    marks = {stage({"k": value})["fingerprint"] for value in (1, 2, 1)}
-    assert (stage.done, len(marks)) == (3, 2)
+    fingerprints = {stage({"k": value})["fingerprint"] for value in (1, 2, 1)}
+    assert (stage.done, len(fingerprints)) == (3, 2)
 
 
 def test_two_stages_with_the_same_inputs_have_their_own_records(space):

@@ -18,12 +18,15 @@ def state(step):
     return {"step": step, "model": {"w": torch.full((3,), float(step))}, "history": [{"loss": 0.5}], "rejects": {}}
 
 
-def save(folder, *steps, mark=MINE, keep=9):
-    return [save_checkpoint(str(folder), step, mark, state(step), keep) for step in steps]
+def save(folder, *steps, fingerprint=MINE, keep=9):
+    """The files of the checkpoints."""
+    for step in steps:
+        save_checkpoint(str(folder), step, fingerprint, state(step), keep)
+    return [folder / f"step-{step:08d}-{fingerprint[:16]}.pt" for step in steps]
 
 
-def newest_step(folder, mark=MINE):
-    found = newest_checkpoint(str(folder), mark)
+def newest_step(folder, fingerprint=MINE):
+    found = newest_checkpoint(str(folder), fingerprint)
     return None if found is None else found["step"]
 
 
@@ -57,26 +60,26 @@ def test_an_optimiser_passes_through(tmp_path):
 def test_a_torn_file_falls_back_to_the_one_before(tmp_path, caplog, damage):
     caplog.set_level("WARNING", "fabric_retrieval")
     _, last = save(tmp_path, 1, 2)
-    Path(last).write_bytes(damage(Path(last).read_bytes()))
+    last.write_bytes(damage(last.read_bytes()))
     assert newest_step(tmp_path) == 1
-    assert last in caplog.text
+    assert str(last) in caplog.text
 
 
 def test_only_torn_files_are_none(tmp_path):
     for path in save(tmp_path, 1, 2):
-        Path(path).write_bytes(b"torn")
+        path.write_bytes(b"torn")
     assert newest_step(tmp_path) is None
 
 
 def test_a_training_that_went_on_before_a_torn_file_keeps_what_it_saves(tmp_path):
     _, torn = save(tmp_path, 10, 20)
-    Path(torn).write_bytes(b"torn")
+    torn.write_bytes(b"torn")
     save(tmp_path, 15, keep=1)
     assert newest_step(tmp_path) == 15
 
 
 def test_another_training_is_ignored(tmp_path):
-    save(tmp_path, 5, mark=OTHER)
+    save(tmp_path, 5, fingerprint=OTHER)
     assert newest_step(tmp_path) is None
     assert newest_step(tmp_path, OTHER) == 5
 

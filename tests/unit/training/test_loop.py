@@ -1,4 +1,4 @@
-"""The training loop: what it does at its marks, resuming bit by bit, and what is learnt."""
+"""The training loop: when it validates and saves, resuming bit by bit, and what is learnt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 from tests.unit.tiny_split import COLOURS, make_config, make_model, make_split, save
 
-MARK = "0123456789abcdef"
+FINGERPRINT = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def weights_of(model):
 # ---- the loop
 
 
-def test_the_loop_validates_saves_and_logs_at_its_marks(split):
+def test_the_loop_validates_saves_and_logs_when_it_should(split):
     done, steps = [], []
     trainer = make_trainer(split, "train.epochs=2", "train.checkpoint_every=2")
     fit(trainer, hooks(lambda trainer: steps.append(trainer.progress.step), [0.2, 0.4, 0.3], done))
@@ -133,7 +133,7 @@ def test_a_training_resumed_at_any_step_ends_with_the_same_bytes(tmp_path, loss)
 
     def keep(trainer):
         folders.append(str(tmp_path / f"after-{trainer.progress.step}"))
-        save_checkpoint(folders[-1], trainer.progress.step, MARK, trainer.state(), 1)
+        save_checkpoint(folders[-1], trainer.progress.step, FINGERPRINT, trainer.state(), 1)
 
     whole = make_trainer(split, *keys)
     fit(whole, hooks(keep, scores))
@@ -141,7 +141,7 @@ def test_a_training_resumed_at_any_step_ends_with_the_same_bytes(tmp_path, loss)
     assert len(folders) == 6
     assert len(expected[5]) == 1
     for step, folder in enumerate(folders):
-        state = newest_checkpoint(folder, MARK)
+        state = newest_checkpoint(folder, FINGERPRINT)
         resumed = make_trainer(split, *keys)
         resumed.load_state(state)
         assert resumed.progress.step == step

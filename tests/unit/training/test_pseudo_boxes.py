@@ -7,8 +7,8 @@ import pytest
 
 from retrieval_core.data.datasets import Labelled, Record
 from retrieval_core.images.regions import region_boxes
-from retrieval_core.training.loader import TrainingData, needs_pseudo_boxes
-from retrieval_core.training.pseudo_boxes import GRID, OVERLAP, find_pseudo_boxes
+from retrieval_core.training.loader import TrainingData
+from retrieval_core.training.pseudo_boxes import TILE_OVERLAP, TILES_PER_SIDE, find_pseudo_boxes, needs_pseudo_boxes
 from tests.unit.tiny_split import COLOURS, make_config, save
 
 CONFIG = make_config("train.crop_start=0.3", "train.crop_end=0.3", "train.locate=true")
@@ -24,7 +24,7 @@ def mean_colour(views):
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("located")
+    folder = tmp_path_factory.mktemp("img")
     listed = Labelled([], [])
     for name in PLACES:
         listed.queries.append(save(folder / f"{name}.png", np.full((20, 20, 3), COLOURS[name], np.uint8), name))
@@ -46,7 +46,7 @@ def overlap(box, place):
 def test_the_best_tile_holds_the_motif(split):
     found = find_pseudo_boxes(mean_colour, CONFIG, split, range(3))
     assert set(found) == {fabric.path for fabric in split.fabrics}
-    tiles = region_boxes(96, 96, (GRID,), OVERLAP).tolist()
+    tiles = region_boxes(96, 96, (TILES_PER_SIDE,), TILE_OVERLAP).tolist()
     for fabric in split.fabrics:
         known = set(fabric.categories) & set(PLACES)
         assert {name for name, _ in found[fabric.path]} == known
@@ -78,8 +78,8 @@ def test_what_cannot_be_read_or_is_not_asked_for_has_no_place(split, tmp_path):
 
 
 def test_crops_go_where_the_motif_was_found_and_still_show_all_labels(split):
-    located = find_pseudo_boxes(mean_colour, CONFIG, split, range(3))
-    data = TrainingData(CONFIG, split, located=located)
+    boxes = find_pseudo_boxes(mean_colour, CONFIG, split, range(3))
+    data = TrainingData(CONFIG, split, pseudo_boxes=boxes)
     names = sorted({name for fabric in split.fabrics for name in fabric.categories})
     for batch in data.batches(0, 0):
         fabric_views = batch.views[len(batch.queries) :]

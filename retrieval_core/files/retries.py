@@ -1,0 +1,30 @@
+"""Which failed reads are worth another try, and when."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PERMANENT_ERRORS = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+_PERMANENT_ERRNOS = {errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}  # those without a class of their own
+_WAITS = (0.1, 0.4)
+"""Seconds before the second and the third try."""
+
+
+def retried(read: Callable[[], T]) -> T:
+    """Call ``read`` up to three times within half a second: networks and disks have bad moments.
+
+    An error that waiting does not cure (no such file, no permission, a folder) is raised at once.
+    """
+    for seconds in _WAITS:
+        try:
+            return read()
+        except OSError as error:
+            if isinstance(error, PERMANENT_ERRORS) or error.errno in _PERMANENT_ERRNOS:
+                raise
+        time.sleep(seconds)
+    return read()

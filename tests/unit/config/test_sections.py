@@ -1,0 +1,142 @@
+"""The sections of the configuration: types, ranges, and keys that must fit each other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from retrieval_core.config.config import Config
+from retrieval_core.config.sections import (
+    DataConfig,
+    EmbedConfig,
+    EvaluateConfig,
+    ImagesConfig,
+    ModelConfig,
+    RunConfig,
+    ServeConfig,
+)
+
+PASSWORD_URL = "s3://AKIAEXAMPLE:c2VjcmV0@bucket/data"
+
+
+def bounds(field):
+    """(key, limit, step) of a field's ``ge``, ``le``, ``gt`` and ``lt``."""
+    return [
+        (name, getattr(limit, name), step)
+        for limit in field.metadata
+        for name, step in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0))
+        if getattr(limit, name, None) is not None
+    ]
+
+
+LIMITS = [
+    pytest.param(part.annotation, key, limit + step, id=f"{section}.{key} {name}")
+    for section, part in Config.model_fields.items()
+    for key, field in part.annotation.model_fields.items()
+    for name, limit, step in bounds(field)
+]
+
+
+def test_there_are_limits():
+    assert len(LIMITS) > 50
+
+
+@pytest.mark.parametrize(("section", "key", "beyond"), LIMITS)
+def test_a_number_beyond_its_limit_is_refused(section, key, beyond):
+    with pytest.raises(ValidationError, match=key):
+        section(**{key: beyond})
+
+
+@pytest.mark.parametrize("part", Config.model_fields)
+def test_every_key_has_a_sentence(part):
+    section = Config.model_fields[part].annotation
+    assert section.__doc__.strip().endswith(".")
+    for key, field in section.model_fields.items():
+        assert field.description and field.description.endswith("."), f"{part}.{key}"
+
+
+@pytest.mark.parametrize("part", Config.model_fields)
+def test_a_section_is_immutable_and_closed(part):
+    section = Config.model_fields[part].annotation
+    key = next(iter(section.model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(section(), key, getattr(section(), key))
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        section(no_such_key=1)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [(RunConfig, "seed"), (RunConfig, "stuck_minutes"), (EmbedConfig, "vectors"), (ServeConfig, "timeout")],
+)
+def test_true_is_no_number(section, key):
+    with pytest.raises(ValidationError, match="must be a number, not true or false"):
+        section(**{key: True})
+
+
+def test_true_is_a_switch_where_there_is_one():
+    assert EvaluateConfig(trec=False).trec is False
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [(DataConfig, "root"), (DataConfig, "queries"), (RunConfig, "output_dir"), (ModelConfig, "weights")],
+)
+def test_a_url_with_a_password_is_refused(section, key):
+    with pytest.raises(ValidationError, match="must not hold a password"):
+        section(**{key: PASSWORD_URL})
+    assert getattr(section(**{key: "s3://bucket/data"}), key) == "s3://bucket/data"
+
+
+@pytest.mark.parametrize("name", ["run", "2024", "a.b_c-d", "A"])
+def test_a_run_name_is_a_folder_name(name):
+    assert RunConfig(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "-a", "_a", "a/b", "a b", "a\n"])
+def test_other_run_names_are_refused(name):
+    with pytest.raises(ValidationError, match="pattern"):
+        RunConfig(name=name)
+
+
+def test_infinity_is_no_number_of_minutes():
+    with pytest.raises(ValidationError, match="finite"):
+        RunConfig(stuck_minutes=float("inf"))
+
+
+def test_jpegs_are_not_reduced_where_single_pixels_are_picked():
+    with pytest.raises(ValidationError, match=r"images\.jpeg = reduced: .*set images\.resize=antialias"):
+        ImagesConfig(jpeg="reduced", resize="published")
+    assert ImagesConfig(jpeg="reduced").resize == "antialias"
+
+
+@given(st.lists(st.integers(-1, 6), max_size=4))
+def test_regions_start_with_the_whole_and_name_each_grid_once(regions):
+    if regions[:1] == [1] and all(grid >= 1 and regions.count(grid) == 1 for grid in regions):
+        assert EmbedConfig(regions=regions).regions == regions
+    else:
+        with pytest.raises(ValidationError, match="regions"):
+            EmbedConfig(regions=regions)
+
+
+@pytest.mark.parametrize(("regions", "views"), [([1], 1), ([1, 2], 5), ([1, 4], 17), ([1, 2, 4], 21)])
+def test_no_more_vectors_are_kept_than_there_are_views(regions, views):
+    assert EmbedConfig(regions=regions, vectors=views).vectors == views
+    with pytest.raises(ValidationError, match=rf"embed\.vectors = {views + 1} is more than the {views} views"):
+        EmbedConfig(regions=regions, vectors=views + 1)
+
+
+@pytest.mark.parametrize("degrees", [[], [181.0], [0.0, -180.5]])
+def test_queries_are_rotated_by_half_a_circle_at_most(degrees):
+    with pytest.raises(ValidationError):
+        EmbedConfig(query_turns=degrees)
+    assert EmbedConfig(query_turns=[-180, 0, 180]).query_turns == [-180, 0, 180]
+
+
+def test_depths_are_at_least_one():
+    assert EvaluateConfig(ks=[1, 7]).ks == [1, 7]
+    for ks in ([], [0], [10, -1]):
+        with pytest.raises(ValidationError, match="ks"):
+            EvaluateConfig(ks=ks)
