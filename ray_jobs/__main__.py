@@ -16,16 +16,10 @@ from retrieval_core.config.config import Config, ConfigError, load_config
 from retrieval_core.files.credentials import hide_credentials
 
 RESUMABLE = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrain", "simulate"}
-"""Commands that continue from what an earlier one has committed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Returns:
-        0 done; 1 failed, with one line that says why and what to do; 2 the command line or the configuration is
-        wrong; 130 stopped by Ctrl-C.
-    """
+    """Run a command; returns 0 done, 1 failed (one line says why), 2 wrong command line or key, 130 ended by Ctrl-C."""
     options = build_parser().parse_args(arguments)
     if options.command == "completion":
         print(completion(options.shell))
@@ -94,18 +88,14 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
 
 
 def refuse_relative_paths(config: Config) -> None:
-    """Refuse relative paths in a submitted job: its working directory is Ray's own copy, and is lost afterwards.
-
-    Raises:
-        ConfigError: naming the key, unless the path is absolute, a URL, or the small model that comes with the code.
-    """
+    """Raise ConfigError for a relative path in a submitted job: it runs in Ray's own copy of the folder, lost later."""
     from pathlib import Path
 
     from retrieval_core.files.storage import is_url
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
-    included = "Weight_Path/dinov2-motif-tiny"
+    included = "Weight_Path/dinov2-motif-tiny"  # comes with the code, so it is in the copy
     paths = {
         "data.root": config.data.root,
         "model.weights": config.model.weights,

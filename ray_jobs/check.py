@@ -48,6 +48,5 @@ def check(config: Config) -> int:
 
 
 def _print(severity: str, text: str) -> bool:
-    """Print a line; returns whether it is an error."""
     print(coloured(f"{severity:7}", _COLOURS[severity], sys.stdout), text)
     return severity == "error"

@@ -1,7 +1,6 @@
-"""`--dry-run`: what would be done, with counts, time and disk.
+"""`--dry-run`: what would be done, with counts, disk, and times as measured in the last run in the same folder.
 
-Times follow only from what was measured: the rate of the last run in the same folder, with as many views of the same
-size. The lists are read, no image is opened and Ray is not started. Memory O(split).
+The lists are read, no image is opened and Ray is not started. Memory O(split).
 """
 
 from __future__ import annotations
@@ -23,33 +22,27 @@ from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.model.weights import embedding_width, weights_bytes
 
-LEAST_MEASURED_IMAGES = 200
-"""Images that make a rate; that of fewer is mostly the start of processes."""
-CANDIDATE_BYTES = 110
-"""Bytes of a candidate in both pool files together, without its path in the JSON file."""
+LEAST_MEASURED_IMAGES = 200  # the rate of fewer is mostly the start of processes
+CANDIDATE_BYTES = 110  # in both pool files together, without its path in the JSON file
 
 
 class Step(NamedTuple):
     """What a stage would do."""
 
     what: str
-    seconds: float | None = 0.0
-    """None where nothing was measured yet."""
-    until: str = ""
-    """When an unknown time will be known."""
-    by: str = ""
-    """What the time follows from."""
-    disk: float = 0.0
-    """Bytes that it would write."""
+    seconds: float | None = 0.0  # None where nothing was measured yet
+    until: str = ""  # when an unknown time will be known
+    by: str = ""  # what the time follows from
+    disk: float = 0.0  # bytes that it would write
     todo: bool = True
 
 
 class Lists(NamedTuple):
     """Numbers of images, and the mean length of a gallery path."""
 
-    gallery: int
+    gallery: int  # images
     queries: int
-    path_bytes: float
+    path_bytes: float  # mean length of a gallery path
 
 
 def print_plan(run: Run, command: str) -> int:
@@ -184,9 +177,8 @@ def _recorded(run: Run, stage: str) -> bool:
 
 
 def _free(run: Run, needed: float) -> str:
-    """The free space where the run writes; nothing on an object store."""
     local = storage.local_path(run.workspace.folder)
-    if local is None:
+    if local is None:  # an object store
         return ""
     there = next(folder for folder in Path(local).parents if folder.exists())
     free = shutil.disk_usage(there).free

@@ -1,9 +1,4 @@
-"""The embedding stage: every image of the catalogue and the queries becomes vectors in a store.
-
-    list images -> plan shards -> decode, encode and commit those that are missing -> check the store -> manifest
-
-The steps are in ``ray_jobs/embedding``. The driver holds O(shards).
-"""
+"""The embedding stage: every image of catalogue and queries becomes vectors. Its parts are in ``embedding``."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ from retrieval_core.store.embeddings import MANIFEST
 
 
 def embed(run: Run) -> None:
-    """Embed gallery and queries for every arm, then list what was rejected."""
+    """Embed gallery and queries for every arm, then list what was rejected. The driver holds O(shards)."""
     list_images(run)
     stores = [plan_store(run, arm, role) for arm in run.arms() for role in ROLES]
     graph = EmbeddingGraph(run, stores)
@@ -32,8 +27,6 @@ def embed(run: Run) -> None:
 
 
 def _embed_store(run: Run, graph: EmbeddingGraph, store: Store) -> None:
-    """Complete a store; its record holds fingerprint, seconds, rate and counts (inputs, embedded, ...)."""
-
     def action() -> dict[str, Any]:
         facts = graph.complete(store)
         return {**facts, **store.inputs, "counts": finish(store)}

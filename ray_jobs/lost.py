@@ -1,8 +1,8 @@
-"""Which relevant fabrics the pool lost, and where they rank: tasks over the buckets of the store.
+"""Which relevant fabrics the pool lost, and where they rank, for the queries that are shown.
 
     ask every bucket what each query lost -> the nearest few of each -> ask every bucket what ranks before them
 
-Only for the queries that are shown. The driver holds O(queries shown * limit) lost fabrics, whatever the gallery.
+The driver holds O(queries shown * limit) lost fabrics, whatever the gallery.
 """
 
 from __future__ import annotations
@@ -20,17 +20,10 @@ from retrieval_core.store.embeddings import read_manifest
 def lost_fabrics(
     run: Run, categories: Mapping[str, frozenset[str]], last: Mapping[str, tuple[float, str]], limit: int
 ) -> dict[str, list[Lost]]:
-    """Look for what the pool lost of some queries.
+    """The ``limit`` (at least 1) nearest relevant fabrics that each query's candidates lack, with their ranks.
 
-    Args:
-        run: with a store and a pool.
-        categories: of the queries, by path.
-        last: similarity and path of the last candidate of each; a query without one is left out.
-        limit: fabrics named per query, at least 1.
-
-    Returns:
-        For each query that has candidates the nearest relevant fabrics that are not among them, with their ranks.
-        Every vector of the gallery is read twice, or once where nothing is lost.
+    ``categories`` are those of the queries, by path. ``last`` has similarity and path of the last candidate of each;
+    queries without one are left out. Every vector of the gallery is read twice, or once where nothing is lost.
     """
     vectors = query_vectors(run.store(run.main, "queries"), [path for path in categories if path in last])
     asked = list(vectors)

@@ -1,9 +1,5 @@
 """Weights of one's own: teach a network of DINOv2's shape to tell simulated motifs apart.
 
-    simulate   motifs and cloth drawn by this project, no outside art   -> data.root
-    train      motif against a patch of cloth that holds it             -> model/, checkpoints/
-    export     the backbone without its head, and a card                -> backbone/
-
 For users without the published weights: name ``backbone/`` as ``model.weights``. An interrupted part goes on.
 """
 

@@ -123,11 +123,9 @@ def _rejects(run: Run) -> tuple[list[RejectCount], list[Reject]]:
 
 
 class _Labels(NamedTuple):
-    """What is known of the queries: hit ranks and numbers of relevant fabrics by position, lost fabrics by path."""
-
-    hits: dict[int, list[int]]
-    relevant: list[int]
-    lost: dict[str, list[Lost]]
+    hits: dict[int, list[int]]  # ranks, by position of the query
+    relevant: list[int]  # numbers of fabrics, by position
+    lost: dict[str, list[Lost]]  # by path
 
 
 def _cards(run: Run, *, judged: bool) -> list[QueryCard]:

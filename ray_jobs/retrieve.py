@@ -2,9 +2,8 @@
 
     query blocks x gallery blocks -> partials (a file each) -> merge 8 at a time -> one part a query block -> the pool
 
-Each file is whole or absent and named by what it was computed from, so a killed stage resumes from the files that are
-there. A task holds one query block and one gallery block; the driver holds O(blocks). A process that ranks several
-gallery blocks for the same queries remembers their k-th best scores, and leaves lower ones out of further partials.
+A file is whole or absent and named by what it was computed from, so a killed stage resumes. A task holds two blocks,
+the driver O(blocks). A process remembers k-th best scores of its queries and leaves lower ones out of later partials.
 """
 
 from __future__ import annotations
@@ -134,7 +133,6 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
 
 
 def _rank_block(query: QueryBlock, block: GalleryBlock, regions: int, k: int, ranking: str, execution: str) -> None:
-    """Rank one gallery block for one query block; a whole partial is kept."""
     file = f"{ranking}-{block.fingerprint}.parquet"
     if tables.is_whole_table(file):
         return
@@ -167,7 +165,6 @@ def load_queries(block: QueryBlock) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _merge_tree(files: Sequence[str], k: int) -> str:
-    """Merge partials, ``FAN_IN`` at a time, until one is left."""
     level = 0
     while len(files) > 1:
         groups = [list(files[start : start + FAN_IN]) for start in range(0, len(files), FAN_IN)]

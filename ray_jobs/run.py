@@ -24,10 +24,8 @@ class Run:
         self.workspace = Workspace(config)
         self.overwrite = overwrite
         self.only_rejected = only_rejected
-        self.listed: dict[str, int] = {}
-        """Buckets of the listings made in this run, by role; all arms share a listing."""
-        self.counts: dict[str, dict[str, int]] = {}
-        """Counts of the embedding stages of this run, with what was reused."""
+        self.listed: dict[str, int] = {}  # buckets of this run's listings, by role; all arms share a listing
+        self.counts: dict[str, dict[str, int]] = {}  # of this run's embedding stages, with what was reused
 
     def connect(self) -> None:
         """Connect to Ray, and import in a thread what checks the weights later: both are mostly waiting."""

@@ -1,8 +1,6 @@
-"""Fine-tuning on Ray Train: what a training depends on, and how many workers share it.
+"""Fine-tuning on Ray Train: what a training depends on, and how many workers share it. Each runs ``train_worker``.
 
-``ray_jobs.train_worker`` is what each of them does. A run that was killed goes on from its newest checkpoint, whichever
-process or worker died; with ``train.min_workers`` on the workers that are left, each with a larger share of the same
-batches.
+A killed run goes on from its newest checkpoint. With ``train.min_workers`` those that are left share its batches.
 """
 
 from __future__ import annotations
@@ -26,8 +24,7 @@ from retrieval_core.model.weights import weights_fingerprint
 from retrieval_core.run.workspace import RunError
 
 log = logging.getLogger("fabric_retrieval")
-
-EXECUTION_KEYS = {
+EXECUTION_KEYS = {  # how to compute, not what: changing these does not start a new training
     "num_workers",
     "min_workers",
     "loader_threads",
@@ -36,14 +33,10 @@ EXECUTION_KEYS = {
     "max_failures",
 }
 EXECUTION_KEYS |= {"enabled", "cache_activations", "cache_max_gb"}
-"""Keys of the train section that say how to compute, not what: changing them does not start a new training."""
 
 
 def train(run: Run) -> dict[str, Any] | None:
-    """Fine-tune and leave the model in ``model/``; None where the run does not train.
-
-    Memory of the driver and of each worker: O(training labels).
-    """
+    """Fine-tune and leave ``model/``; None where the run does not train. Driver and workers hold O(training labels)."""
     config, workspace = run.config, run.workspace
     if not run.trains:
         log.info("train: not asked for; embedding with %s as it is", config.model.checkpoint or config.model.weights)
@@ -57,7 +50,6 @@ def train(run: Run) -> dict[str, Any] | None:
 
 
 def _inputs(config: Config, weights: str, data: str) -> dict[str, Any]:
-    """Everything that a training depends on."""
     # A removed key, hashed as before so that earlier trainings keep their fingerprint; null was what is done today.
     keys = {**config.train.model_dump(exclude=EXECUTION_KEYS), "fixed_views": None}
     return {

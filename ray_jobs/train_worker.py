@@ -35,10 +35,9 @@ T = TypeVar("T")
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """Train with the settings that ``ray_jobs.train`` passes on; every rank returns the outcome.
+    """Train with the settings of ``ray_jobs.train``; every rank returns the outcome.
 
-    A fault of the data or the configuration would come back after every restart, so it is handed to the driver
-    instead of being retried; anything else is left to Ray Train, which restarts the workers.
+    A fault of data or configuration would come back after a restart, so the driver gets it. Ray Train retries the rest.
     """
     config = Config.model_validate(settings["config"])
     problem = Workspace(config).work(f"train-error-{settings['attempt']}.json")

@@ -14,12 +14,10 @@ _KEPT_BYTES = 1 << 30
 def keep_freed_memory() -> bool:
     """Let this process reuse the memory it frees, instead of returning it to the system and asking for it again.
 
-    A network allocates and frees its activations, ranking its blocks of scores, megabytes at a time. By default glibc
-    returns such pieces to the system, which clears every page again at its next touch: up to a fifth of the time of a
-    small network on a CPU. The process then holds its peak. Results do not change; calling it again is harmless.
-
-    Returns:
-        False where the C library has no such setting (macOS, Windows, musl), and nothing was changed.
+    By default glibc returns a network's activations and ranking's blocks of scores to the system, which clears every
+    page again at its next touch: up to a fifth of the time of a small network on a CPU. The process then holds its
+    peak. Results do not change; calling it again is harmless. Returns False, and changes nothing, where the C library
+    has no such setting (macOS, Windows, musl).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -21,9 +21,8 @@ from retrieval_core.files import storage
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
 NODES_ANSWER_SECONDS = 10.0
-STARTS = 2
-"""Attempts to start Ray: on a busy machine one of its processes may miss the 15 s after which another gives up."""
-ENVIRONMENT = {
+STARTS = 2  # on a busy machine one of Ray's processes may miss the 15 s after which another gives up
+ENVIRONMENT = {  # a user may override these; Ray's libraries read them when they start, in workers too
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # One footer actor, not 32: a shard is read by one task anyway, and each actor costs a process.
     "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",
@@ -32,7 +31,6 @@ ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else each worker would resolve the environment again
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Settings of Ray that a user may override; Ray's libraries read them when they start, in workers too."""
 
 
 class Resources(NamedTuple):
@@ -97,13 +95,11 @@ def interrupt_ends_ray() -> Iterator[None]:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Make a Ray of this machine alone listen on 127.0.0.1 only: whoever reaches a port of Ray can run code.
-
-    ``_node_ip_address="127.0.0.1"`` would not do: Ray replaces it by the machine's address, and then listens on all
-    addresses. It stays on loopback where this constant switches clusters off, as on macOS and Windows.
-    """
+    """Make a Ray of this machine alone listen on 127.0.0.1 only: whoever reaches a port of Ray can run code."""
     constants = ray._private.ray_constants
     before = constants.ENABLE_RAY_CLUSTER
+    # With _node_ip_address="127.0.0.1" alone Ray takes the machine's address, and listens on all of them. It stays on
+    # loopback where this switches clusters off, as on macOS and Windows.
     constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
@@ -165,13 +161,10 @@ def nodes() -> list[Resources]:
 def run_tasks(
     function: Callable[..., T], calls: Iterable[tuple[Any, ...]], *, num_cpus: float = 1.0, num_gpus: float = 0
 ) -> Iterator[T]:
-    """Run ``function(*call)`` for each call as Ray tasks; yield results in the order in which tasks finish.
+    """Run ``function(*call)`` for each call as Ray tasks; yields results in the order in which tasks finish.
 
-    Calls are taken from their iterator only as tasks finish, so the driver holds O(CPUs) of them. A task whose worker
-    or node dies is run again.
-
-    Raises:
-        Exception: what a task raised; running tasks are cancelled.
+    Calls are taken as tasks finish, so the driver holds O(CPUs) of them. A task whose worker or node dies runs again.
+    What a task raises is raised here, and running tasks are cancelled.
     """
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(function)
     limit = max(2, int(connect().cpus / num_cpus)) * IN_FLIGHT_PER_CPU

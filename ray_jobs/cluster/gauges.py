@@ -1,7 +1,6 @@
-"""Figures of a run for Ray's dashboard and Prometheus: how much is done, and how fast.
+"""Figures of a run for Ray's dashboard and Prometheus; Ray puts ``ray_`` before their names.
 
-Ray puts ``ray_`` before the names. Every figure has the tags ``run``, ``stage`` and ``arm``. The driver counts as
-results come back, so a task that Ray ran twice counts once; only the rate of training comes from its first worker.
+The driver counts what comes back, so a task that ran twice counts once. Only training's rate is its first worker's.
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ class Tags(NamedTuple):
 
 
 class _Figure:
-    """Made at its first use, in the process that counts: nothing happens at import."""
-
     kind: type[metrics.Metric]
 
     def __init__(self, name: str, about: str) -> None:
         self.name, self.about = name, about
 
     @cached_property
-    def _metric(self) -> Any:
+    def _metric(self) -> Any:  # at its first use, so that nothing happens at import
         return self.kind(self.name, self.about, Tags._fields)
 
 

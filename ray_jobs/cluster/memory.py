@@ -1,7 +1,4 @@
-"""Whether this machine has the memory that a run needs, told before it runs out.
-
-Numbers are bytes. In a container its own limit counts, not the machine's.
-"""
+"""Whether this machine, or rather its container, has the bytes of memory that a run needs, told before it runs out."""
 
 from __future__ import annotations
 
@@ -13,10 +10,8 @@ import psutil
 
 from ray_jobs.console.progress import size
 
-WORKER_BYTES = 700_000_000
-"""Bytes of a worker that has loaded torch and a small model."""
-BASE_BYTES = 1_000_000_000
-"""Bytes of the command itself and Ray's own processes."""
+WORKER_BYTES = 700_000_000  # a worker that has loaded torch and a small model
+BASE_BYTES = 1_000_000_000  # the command itself and Ray's own processes
 _CGROUP_FILES = (  # limit, use, and the name of what can be reclaimed; version 2, then 1
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
@@ -24,22 +19,15 @@ _CGROUP_FILES = (  # limit, use, and the name of what can be reclaimed; version 
 
 
 class Memory(NamedTuple):
-    """Memory of this machine or container."""
+    """Memory of this machine or container, in bytes."""
 
-    total: int
+    total: int  # bytes, as all of them
     available: int
-    shm: int | None
-    """Free in /dev/shm; None where there is none."""
+    shm: int | None  # free in /dev/shm; None where there is none
 
 
 def problems(memory: Memory, store: int, cpus: int) -> list[str]:
-    """A line for each shortage, with the numbers and what to do.
-
-    Args:
-        memory: of this machine.
-        store: bytes that Ray's object store takes.
-        cpus: as many workers run at a time.
-    """
+    """A line for each shortage and its remedy. Ray's objects take ``store`` bytes; ``cpus`` workers run at a time."""
     found = []
     if memory.shm is not None and memory.shm < store:
         found.append(

@@ -1,9 +1,6 @@
-"""Whether every node sees what a run reads and writes, before any compute is spent.
+"""Whether every node sees what a run reads and writes: each reads a file of this process, and writes one in return.
 
-    this process writes a file -> a task on each node reads it, writes one of its own, looks for data and weights
-    -> this process reads those
-
-If each node has an output folder of its own, it looks right on all of them; only a file from another node is missing.
+A folder that each node has for itself looks right on all of them; only a file from another node is missing.
 """
 
 from __future__ import annotations
@@ -26,17 +23,12 @@ from retrieval_core.data.records import find_source
 from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError, Workspace
 
-ANSWER_SECONDS = 120.0
-"""Seconds that a node has to answer; the first process on a busy node takes some."""
+ANSWER_SECONDS = 120.0  # the first process on a busy node takes some
 REMEDY = "name a folder that all nodes share, or a URL"
 
 
 def require_shared_paths(config: Config) -> None:
-    """Check that the nodes that are there now can work on this run.
-
-    Raises:
-        RunError: naming the nodes, the path and what to do.
-    """
+    """Raise RunError with the nodes, the path and what to do if a node that is there now cannot work on this run."""
     problems = node_problems(config)
     if problems:
         more = f" (and {len(problems) - 1} more; `fabric-retrieval check` lists all)" if len(problems) > 1 else ""
@@ -44,10 +36,7 @@ def require_shared_paths(config: Config) -> None:
 
 
 def node_problems(config: Config) -> list[str]:
-    """What living nodes cannot reach, a line for each kind of problem; the probe's files are removed.
-
-    One task per node, which needs no free CPU. Memory O(nodes).
-    """
+    """What living nodes cannot reach, a line for each kind. The task on each needs no free CPU. Memory O(nodes)."""
     workspace = Workspace(config)
     fresh = [folder for folder in (workspace.output_dir, workspace.folder) if not storage.exists(folder)]
     folder = workspace.work(f"probe-{secrets.token_hex(8)}")
@@ -111,13 +100,7 @@ def _alive() -> list[str]:
 
 
 def look_from_node(folder: str, node: str, witnesses: Mapping[str, tuple[str, str]]) -> list[str]:
-    """On a node: read the driver's file, write one, look for what the run reads; returns the problems.
-
-    Args:
-        folder: of the probe; nothing is written where the driver's file is not seen.
-        node: name of the file to write.
-        witnesses: key of the configuration -> (its path, what must be readable there).
-    """
+    """On a node: read the driver's file, write one named ``node``, read the ``witnesses``; returns the problems."""
     problems = []
     try:
         storage.read_bytes(storage.join(folder, "driver"))
@@ -146,10 +129,7 @@ def _touch(path: str) -> None:
 
 
 def _witnesses(config: Config) -> dict[str, tuple[str, str]]:
-    """Key -> (its path, a file or folder there), if this process sees it; other checks tell what it does not see.
-
-    A folder's first entry stands for it: an empty mount point is a folder, too.
-    """
+    """Key -> (its path, what must be readable there) if this process sees it; other checks tell of the rest."""
     places = {"data.root": config.data.root, "model.weights": config.model.weights}
     for key in ("queries", "gallery"):
         with suppress(DataError, OSError):
@@ -161,7 +141,7 @@ def _witnesses(config: Config) -> dict[str, tuple[str, str]]:
         with suppress(OSError):
             local = storage.local_path(path)
             if path and local is not None and os.path.isdir(local):  # noqa: PTH112 - as in storage
-                with os.scandir(local) as entries:
+                with os.scandir(local) as entries:  # an empty mount point is a folder, too
                     first = next(entries, None)
                 found[key] = (path, path if first is None else storage.join(path, first.name))
             elif path and storage.exists(path):

@@ -26,8 +26,7 @@ class Command(NamedTuple):
     text: str
     examples: tuple[str, ...]
     keys: tuple[str, ...] = ()
-    flags: frozenset[str] = frozenset()
-    """Which of ``--overwrite``, ``--dry-run`` and ``--only-rejected`` it has."""
+    flags: frozenset[str] = frozenset()  # which of --overwrite, --dry-run and --only-rejected it has
 
 
 REDO = frozenset({"--overwrite"})
@@ -146,7 +145,6 @@ def complain(line: str) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Options of a parser and of its commands."""
     for action in parser._actions:
         yield from action.option_strings
         if isinstance(action, argparse._SubParsersAction):
@@ -236,11 +234,7 @@ def _key(key: str) -> tuple[str, str]:
     return json.dumps(field.default).strip('"') or "none", str(field.description).rstrip(".")
 
 
-# ---- completion
-
-FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-"""A copy of shtab.FILE, so that the parser is built without loading shtab."""
-
+FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # shtab.FILE, without loading shtab
 BASH_KEYS = """
 _fabric_retrieval_keys() {
   compgen -W "%s" -- "$1"
@@ -253,7 +247,6 @@ _fabric_retrieval() {
 }
 complete -o bashdefault -F _fabric_retrieval fabric-retrieval
 """
-"""The value follows its key without a space."""
 ZSH_KEYS = """
 _fabric_retrieval_keys() {
   local -a keys

@@ -13,8 +13,7 @@ from types import FrameType
 from ray_jobs.console.command_line import PROGRAM
 from ray_jobs.console.progress import Console
 
-STOPPED = 130
-"""Exit code of a program that Ctrl-C stopped: 128 + SIGINT."""
+STOPPED = 130  # exit code of a program that Ctrl-C stopped: 128 + SIGINT
 
 
 @contextmanager

@@ -19,11 +19,9 @@ T = TypeVar("T")
 BAR_COLUMNS = 20
 REDRAW_SECONDS = 0.1
 FIRST_LINE_SECONDS = 10.0
-LATER_LINES_SHARE = 0.1
-"""Share of the time so far until the next line of a log: a day of work is a few dozen lines."""
+LATER_LINES_SHARE = 0.1  # of the time so far, until the next line of a log: a day of work is a few dozen lines
 LONGEST_PAUSE_SECONDS = 600.0
-LONGEST_WATCH_SECONDS = 15.0
-"""Seconds between two looks at whether anything moved, at most."""
+LONGEST_WATCH_SECONDS = 15.0  # between two looks at whether anything moved
 
 
 def rich_console(stream: IO[str]) -> rich.console.Console:
@@ -70,7 +68,6 @@ class Console(logging.Handler):
         self._bar: rich.progress.Progress | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, above the bar if there is one."""
         try:
             text = self.format(record)
             if self.live:
@@ -112,10 +109,8 @@ class Console(logging.Handler):
 class Watch(NamedTuple):
     """Has a warning written when nothing moves."""
 
-    minutes: float
-    """Until the first warning; the next one comes after twice as many, and so on. 0 for none."""
-    look: Callable[[], str]
-    """Describes the state of the cluster for the warning; may take its time, or raise."""
+    minutes: float  # until the first warning; the next one comes after twice as many, and so on; 0 for none
+    look: Callable[[], str]  # describes the state of the cluster for the warning; may take its time, or raise
 
 
 class Silence:
@@ -142,23 +137,13 @@ class Progress:
 
     def __init__(
         self,
-        what: str,
+        what: str,  # is done; the line starts with it
         total: int,
-        unit: str,
-        done: int = 0,
-        clock: Callable[[], float] = time.monotonic,
-        watch: Watch | None = None,
+        unit: str,  # in the plural
+        done: int = 0,  # before; they do not count for the rate
+        clock: Callable[[], float] = time.monotonic,  # seconds
+        watch: Watch | None = None,  # from `with` on until `close`
     ) -> None:
-        """Start the clock.
-
-        Args:
-            what: is done; the line starts with it.
-            total: how many there are in the end.
-            unit: what they are, in the plural.
-            done: how many were done before; they do not count for the rate.
-            clock: seconds.
-            watch: warns when nothing moves, from ``with`` on until ``close``; None for no warning.
-        """
         self._watch, self._closed = watch, threading.Event()
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self._clock = clock

@@ -1,7 +1,6 @@
-"""Where a command's messages go: lines for people to stderr, everything else into a file of the run.
+"""Where a command's messages go: our lines to stderr, everything to ``work/logs/<time>-<command>.txt``.
 
-Libraries warn about much that a user cannot act on, some of them below Python's own streams. While a stage runs, all of
-that goes to ``work/logs/<time>-<command>.txt``, with our own lines and the traceback of a failure.
+That includes the traceback of a failure and warnings of libraries, some of them written below Python's own streams.
 """
 
 from __future__ import annotations
@@ -46,8 +45,6 @@ def on_screen(*, debug: bool) -> Iterator[Console]:
 
 
 class _RunFields(logging.Filter):
-    """Adds run, stage and node to each record."""
-
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()
         self.workspace, self.node = workspace, socket.gethostname()
@@ -60,15 +57,12 @@ class _RunFields(logging.Filter):
 
 @contextmanager
 def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool) -> Iterator[str]:
-    """Keep a log of the command in the run's folder; yields its path.
-
-    With ``debug`` libraries also write to stderr. An object store, whose files cannot grow, gets the log at the end.
-    """
+    """Keep a log of the command in the run's folder; yields its path. With ``debug`` libraries also write to stderr."""
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{command}-{os.getpid()}.txt"
     target = workspace.work("logs", name)
     with ExitStack() as stack:
         local = storage.local_path(target)
-        if local is None:
+        if local is None:  # an object store, whose files cannot grow, gets the log at the end
             local = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / name)
             stack.callback(_upload, local, target)
         Path(local).parent.mkdir(parents=True, exist_ok=True)
@@ -102,12 +96,9 @@ def _upload(local: str, target: str) -> None:
 
 @contextmanager
 def _stderr_into(file: IO[str], console: Console) -> Iterator[None]:
-    """Send into a file what anybody but the console writes to stderr, also from below Python.
-
-    Where stderr is a stand-in, as in a notebook, it stays as it is.
-    """
+    """Send into a file what anybody but the console writes to stderr, also from below Python."""
     if sys.stderr is not sys.__stderr__ or sys.stderr is None or sys.stderr.fileno() != 2:
-        yield
+        yield  # a stand-in, as in a notebook, stays as it is
         return
     sys.stderr.flush()
     kept, stream = os.dup(2), console.rich.file

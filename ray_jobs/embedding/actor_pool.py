@@ -8,16 +8,11 @@ from typing import NamedTuple
 
 from ray_jobs.cluster.connect import Resources
 
-LEAST_ACTOR_SHARE = 0.75
-"""Share of its CPU that an actor takes at least."""
-OVERFILL = 0.25
-"""Share of a CPU that would be missing on a full node for one more actor; the rest of that CPU is for decoding."""
+LEAST_ACTOR_SHARE = 0.75  # of its CPU that an actor takes
+OVERFILL = 0.25  # share of a CPU that one more actor lacks on a full node; the rest of that CPU is for decoding
 MOST_DECODE_CPUS = 0.5
-CPU_PARTS = 10_000
-"""Parts of a CPU that Ray tells apart; shares are rounded to them."""
-QUEUED_VIEWS = 16
-"""Views that a core has to decode at least, 0.1 s of work and more, until Ray Data has noticed that a task ended and
-started the next. More tasks take the cores from the actors: with four on two, shards of 64 take a quarter longer."""
+CPU_PARTS = 10_000  # that Ray tells apart; shares are rounded to them
+QUEUED_VIEWS = 16  # to decode on a core, 0.1 s or more, until Ray Data notices that a task ended and starts the next
 MOST_DECODERS_PER_CPU = 2
 
 
@@ -28,30 +23,19 @@ class Sizing(NamedTuple):
     actor_cpus: float
     actor_gpus: int
     decode_cpus: float
-    decoders: int | None
-    """Decode tasks at a time; None: as many as there is room for."""
-    threads: int
-    """Torch threads of an actor."""
-    room: int
-    """Shards whose pixels may be held, decoded or being decoded. Ray gives at least half of it to decoding. Without a
-    bound the cores would decode thousands of images while the actors load their model, which then takes longer."""
+    decoders: int | None  # decode tasks at a time; None: as many as there is room for
+    threads: int  # of Torch in an actor
+    room: int  # shards whose pixels may be held, decoded or not yet; decoding gets at least half of it
 
 
 def pool_sizing(
     resources: Resources, num_actors: int | None, shards: int, views: int, nodes: Sequence[Resources] = ()
 ) -> Sizing:
-    """One actor per GPU, or per CPU where there are no GPUs; never more than there are shards.
+    """One actor per GPU, or per CPU without GPUs; never more than ``shards``, the largest of which has ``views``.
 
-    An actor per CPU has one thread: two threads would wait for each other whenever decoding takes a core from either.
-    Decoding keeps a share of the CPUs on every node, wherever the actors are placed: those of a lost node start again
-    on the others, and would wait for images forever if they took all CPUs there.
-
-    Args:
-        resources: of the cluster.
-        num_actors: as configured.
-        shards: to do.
-        views: of the largest shard.
-        nodes: what each has; one node with everything if empty.
+    An actor per CPU has one thread: two would wait for each other whenever decoding takes a core from either.
+    Decoding keeps CPUs on each of ``nodes`` (one with all resources if empty): actors of a lost node start again on the
+    others, and would wait for images forever if they took all CPUs there.
     """
     nodes = nodes or [resources]
     wanted = num_actors or resources.gpus or max(1, int(resources.cpus))
@@ -60,6 +44,7 @@ def pool_sizing(
     if resources.gpus:
         actor_cpus, decode_cpus = _shares_beside_gpus([node for node in nodes if node.gpus] or [resources])
         return Sizing(actors, actor_cpus, 1, decode_cpus, None, threads, _room(actors, int(resources.cpus)))
+    # More tasks take the cores from the actors: with four on two, shards of 64 take a quarter longer.
     per_cpu = min(MOST_DECODERS_PER_CPU, 1 + QUEUED_VIEWS / max(1, views))
     # Bounded, or small shares would start a hundred tasks on the CPUs of actors that are not there yet.
     decoders = max(1, round(resources.cpus * per_cpu))
@@ -74,13 +59,9 @@ def _shares_beside_gpus(nodes: Sequence[Resources]) -> tuple[float, float]:
 
 
 def _shares_of_cpus(cpus: float, nodes: Sequence[Resources], actors: int, decoders: int) -> tuple[float, float]:
-    """CPUs of an actor and of a decode task, where there are no GPUs.
-
-    Decoding gets the smaller share of the two. They must differ: Ray Data would fuse equal ones into one process.
-    """
+    """CPUs of an actor and, fewer, of a decode task. They differ: Ray Data would fuse equal ones into one process."""
     actors_per_cpu = max(1.0, actors / cpus)
-    # A full node leaves room to decode for every one of its actors: with one decode task at a time for two of them,
-    # small shards wait for Ray to start the next (58 images/s, not 80).
+    # A full node decodes for each of its actors: with a task for two, small shards wait (58 images/s, not 80).
     full = max(node.cpus for node in nodes) * actors_per_cpu  # actors on the largest node; full + 1 do not fit
     share = max(LEAST_ACTOR_SHARE, (full + OVERFILL) / (full + 1))
     actor_cpus = math.ceil(share / actors_per_cpu * CPU_PARTS) / CPU_PARTS
@@ -90,5 +71,6 @@ def _shares_of_cpus(cpus: float, nodes: Sequence[Resources], actors: int, decode
 
 
 def _room(actors: int, decoders: int) -> int:
+    # Without a bound cores would decode thousands of images while actors load their model, which then takes longer.
     # 335 images/s where shards are of 32; with half of it, 315; with a quarter, 280.
     return 4 * (max(1, decoders) + 2 * actors)

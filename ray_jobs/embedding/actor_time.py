@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-SATURATED_SHARE = 0.9
-"""Share of their time that actors must work for the bottleneck to be theirs; below, they wait for decoding."""
+SATURATED_SHARE = 0.9  # of their time that actors work if the bottleneck is theirs; below, they wait for decoding
 
 
 class Spent(NamedTuple):
     """Seconds of one shard."""
 
-    decoding: float
-    """In its task: reading and decoding."""
-    waiting: float
-    """Its actor idle between the previous shard and this one."""
-    encoding: float
-    """Its actor in the network; longer on CPUs that decoding uses, too."""
-    writing: float
-    """Its actor until the shard was committed."""
+    decoding: float  # in its task: reading and decoding
+    waiting: float  # its actor idle between the previous shard and this one
+    encoding: float  # its actor in the network; longer on CPUs that decoding uses, too
+    writing: float  # its actor until the shard was committed
 
 
 class ActorTime:

@@ -21,20 +21,12 @@ REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "st
 
 
 def _count_rows(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    """Shard -> its rows and rejects."""
     summaries = {name: shard_summary(storage.join(store, name)) for name in names}
     return {name: (rows, len(rejects)) for name, (rows, rejects) in summaries.items()}
 
 
 def finish(store: Store) -> dict[str, int]:
-    """Check that no image was lost, write the manifest and remove stale shards.
-
-    Returns:
-        Images by what became of them: inputs, embedded, rejected, reused.
-
-    Raises:
-        RunError: if a shard does not hold the images that were planned for it.
-    """
+    """Write the manifest, remove stale shards, count images by what became of them. RunError if one was lost."""
     names = [shard.file_name for shard in store.shards]
     parts = (names[start : start + FOOTERS_PER_TASK] for start in range(0, len(names), FOOTERS_PER_TASK))
     found: dict[str, tuple[int, int]] = {}
@@ -72,13 +64,7 @@ def rejects_of(store: str) -> Iterator[Reject]:
 
 
 def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> None:
-    """Write rejects.parquet, streamed.
-
-    Args:
-        path: of the file.
-        train: (path, reason, detail) of training images.
-        stores: role -> finished store.
-    """
+    """Write rejects.parquet, streamed, from (path, reason, detail) of training images and role -> finished store."""
     with storage.atomic_write(path) as file, pq.ParquetWriter(file, REJECTS_SCHEMA) as writer:
 
         def write(role: str, stage: str, rows: Iterable[Sequence[str]]) -> None:

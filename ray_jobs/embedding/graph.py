@@ -1,7 +1,6 @@
 """The Ray Data graph: decode in CPU tasks, encode and commit in an actor pool.
 
-A shard passes as one row, so its batches never cross into another shard and one file commits it. What travels between
-processes is uint8 pixels; vectors go from the actor to storage and nowhere else.
+A shard passes as one row, so one file commits it. Its uint8 pixels travel; vectors go from the actor to storage only.
 """
 
 from __future__ import annotations
@@ -25,25 +24,20 @@ from ray_jobs.run import Run
 from retrieval_core.run.workspace import RunError
 
 log = logging.getLogger("fabric_retrieval")
-LEAST_ROOM_BYTES = 64 << 20
-"""Bytes of the object store for decoded pixels, at least: with few pixels, what surrounds them counts, too."""
+LEAST_ROOM_BYTES = 64 << 20  # of the object store for decoded pixels; with few of them, what surrounds them counts, too
 
 
 class EmbeddingGraph:
     """Computes the uncommitted shards of all stores in one Ray Data graph, so that its actors start only once.
 
-    The graph starts with the first result that is asked for and hands out shards as they are committed: first store
-    first, but while one store is waited for, shards of the next ones may be committed as well.
-
-        graph.complete(store)   for each store in turn: take results until all shards of that store are there
-        graph.run_to_end()      take the rest, which lets the actors go
+    Call ``complete`` for each store in turn, then ``run_to_end``. The graph starts with the first result that is asked
+    for. While one store is waited for, shards of the next ones may be committed as well.
     """
 
     def __init__(self, run: Run, stores: Sequence[Store]) -> None:
         self.run, self.stores = run, stores
         self.todo = {store.folder: sum(shard.images for shard in store.todo) for store in stores}
-        self.finished: Counter[str] = Counter()
-        """Images that are committed, by folder of the store."""
+        self.finished: Counter[str] = Counter()  # images that are committed, by folder of the store
         self.time = ActorTime()
         shards = sum(len(store.todo) for store in stores)
         views = max((shard.images * store.views.per_image for store in stores for shard in store.todo), default=1)
@@ -88,11 +82,7 @@ class EmbeddingGraph:
             log.info("embed: %s", self.time.sentence(self.sizing.actors))
 
     def _run_graph(self) -> Iterator[tuple[Store, int]]:
-        """Start the graph; yields (store, images) of each shard as it is committed.
-
-        Raises:
-            RunError: if a shard could not be written.
-        """
+        """Start the graph; yields (store, images) of each committed shard. Raises RunError if one is not writable."""
         for row in self._dataset().iter_rows():
             if row["problem"]:
                 raise RunError(f"{row['problem']}; see to that, and the same command goes on")

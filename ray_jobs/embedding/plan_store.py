@@ -1,9 +1,4 @@
-"""What there is to embed: listings, shard plans, and the store of each arm and role.
-
-    listing (one task per role) -> plan (one task per bucket) -> shards, of which the committed ones are done
-
-The driver holds O(shards).
-"""
+"""What there is to embed: listings, shard plans, and the store of each arm and role. The driver holds O(shards)."""
 
 from __future__ import annotations
 
@@ -30,16 +25,12 @@ class Store(NamedTuple):
     arm: Arm
     role: Role
     folder: str
-    plan: str
-    """Folder of its shard plan."""
+    plan: str  # folder of its shard plan
     views: Views
-    encoder: str
-    """Fingerprint of model and preprocessing."""
+    encoder: str  # fingerprint of model and preprocessing
     shards: list[Shard]
-    done: frozenset[str]
-    """Names of the shards that were committed before."""
-    inputs: dict[str, Any]
-    """Fingerprints of what the store is computed from; its stage is redone when they change."""
+    done: frozenset[str]  # names of the shards that were committed before
+    inputs: dict[str, Any]  # fingerprints of what the store is computed from; its stage is redone when they change
 
     @property
     def todo(self) -> list[Shard]:
@@ -58,10 +49,7 @@ def _listing(run: Run, role: Role) -> str:
 
 
 def plan_store(run: Run, arm: Arm, role: Role) -> Store:
-    """Plan a store of the listed images.
-
-    The plan is the same as last time but for images that came, changed or went; committed shards that still hold stay.
-    """
+    """Plan a store as last time but for images that came, changed or went; committed shards that still hold stay."""
     config, folder, plan_folder = run.config, run.store(arm.name, role), run.plan(arm.name, role)
     views = views_of(config.embed, arm.image_size, role)
     encoder = encoder_fingerprint(arm, views, config)
@@ -134,6 +122,5 @@ def _plan_task(
 
 
 def _rejected_paths(store: str, bucket: int) -> set[str]:
-    """Images of a bucket that its committed shards list as rejected."""
     files = [storage.join(store, name) for name in bucket_shards(storage.list_names(store), bucket)]
     return {reject.path for file in files if tables.is_whole_table(file) for reject in shard_summary(file)[1]}

@@ -1,7 +1,4 @@
-"""What workers do with one shard: a CPU task decodes it, an actor encodes and commits it.
-
-Shapes: N images, R views of one, S their side, V rows (N R of views), D dimensions.
-"""
+"""A CPU task decodes a shard, an actor encodes and commits it. Shapes: N images, R views of each, S their side."""
 
 from __future__ import annotations
 
@@ -29,13 +26,9 @@ if TYPE_CHECKING:
 
 
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
-    """Decode the images of one shard into views.
+    """Decode the images of one shard; one that cannot be used becomes a reject without pixels. Memory O(shard).
 
-    An image that cannot be used stays in the plan and becomes a reject; it has no pixels.
-
-    Returns:
-        A row: the shard, ``pixels`` (N * R, S, S, 3) uint8 as one binary value, ``boxes`` (N, R, 4) int32 likewise,
-        its images, its rejects, and the seconds it took. Memory O(shard).
+    Returns a row with ``pixels`` (N * R, S, S, 3) uint8 and ``boxes`` (N, R, 4) int32, each as one binary value.
     """
     began = time.perf_counter()
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
@@ -97,16 +90,11 @@ class ShardEncoder:
         self.stores, self.config = stores, config
         self._arm: Arm | None = None
         self._encoder: Encoder | None = None
-        self._unwritable = ""
-        """Why a shard could not be written. Encoding the next ones, which wait already, would be in vain, too."""
+        self._unwritable = ""  # why a shard could not be written; encoding those that wait would be in vain, too
         self._ended: float | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Encode and commit one shard.
-
-        Returns:
-            A row: file, store, numbers of images and rejects, why it could not be written, and ``Spent``.
-        """
+        """Encode and commit a shard; returns file, store, numbers of images and rejects, the problem, and ``Spent``."""
         waiting = 0.0 if self._ended is None else time.perf_counter() - self._ended
         row = batch.slice(0, 1)
         images, rejected, encoding, writing = (0, 0, 0.0, 0.0) if self._unwritable else self._commit(row)

@@ -53,17 +53,13 @@ class Problem(NamedTuple):
     """One kind of problem, however often it was found."""
 
     severity: Severity
-    kind: str
-    """A slug such as ``missing-query``."""
+    kind: str  # a slug such as ``missing-query``
     count: int  # type: ignore[assignment]  # hides tuple.count
-    examples: tuple[str, ...]
-    """The first five, each with its split or its file and line."""
+    examples: tuple[str, ...]  # the first five, each with its split or its file and line
     remedy: str
 
 
 class _Tally:
-    """How often something was found, and the first examples."""
-
     def __init__(self) -> None:
         self.count = 0
         self.examples: list[str] = []
@@ -100,14 +96,10 @@ class _Notes:
 def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict[str, int]]:
     """Look for every problem of a data set: files, lines, images, ids, labels and splits.
 
-    Args:
-        data: the configuration.
-        training: also check the training and validation splits, both of which a training run needs.
-
-    Returns:
-        The problems, errors first; and the counts ``<split>.queries``, ``<split>.fabrics``, ``<split>.categories``.
-        What a manifest or a folder searches is the ``test`` split. Memory: O(distinct paths), about 100 bytes each;
-        for the published layout O(split).
+    With ``training``, the training and validation splits are checked too, as a training run needs both. Returns the
+    problems, errors first, and the counts ``<split>.queries``, ``<split>.fabrics``, ``<split>.categories``. What a
+    manifest or a folder searches is the ``test`` split. Memory: O(distinct paths), about 100 bytes each; for the
+    published layout O(split).
     """
     notes = _Notes()
     searched: Split = data.gallery_split if data.format == "published" else "test"

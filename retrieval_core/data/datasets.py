@@ -51,17 +51,11 @@ _TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 
 
 def iter_gallery(data: DataConfig) -> Iterator[Record]:
-    """The fabrics that are searched.
+    """The fabrics that are searched, in the order of the data set. A path may repeat: the caller unites its records.
 
-    A path may come more than once (the caller unites them). A local file whose name is not UTF-8 comes with a path that
-    shows the odd bytes and a location that does not open; ``records.name_problem`` says why, for the list of rejects.
-
-    Yields:
-        Records in the order of the data set. Memory: O(largest folder) for a folder, O(rows in a batch) for a manifest,
-        O(split) for the published layout.
-
-    Raises:
-        DataError: if there are none, or the data set cannot be read.
+    A local file whose name is not UTF-8 has a path that shows the odd bytes and a location that does not open:
+    ``records.name_problem`` says why. Raises DataError if there are no fabrics, or the data set cannot be read. Memory:
+    O(largest folder) for a folder, O(rows in a batch) for a manifest, O(split) for the published layout.
     """
     return _at_least_one(gallery_records(data), lambda: f"the gallery is empty: {_where_the_gallery_is(data)}")
 
@@ -69,8 +63,7 @@ def iter_gallery(data: DataConfig) -> Iterator[Record]:
 def iter_queries(data: DataConfig) -> Iterator[Record]:
     """The queries that are searched for, in list order, repeats left in; a missing image is a record like any other.
 
-    Raises:
-        DataError: if there are none, or the data set cannot be read. Memory O(1), for the published layout O(split).
+    Raises DataError if there are none, or the data set cannot be read. Memory O(1), for the published layout O(split).
     """
     return _at_least_one(query_records(data), lambda: f"there are no queries: {_where_the_queries_are(data)}")
 
@@ -85,10 +78,9 @@ def _at_least_one(records: Iterator[Record], problem: Callable[[], str]) -> Iter
 
 
 def labelled_split(data: DataConfig, split: LabelledSplit) -> Labelled:
-    """The queries and fabrics to train on or to validate with.
+    """The queries and fabrics to train on or to validate with. Memory O(split).
 
-    Raises:
-        DataError: naming the file or key that is missing, or the faulty line. Memory O(split).
+    Raises DataError, which names the file or key that is missing, or the faulty line.
     """
     if data.format == "published":
         queries = list(published_layout.read_queries(data.root, split))
@@ -110,10 +102,7 @@ def labelled_split(data: DataConfig, split: LabelledSplit) -> Labelled:
 def has_labels(data: DataConfig) -> bool:
     """True if at least one query and one fabric have a category, so that a ranking can be judged.
 
-    Reads up to the first labelled row. Memory as ``iter_gallery``.
-
-    Raises:
-        DataError: if the data set cannot be read.
+    Reads up to the first labelled row. Memory as ``iter_gallery``. Raises DataError if the data set cannot be read.
     """
     if data.format == "folder":
         return False
@@ -146,10 +135,7 @@ def has_training_data(data: DataConfig) -> bool:
 def gallery_records(
     data: DataConfig, report: Report = fail, ignored: Callable[[str], None] | None = None
 ) -> Iterator[Record]:
-    """As ``iter_gallery``, but the gallery may be empty and faults go to ``report``.
-
-    ``ignored`` is told of the files in a folder that are no images by their suffix.
-    """
+    """As ``iter_gallery``, but may be empty. ``report`` is told of faults, ``ignored`` of files that are no images."""
     if data.format == "published":
         yield from published_layout.read_fabrics(data.root, data.gallery_split, report=report).records
     elif data.format == "manifest":

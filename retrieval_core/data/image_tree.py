@@ -83,16 +83,11 @@ class _Level(NamedTuple):
     relative: str
     entries: Iterator[_Entry]
     identity: Identity | None
-    linked: bool
-    """Reached through a symbolic link."""
+    linked: bool  # reached through a symbolic link
 
 
 def is_folder(path: str) -> bool:
-    """True if a folder is there.
-
-    Raises:
-        DataError: if the store cannot be asked.
-    """
+    """True if a folder is there. Raises DataError if the store cannot be asked."""
     local = storage.local_path(path)
     if local is not None:
         return os.path.isdir(local)  # noqa: PTH112
@@ -108,15 +103,11 @@ def is_folder(path: str) -> bool:
 def walk_images(
     folder: str, *, ignored: Callable[[str], None] | None = None, report: Report = fail
 ) -> Iterator[tuple[str, str | None]]:
-    """Image files under a folder, folder by folder in order of names: (path from there, stamp).
+    """Image files under a local folder or URL, folder by folder in order of names: (path from there, stamp).
 
-    The stamp is that of an object store's listing, which saves a request per file; it is None on a local disk.
-    A folder that is reached through symbolic links is read once, and never from inside itself.
-
-    Args:
-        folder: local or URL.
-        ignored: told of each file whose suffix is no image's, and of pipes and devices.
-        report: told of folders that cannot be listed.
+    The stamp is that of an object store's listing, which saves a request per file; it is None on a local disk. A folder
+    that is reached through symbolic links is read once, and never from inside itself. ``ignored`` is told of pipes,
+    devices and files whose suffix is no image's, ``report`` of folders that cannot be listed.
     """
     for relative, entry in _walk(folder, lambda relative: True, report):
         if entry.is_folder:

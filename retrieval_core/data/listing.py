@@ -41,15 +41,10 @@ def bucket_of(path: str, buckets: int) -> int:
 
 
 def write_listing(records: Iterable[Record], folder: str, buckets: int | None) -> tuple[int, int]:
-    """Stream a listing into bucket files ``listing-00000.parquet``.
+    """Stream records into bucket files ``listing-00000.parquet`` of a folder, in place of those it has.
 
-    Args:
-        records: in list order; paths may repeat.
-        folder: emptied of listings first.
-        buckets: as in the last plan, or None to choose by the number of images.
-
-    Returns:
-        (images listed, buckets). Memory O(buckets * chunk), whatever the catalogue.
+    Records are in list order; their paths may repeat. ``buckets`` is as in the last plan, or None to choose by the
+    number of images. Returns (images listed, buckets). Memory O(buckets * chunk), whatever the catalogue.
     """
     for name in storage.list_names(folder):
         if name.startswith("listing-"):
@@ -118,9 +113,8 @@ def listing_file(folder: str, bucket: int) -> str:
 def assign_ids(paths: Sequence[str]) -> dict[str, str]:
     """Ids of images: the base name up to the first dot, as published, unless two images would share it.
 
-    Those get the base name without its last suffix, and if that is shared too, the path without its last suffix, or
-    the whole path. The short id of an id is that of its image, so ids are unique over all buckets. ``paths`` must not
-    repeat.
+    Those get the first name that is not shared: base name without its last suffix, path without it, whole path. The
+    short id of an id is that of its image, so ids are unique over all buckets. ``paths`` must not repeat.
     """
     ids: dict[str, str] = {}
     remaining = list(paths)

@@ -32,8 +32,7 @@ class Layout(NamedTuple):
 
     path: str
     categories: str
-    separator: str | None
-    """Between the categories in a cell; None if a cell holds one."""
+    separator: str | None  # between the categories in a cell; None if a cell holds one
 
 
 QUERIES = Layout("query_path", "category", None)
@@ -43,10 +42,8 @@ FABRICS = Layout("image_path", "categories", ";")
 def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers, with their line ends and without a byte order mark.
 
-    A line that is not UTF-8 is reported and skipped. Memory O(longest line), at most ``LONGEST_LINE``.
-
-    Raises:
-        DataError: if the file is missing or unreadable, or a line is longer.
+    A line that is not UTF-8 is reported and skipped. Raises DataError if the file is missing or unreadable, or a line
+    is longer than ``LONGEST_LINE``. Memory O(longest line).
     """
     with _open(path) as file:
         lines = io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)
@@ -82,10 +79,8 @@ def list_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
 def csv_rows(path: str, report: Report = fail) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV file with the number of their last line; cells without surrounding blanks, blank rows left out.
 
-    Faulty quoting is reported and ends the reading, for the cells that follow cannot be told apart.
-
-    Raises:
-        DataError: if the file is missing or unreadable.
+    Faulty quoting is reported and ends the reading, for the cells that follow cannot be told apart. Raises DataError if
+    the file is missing or unreadable.
     """
     # Strict: otherwise a quote that is never closed swallows the rest of the file into one cell.
     reader = csv.reader((text for _, text in text_lines(path, report)), strict=True)
@@ -105,10 +100,7 @@ def csv_records(
 ) -> Iterator[tuple[int, list[str | None]]]:
     """(line, cells) of a CSV file with a header: the needed, then the optional columns, None for one it does not have.
 
-    Rows of another length than the header are reported.
-
-    Raises:
-        DataError: if a needed column is missing or any is there twice.
+    Reports rows of another length than the header. Raises DataError if a needed column is missing or any comes twice.
     """
     rows = csv_rows(path, report)
     _, header = next(rows, (0, []))
@@ -146,14 +138,9 @@ def manifest_rows(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(path, categories) of each row, as the manifest spells them. Memory O(``BATCH_ROWS`` and a row group's pages).
 
-    Args:
-        path: a CSV file, a Parquet file or a folder of Parquet files.
-        layout: ``QUERIES`` or ``FABRICS``.
-        labels_needed: whether the column of categories must be there.
-        report: told of faulty rows, which are skipped.
-
-    Raises:
-        DataError: if the manifest cannot be read or lacks a column.
+    A manifest is a CSV file, a Parquet file or a folder of Parquet files; its layout is ``QUERIES`` or ``FABRICS``.
+    Faulty rows are reported and skipped. Raises DataError if the manifest cannot be read or lacks a column; that of the
+    categories must be there if ``labels_needed``.
     """
     needed = (layout.path, layout.categories) if labels_needed else (layout.path,)
     optional = () if labels_needed else (layout.categories,)
@@ -174,10 +161,7 @@ def manifest_rows(
 
 
 def labels_of(cell: object, separator: str | None = None) -> tuple[str, ...] | None:
-    """Categories in a cell of a table or of JSON: text, a whole number, a list of them, or nothing.
-
-    They come without surrounding blanks; None if the cell holds something else.
-    """
+    """Stripped categories in a cell of a table or JSON: text, a whole number, a list of them or nothing; else None."""
     if cell is None:
         return ()
     if isinstance(cell, int) and not isinstance(cell, bool):

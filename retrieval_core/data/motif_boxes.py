@@ -16,18 +16,10 @@ _COLUMNS = ("image_path", "category", "x0", "y0", "x1", "y1")
 def load_motif_boxes(
     data: DataConfig, report: Report = fail, only: Container[str] | None = None
 ) -> dict[str, list[tuple[str, Box]]]:
-    """Read the boxes of motifs; a box may extend beyond its image.
+    """Read the boxes of motifs: (category, box) by the ``path`` of the fabric's record; empty without the file.
 
-    Args:
-        data: the data set.
-        report: told of a faulty row.
-        only: paths of the fabrics that are asked for; all of them if None.
-
-    Returns:
-        (category, box) by the ``path`` of the fabric's record; empty without the file. Memory O(rows kept).
-
-    Raises:
-        DataError: if a column is missing or a box is not four whole numbers with x0 < x1 and y0 < y1.
+    Given ``only``, boxes of other fabrics are left out. A box may extend beyond its image. Raises DataError if a column
+    is missing; ``report`` is told of rows without four whole numbers with x0 < x1 and y0 < y1. Memory O(rows kept).
     """
     path = from_root(data.root, MOTIF_BOXES)
     boxes: dict[str, list[tuple[str, Box]]] = {}

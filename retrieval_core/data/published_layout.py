@@ -49,8 +49,7 @@ SPLIT_FILES: Mapping[Split, str] = {
 QUERY_CLASSES = "Test_element.csv"
 FABRIC_INDEX = "TestAll_index.csv"
 QUERY_FOLDER = "element img"
-LARGEST_SPLIT_FILE = 256 << 20
-"""Bytes of a JSON file, some 2 million fabrics; it is read whole and takes several times as much memory."""
+LARGEST_SPLIT_FILE = 256 << 20  # bytes, some 2 million fabrics; it is read whole and takes several times as much memory
 
 
 class Labels(NamedTuple):
@@ -63,14 +62,10 @@ class Labels(NamedTuple):
 class Fabrics(NamedTuple):
     """The fabrics of a split, with what does not fit together in its files."""
 
-    records: list[Record]
-    """In the order in which the folders are walked."""
-    categories: frozenset[str]
-    """Every category in the label files, also those that no fabric holds."""
-    without_image: list[str]
-    """Ids in the label files that no image has, sorted."""
-    ignored: list[str]
-    """Files among the fabrics that are no images by their suffix."""
+    records: list[Record]  # in the order in which the folders are walked
+    categories: frozenset[str]  # every one in the label files, also those that no fabric holds
+    without_image: list[str]  # ids in the label files that no image has, sorted
+    ignored: list[str]  # files among the fabrics that are no images by their suffix
 
 
 def read_queries(root: str, split: Split, report: Report = fail) -> Iterator[Record]:
@@ -97,10 +92,7 @@ def split_query_line(line: str) -> tuple[str, str]:
     """(path, category) of a line of a query list; the category is empty if there is none.
 
     The line is split at the first ``.png `` as published, otherwise after the first suffix of an image that blanks
-    follow, in upper or lower case; a line that ends in such a suffix is a path alone.
-
-    Raises:
-        DataError: if no path of an image is there.
+    follow, in either case; a line that ends in such a suffix is a path alone. Raises DataError if it names no image.
     """
     line = line.strip()
     path, found, category = line.partition(".png ")
@@ -142,10 +134,7 @@ def read_fabrics(root: str, split: Split, *, labels_needed: bool = False, report
     """The fabrics of a split, sorted by folder and name, with their labels.
 
     Categories come from the split's JSON file, those of the test split from ``TestAll_index.csv`` if it exists; element
-    ids from the JSON file.
-
-    Raises:
-        DataError: if ``labels_needed`` and no such file exists, or a file cannot be read.
+    ids from the JSON file. Raises DataError if ``labels_needed`` and no such file exists, or a file cannot be read.
     """
     split_file = from_root(root, SPLIT_FILES[split])
     found = label_files(root, split)

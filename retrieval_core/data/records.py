@@ -38,25 +38,18 @@ def fail(error: DataError) -> NoReturn:
 class Record(NamedTuple):
     """An image of a data set."""
 
-    path: str
-    """Its name in the pool: a query as its list spells it, a fabric so that it opens from the working directory."""
-    location: str
-    """Absolute path or URL to open; see ``name_problem`` for the one exception."""
-    categories: tuple[str, ...] = ()
-    """Sorted, unique; empty when unlabelled."""
-    elements: tuple[str, ...] = ()
-    """Ids of the motifs on a fabric, sorted and unique, where the published split file gives them."""
-    stamp: str | None = None
-    """``stamps.stamp`` where the listing told it."""
+    path: str  # name in the pool: a query as its list spells it, a fabric so that it opens from the working directory
+    location: str  # absolute path or URL to open; see ``name_problem`` for the one exception
+    categories: tuple[str, ...] = ()  # sorted, unique; empty when unlabelled
+    elements: tuple[str, ...] = ()  # ids of a fabric's motifs, sorted, unique, where a published split gives them
+    stamp: str | None = None  # ``stamps.stamp`` where the listing told it
 
 
 class Labelled(NamedTuple):
     """A training or validation set in memory; some queries and fabrics may have no category."""
 
-    queries: list[Record]
-    """In list order, repeats left in."""
-    fabrics: list[Record]
-    """One for each path, sorted by path."""
+    queries: list[Record]  # in list order, repeats left in
+    fabrics: list[Record]  # one for each path, sorted by path
 
 
 def base_name(path: str) -> str:
@@ -133,11 +126,7 @@ def name_problem(record: Record) -> str | None:
 
 
 def is_there(path: str) -> bool:
-    """True if a file or folder is there.
-
-    Raises:
-        DataError: if the store cannot be asked.
-    """
+    """True if a file or folder is there. Raises DataError if the store cannot be asked."""
     try:
         return storage.exists(path)
     except (OSError, ValueError) as error:
@@ -146,10 +135,7 @@ def is_there(path: str) -> bool:
 
 
 def query_record(root: str, path: str, categories: Iterable[str] = ()) -> Record:
-    """The record of a query: looked for from the working directory, then from the root.
-
-    Without a file in either place, its location is below the root; opening it will fail.
-    """
+    """The record of a query: its location is below the root unless a file is found from the working directory."""
     place = path
     if root and not is_anchored(path) and not storage.exists(path):
         place = storage.join(root, path)
@@ -172,8 +158,7 @@ def unite(records: Iterable[Record]) -> list[Record]:
 def find_source(data: DataConfig, key: str) -> str:
     """Path of the file or folder that ``data.<key>`` names, looked for from the working directory, then from the root.
 
-    Raises:
-        DataError: if the key is not set, or nothing is in either place.
+    Raises DataError if the key is not set, or nothing is in either place.
     """
     spelled: str | None = getattr(data, key)
     if not spelled:

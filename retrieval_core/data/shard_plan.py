@@ -56,8 +56,7 @@ class ShrunkenShard(NamedTuple):
 
     before: Shard
     after: Shard
-    kept: list[str]
-    """Paths of the images that stay, in slot order."""
+    kept: list[str]  # paths of the images that stay, in slot order
 
 
 class BucketSummary(NamedTuple):
@@ -65,19 +64,15 @@ class BucketSummary(NamedTuple):
 
     shards: list[Shard]
     images: int
-    repeats: int
-    """Rows of the listing whose path was listed before; it is searched once."""
-    labels: str
-    """Fingerprint of the categories, which only the evaluation depends on."""
-    order: str
-    """Fingerprint of the places in the list, by which the pool of the queries is written; constant for fabrics."""
+    repeats: int  # rows of the listing whose path was listed before; it is searched once
+    labels: str  # fingerprint of the categories, which only the evaluation depends on
+    order: str  # fingerprint of the places in the list, by which the queries' pool is written; constant for fabrics
 
 
 class BucketPlan(NamedTuple):
     """The plan of one bucket, not yet written."""
 
-    table: pa.Table
-    """Content of the plan file."""
+    table: pa.Table  # content of the plan file
     summary: BucketSummary
     shrunken: list[ShrunkenShard]
 
@@ -102,21 +97,12 @@ def plan_bucket(
     keep_order: bool,
     retry: Collection[str] = (),
 ) -> BucketPlan:
-    """Plan one bucket from its listing and the last plan.
+    """Plan one bucket from its listing and the last plan in ``folder``, which is not written. Memory O(bucket).
 
     Unchanged images keep their shard and order; new and changed ones get new shards; a shard that loses images shrinks.
-    Another encoder starts a new plan.
-
-    Args:
-        listing: folder of the listing.
-        folder: folder of the plan, which is read and not written.
-        bucket: number of the bucket.
-        images_per_shard: images of a new shard.
-        encoder: fingerprint of model and preprocessing; part of every shard's fingerprint.
-        keep_order: order new shards by the place in the list (queries) instead of by path.
-        retry: paths that count as changed whatever their stamp says.
-
-    Memory O(bucket).
+    ``encoder`` is the fingerprint of model and preprocessing, which enters that of every shard. Another one starts a
+    new plan. ``keep_order`` orders new shards by the place in the list (queries) instead of by path. Paths in ``retry``
+    count as changed.
     """
     with no_collection():
         rows, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())

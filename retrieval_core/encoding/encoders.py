@@ -34,15 +34,9 @@ class ModelEncoder:
     """A ``FabricEmbedder`` on a device, fed with batches of one fixed size.
 
     Batches are cut in order and never span two calls; the last one is filled up by repeating its last view. Shapes are
-    therefore static, and a result depends on the call's views and ``batch_size`` only.
-
-    Args:
-        model: moved to ``device`` and put into evaluation mode, in place.
-        device: see ``pick_device``.
-        precision: see ``resolve_precision``.
-        batch_size: views per forward pass, at least 1.
-        compile: fuse the network with ``torch.compile`` (a minute at the first batch). None: on CUDA, if Triton finds
-            the C compiler that it needs.
+    therefore static, and a result depends on the call's views and ``batch_size`` (at least 1) only. The model is moved
+    to ``device`` and put into evaluation mode, in place. ``compile`` fuses it with ``torch.compile``, which takes a
+    minute at the first batch. None does so on CUDA, if Triton finds the C compiler that it needs.
     """
 
     def __init__(

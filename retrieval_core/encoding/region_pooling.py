@@ -1,8 +1,6 @@
 """Fewer vectors than regions: the embeddings of a fabric's regions, pooled to those that are worth storing.
 
-A print repeats, so most tiles of a fabric look like some other tile of it. They are clustered, and each cluster is
-stored as its mean: many tiles are encoded, few are stored and searched.
-
+A print repeats, so most tiles of a fabric look like others. Each cluster of tiles is stored as its mean.
 Shapes: N fabrics, R regions, V vectors kept, D dimensions.
 """
 
@@ -15,7 +13,10 @@ _ROUNDS = 8  # of k-means; memberships hardly change after five
 
 
 def pool_regions(embeddings_NRD: NDArray[np.float32], vectors: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Pool the regions of each fabric to ``vectors`` vectors.
+    """Pool the regions of each fabric, rows of L2 norm 1, to V = ``vectors`` such rows; ValueError unless 1 <= V <= R.
+
+    Returns (N, V, D), and (N, V) int64: the region whose box stands for each vector, the most similar one, or region 0
+    for a single vector. Memory O(N R (D + V)).
 
     With one vector, the memory vector of all regions T (R, D): ``T' (T T' + I)^-1 1``, a mean in which regions that
     resemble many others count less each (Iscen et al., arXiv:1412.3328, with a ridge of 1).
@@ -24,14 +25,6 @@ def pool_regions(embeddings_NRD: NDArray[np.float32], vectors: int) -> tuple[NDA
     remaining regions: spherical k-means (Dhillon and Modha, Machine Learning 42, 2001) from seeds chosen one by one,
     each the region least similar to those before it (Gonzalez, Theoretical Computer Science 38, 1985). No random number
     is drawn.
-
-    Args:
-        embeddings_NRD: rows of L2 norm 1.
-        vectors: V, from 1 to R, else ValueError; R returns the regions as they are.
-
-    Returns:
-        (N, V, D), rows of L2 norm 1, and (N, V) int64: the region that each vector is most similar to, whose box
-        stands for it. Memory O(N R (D + V)).
     """
     regions = embeddings_NRD.shape[1]
     if not 1 <= vectors <= regions:

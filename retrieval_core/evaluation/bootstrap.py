@@ -20,18 +20,11 @@ def motif_intervals(
 ) -> list[list[float]] | None:
     """95 % percentile interval of the mean of every column, motifs drawn with replacement.
 
-    The draws depend on (seed, C, B) alone and motifs are numbered by name: two arms over the same motifs see the same
-    resamples, whatever the order of their queries.
+    ``motifs`` holds the categories that name each query's motif. The draws depend on (seed, C, B) alone and motifs are
+    numbered by name: two arms over the same motifs see the same resamples, whatever the order of their queries.
 
-    Args:
-        values_QM: one row per query.
-        motifs: (Q,) the categories that name each query's motif.
-        resamples: B; 0 for no interval.
-        seed: of the draws.
-
-    Returns:
-        M pairs ``[low, high]``; None without resamples or with fewer than two motifs, where nothing can vary.
-        Memory O(QM + BM), time O(QM + BCM).
+    Returns M pairs ``[low, high]``, or None without resamples or with fewer than two motifs, where nothing can vary.
+    Memory O(QM + BM), time O(QM + BCM).
     """
     numbers = {motif: number for number, motif in enumerate(sorted(set(motifs)))}
     if resamples < 1 or len(numbers) < 2:

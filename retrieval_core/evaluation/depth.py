@@ -1,9 +1,8 @@
 """How deep the pool must be: recall and precision at every depth, and the depths that reach a share of the recall.
 
 The shares are of the **pool recall**, the mean recall@K of the pool as it was written. Relevant fabrics beyond K are
-unknown to it. So a depth that reaches a share of it is an answer only together with what the last tenth of the depth
-gained: where that is not small, the curve still rises at K, and a deeper pool would find more. A pool that holds the
-whole gallery has nothing left to find.
+unknown to it, so read a depth together with what the last tenth of K gained: where that is not small, the curve still
+rises at K, and a deeper pool would find more. A pool that holds the whole gallery has nothing left to find.
 
 Letters: K depth of the pool, ``retrieve.top_k`` or the gallery's size where that is smaller.
 """
@@ -23,8 +22,7 @@ from retrieval_core.files import storage
 RECALL_BY_DEPTH = "recall_by_depth.csv"
 PRECISION_BY_DEPTH = "precision_by_depth.csv"
 SHARES = (0.90, 0.95, 0.99)
-ROUNDING = 1e-9
-"""Share of the target that may be missing: nine hits of 0.1 sum to a little less than 0.9."""
+ROUNDING = 1e-9  # share of the target that may be missing: nine hits of 0.1 sum to a little less than 0.9
 
 
 def share_key(share: float) -> str:
@@ -35,8 +33,7 @@ def share_key(share: float) -> str:
 def recall_by_depth(outcomes: Sequence[QueryOutcome], pool_depth: int) -> Floats:
     """Mean recall at each depth 1..K, never falling; rejected queries count as 0.
 
-    Returns:
-        (K,) float64; (0,) without an evaluated query or candidate. Memory O(H + K), time O((H + K) log H) for H hits.
+    Returns (K,), or (0,) without an evaluated query or candidate. Memory O(H + K), time O((H + K) log H) for H hits.
     """
     judged = evaluated(outcomes)
     if not judged or pool_depth < 1:
@@ -65,12 +62,10 @@ def precision_by_depth(outcomes: Sequence[QueryOutcome], pool_depth: int) -> Flo
 def depth_figures(recall_K: Floats, pool_depth: int, gallery_size: int) -> dict[str, Any]:
     """The depths that the recall curve of one arm suggests, ready for JSON; ``gallery_size`` fabrics can be candidates.
 
-    Returns:
-        ``pool_depth``; ``whole_gallery``, True when a deeper pool cannot find more; ``pool_recall``, recall@K;
-        ``depth_for`` ``{"0.90": k, "0.95": k, "0.99": k}``, the smallest k with recall@k >= share * pool_recall, up to
-        rounding; ``recall_gained_by_last_tenth``, recall@K less the recall at nine tenths of K, rounded down (0 at
-        depth 0). The figures are null without an evaluated query, the depths also without a hit. Memory O(1), time
-        O(log K).
+    Returns ``pool_depth``; ``whole_gallery``, True when a deeper pool cannot find more; ``pool_recall``, recall@K;
+    ``depth_for`` ``{"0.90": k, "0.95": k, "0.99": k}``, the smallest k with recall@k >= share * pool_recall, up to
+    rounding; ``recall_gained_by_last_tenth``, recall@K less the recall at nine tenths of K, rounded down (0 at depth
+    0). The figures are null without an evaluated query, the depths also without a hit. Memory O(1), time O(log K).
     """
     assert len(recall_K) in (0, pool_depth)
     pool_recall = float(recall_K[-1]) if len(recall_K) else None

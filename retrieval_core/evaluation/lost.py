@@ -31,8 +31,7 @@ class Question(NamedTuple):
 
     categories: frozenset[str]
     vector_D: NDArray[np.float32]
-    last: tuple[float, str]
-    """Similarity and path of its last candidate."""
+    last: tuple[float, str]  # similarity and path of its last candidate
 
 
 class Lost(NamedTuple):
@@ -73,16 +72,10 @@ def query_vectors(store: str, paths: Collection[str]) -> dict[str, NDArray[np.fl
 def lost_in_bucket(
     plan: str, shards: Sequence[str], regions: int, questions: Sequence[Question], limit: int
 ) -> list[list[Lost]]:
-    """The relevant fabrics of a bucket that the pool lost, for each query, without ranks yet.
+    """The nearest ``limit`` relevant fabrics of a bucket that the pool lost, for each query, without ranks yet.
 
-    Args:
-        plan: the bucket's plan file.
-        shards: the bucket's shards.
-        regions: vectors per fabric.
-        questions: at least one.
-        limit: fabrics returned per query, nearest first.
-
-    Memory O(bucket + P + one shard).
+    ``plan`` and ``shards`` are the bucket's files, with ``regions`` vectors per fabric. At least one question is
+    needed. Memory O(bucket + P + one shard).
     """
     locations, wanted = _relevant(plan, questions)
     best = [list[Lost]() for _ in questions]
@@ -138,17 +131,10 @@ def count_before(
     questions: Sequence[Question],
     targets: Mapping[int, Sequence[tuple[float, str]]],
 ) -> dict[int, list[int]]:
-    """How many fabrics of some shards rank before given fabrics.
+    """For each target, how many fabrics of some shards have a larger score, or an equal one and a smaller path.
 
-    Args:
-        shards: files of the store.
-        regions: vectors per fabric.
-        questions: the queries.
-        targets: number of a question -> (similarity, path) of the fabrics to rank.
-
-    Returns:
-        For each target the number of fabrics with a larger score, or an equal one and a smaller path. Time
-        O(F R D Q), memory O(one shard) and a constant.
+    ``targets`` maps the number of a question to the (similarity, path) of the fabrics to rank. Time O(F R D Q), memory
+    O(one shard) and a constant.
     """
     counts = {number: [0] * len(places) for number, places in targets.items()}
     numbers = list(targets)

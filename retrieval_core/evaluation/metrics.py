@@ -37,8 +37,7 @@ def metric_key(metric: str, k: int) -> str:
 def recall_at(hit_ranks: npt.ArrayLike, relevant: int, k: int) -> float:
     """Share of the relevant fabrics that are among the first k candidates.
 
-    Raises:
-        ValueError: if ``k < 1``, ``relevant < 1``, or the ranks do not ascend from 1 or are more than ``relevant``.
+    Raises ValueError if ``k < 1``, ``relevant < 1``, or the ranks do not ascend from 1 or are more than ``relevant``.
     """
     return _single(hit_ranks, relevant, k, "recall")
 
@@ -57,23 +56,14 @@ def arm_metrics(
 ) -> dict[str, Any]:
     """The figures of one arm, ready for JSON; independent of the order of the outcomes.
 
-    Queries without a relevant fabric enter no mean; they are listed under ``left_out.no_relevant_fabric``.
+    Queries without a relevant fabric enter no mean; they are listed under ``left_out.no_relevant_fabric``. The argument
+    ``left_out`` names, by reason, queries that have no outcome at all. ``bootstrap`` is the number of resamples, 0 for
+    no intervals.
 
-    Args:
-        outcomes: one per query.
-        ks: depths, at least 1 each.
-        left_out: query paths by reason, for queries that have no outcome at all.
-        bootstrap: resamples for the intervals; 0 for none.
-        seed: of the resampling.
-
-    Returns:
-        Every metric of ``METRICS`` as ``metric@k`` for every k (null when no query could be evaluated), ``queries``,
-        ``left_out`` ``{reason: {count, queries}}``, ``intervals`` ``{figure: [low, high]}`` as ``motif_intervals``
-        gives them, and ``answered_only``, the same means and count without rejected queries.
-        Memory O(H + QM + BM); time O(HM + B(Q + CM)).
-
-    Raises:
-        ValueError: for ks or outcomes that cannot be, naming the query.
+    Returns every metric of ``METRICS`` as ``metric@k`` for every k (null when no query could be evaluated),
+    ``queries``, ``left_out`` ``{reason: {count, queries}}``, ``intervals`` ``{figure: [low, high]}`` as
+    ``motif_intervals`` gives them, and ``answered_only``, the same means and count without rejected queries. Raises
+    ValueError for ks or outcomes that cannot be, naming the query. Memory O(H + QM + BM), time O(HM + B(Q + CM)).
     """
     judged = evaluated(outcomes)
     values_QM, names = _values(judged, ks)
@@ -93,15 +83,10 @@ def paired_difference(
 ) -> dict[str, dict[str, Any]]:
     """How much better arm ``a`` is than arm ``b`` on the same queries, figure by figure.
 
-    Both arms are averaged over the same resampled motifs, so that what makes a motif hard for both cancels.
-
-    Returns:
-        ``{"recall@100": {"difference": mean(a) - mean(b), "interval": [low, high]}, ...}``; ``interval`` is null
-        without resamples or with fewer than two motifs, and the result is empty without an evaluated query.
-        Memory and time as ``arm_metrics``.
-
-    Raises:
-        ValueError: if the arms do not hold the same queries with the same motif and number of relevant fabrics.
+    Both arms are averaged over the same resampled motifs, so that what makes a motif hard for both cancels. Returns
+    ``{"recall@100": {"difference": mean(a) - mean(b), "interval": [low, high]}, ...}``; ``interval`` is null without
+    resamples or with fewer than two motifs, and the result is empty without an evaluated query. Raises ValueError if
+    the arms do not hold the same queries with the same motif and number of relevant fabrics. Cost as ``arm_metrics``.
     """
     of_a, of_b = evaluated(a), evaluated(b)
     sides = [{(o.query_path, o.categories, o.relevant) for o in side} for side in (of_a, of_b)]

@@ -25,10 +25,8 @@ from retrieval_core.store.embeddings import Box
 EDGES = (0.01, 0.02, 0.05, 0.1)
 UNKNOWN = 0
 CLASSES = len(EDGES) + 2
-Boxes = Mapping[str, Sequence[tuple[str, Box]]]
-"""Fabric -> (category, box)."""
-Sizes = Mapping[str, Mapping[str, int]]
-"""Fabric -> category -> class."""
+Boxes = Mapping[str, Sequence[tuple[str, Box]]]  # fabric -> (category, box)
+Sizes = Mapping[str, Mapping[str, int]]  # fabric -> category -> class
 
 
 def size_class(area: float) -> int:
@@ -70,21 +68,13 @@ def recall_by_size(
     sizes_H: NDArray[np.int64],
     ks: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Recall at each k, for each size class on its own.
+    """Recall at each k in each size class: the mean over the queries with a relevant fabric in the class.
 
-    A class's recall is the mean over the queries with a relevant fabric in it; rejected queries count as 0, as in every
-    headline figure.
+    Rejected queries count as 0, as in every headline figure. ``relevant_SQ`` counts the relevant fabrics of each class
+    and query. ``rows_H``, ``ranks_H`` and ``sizes_H`` are the query, the rank from 1 and the class of each hit.
 
-    Args:
-        relevant_SQ: relevant fabrics of each class and query.
-        rows_H: query of each hit.
-        ranks_H: its rank, from 1.
-        sizes_H: its class.
-        ks: depths.
-
-    Returns:
-        For each class that has a fabric ``{"from", "to", "queries", "fabrics", "recall@k", ...}``; ``to`` is null for
-        the largest, ``fabrics`` counts (query, fabric) pairs. Empty where no size is known. O(S (Q + H)).
+    Returns for each class that has a fabric ``{"from", "to", "queries", "fabrics", "recall@k", ...}``; ``to`` is null
+    for the largest, ``fabrics`` counts (query, fabric) pairs. Empty where no size is known. O(S (Q + H)).
     """
     found = []
     for number, (low, high) in enumerate(pairwise([0.0, *EDGES, None]), start=UNKNOWN + 1):

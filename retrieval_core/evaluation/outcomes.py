@@ -19,28 +19,19 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class QueryOutcome:
-    """What one query found.
+    """What one query found."""
 
-    Attributes:
-        query_path: as the query list spells it; unique in an arm.
-        categories: sorted; queries with the same ones show the same motif and are resampled together.
-        relevant: fabrics of the whole gallery that hold the motif.
-        hit_ranks: (hits,) int64, ranks of relevant fabrics in the candidate list, from 1, ascending.
-        answered: False when the query image was rejected: no hits, 0 in the headline figures.
-    """
-
-    query_path: str
-    categories: tuple[str, ...]
-    relevant: int
-    hit_ranks: Ints
-    answered: bool = True
+    query_path: str  # as the query list spells it; unique in an arm
+    categories: tuple[str, ...]  # sorted; queries with the same ones show the same motif and are resampled together
+    relevant: int  # fabrics of the whole gallery that hold the motif
+    hit_ranks: Ints  # (hits,) ranks of relevant fabrics in the candidate list, from 1, ascending
+    answered: bool = True  # False when the query image was rejected: no hits, 0 in the headline figures
 
 
 def evaluated(outcomes: Sequence[QueryOutcome]) -> list[QueryOutcome]:
     """The queries with a relevant fabric, by path, so that sums do not depend on the order of arrival.
 
-    Raises:
-        ValueError: if two outcomes have the same path.
+    Raises ValueError if two outcomes have the same path.
     """
     ordered = sorted(outcomes, key=lambda outcome: outcome.query_path)
     for before, after in itertools.pairwise(ordered):
@@ -57,8 +48,7 @@ def relevant_counts(outcomes: Sequence[QueryOutcome]) -> Floats:
 def flat_hits(outcomes: Sequence[QueryOutcome]) -> tuple[Ints, Ints, Ints]:
     """Flat (H,) arrays: index of the query, rank of the hit, number of its query's hits up to and including it.
 
-    Raises:
-        ValueError: if ranks do not ascend from 1, or a query has more hits than it can have, naming the query.
+    Raises ValueError, naming the query, if ranks do not ascend from 1 or a query has more hits than it can have.
     """
     counts_Q = np.array([len(outcome.hit_ranks) for outcome in outcomes], dtype=np.int64)
     ranks = [outcome.hit_ranks for outcome in outcomes]
@@ -85,11 +75,9 @@ def random_outcomes(
     """What a random ranking of the gallery finds in its first k: the baseline that every arm should beat.
 
     The relevant fabrics take positions without replacement. Only those up to k are drawn: their number is
-    hypergeometric, and given it every set of positions is equally likely. A draw depends on (seed, query path) alone.
-    A rejected query stays rejected. Memory O(H + k), time O(Qk), whatever the gallery's size.
-
-    Raises:
-        ValueError: if ``k < 1`` or a query has more relevant fabrics than the gallery holds.
+    hypergeometric, and given it every set of positions is equally likely. A draw depends on (seed, query path) alone. A
+    rejected query stays rejected. Raises ValueError if ``k < 1`` or a query has more relevant fabrics than the gallery
+    holds. Memory O(H + k), time O(Qk), whatever the gallery's size.
     """
     if k < 1:
         raise ValueError(f"k = {k}: must be at least 1")

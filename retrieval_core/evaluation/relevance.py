@@ -31,10 +31,8 @@ class Queries(NamedTuple):
 class Judgement(NamedTuple):
     """What one bucket of the gallery, or all of them, say about the pools."""
 
-    relevant_by_size: Ints
-    """(S, Q) relevant fabrics by size class of their motif (``motif_size``) and query."""
-    hits: dict[str, tuple[Ints, Ints, Ints]]
-    """arm -> (query rows, ranks from 1, size classes) of the fabrics that are candidates and relevant."""
+    relevant_by_size: Ints  # (S, Q) relevant fabrics by size class of their motif (``motif_size``) and query
+    hits: dict[str, tuple[Ints, Ints, Ints]]  # arm -> (query rows, ranks from 1, size classes) of relevant candidates
 
     @property
     def relevant(self) -> Ints:
@@ -52,15 +50,10 @@ def read_query_plan(path: str) -> Queries:
 
 @no_collection()
 def judge_bucket(plan: str, queries: Queries, pools: Mapping[str, str], sizes: Sizes | None = None) -> Judgement:
-    """Count relevant fabrics and find the hits of one bucket.
+    """Count relevant fabrics and find the hits of one bucket. Memory O(bucket + queries + hits).
 
-    Args:
-        plan: the bucket's plan file.
-        queries: the list.
-        pools: arm -> its candidate_pool.parquet, read a row group at a time.
-        sizes: classes of motif sizes of the bucket's fabrics, where they are known.
-
-    Memory O(bucket + queries + hits).
+    ``plan`` is the bucket's plan file. ``pools`` names the candidate_pool.parquet of each arm, read a row group at a
+    time. ``sizes`` gives the size classes of the motifs of the bucket's fabrics, where they are known.
     """
     sizes = sizes or {}
     table = tables.read_table(plan, columns=["path", "categories"])

@@ -61,10 +61,7 @@ def _run_lines(candidates: QueryCandidates, tag: str) -> str:
 
 
 def write_bucket_qrels(plan: str, queries: Queries, target: str) -> None:
-    """Write the judgements of one bucket's plan file in the order of the query list, whole or not at all.
-
-    Memory O(bucket x categories of a fabric).
-    """
+    """Write a bucket's judgements in query order, whole or not at all. Memory O(bucket x categories of a fabric)."""
     table = tables.read_table(plan, columns=["path", "categories"])
     holders: dict[str, list[int]] = {name: [] for names in queries.categories for name in names}
     for row, names in enumerate(table.column("categories").to_pylist()):

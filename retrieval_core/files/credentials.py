@@ -42,11 +42,7 @@ class CredentialsError(PermissionError):
 
 @contextmanager
 def credentials_needed(path: str) -> Iterator[None]:
-    """Wraps calls of a store: each library has its own error for missing credentials, few of them an OSError.
-
-    Raises:
-        CredentialsError: instead of these.
-    """
+    """Turn each library's own error for missing credentials, few of them an OSError, into a CredentialsError."""
     try:
         yield
     except Exception as error:

@@ -11,8 +11,7 @@ T = TypeVar("T")
 
 PERMANENT_ERRORS = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 _PERMANENT_ERRNOS = {errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}  # those without a class of their own
-_WAITS = (0.1, 0.4)
-"""Seconds before the second and the third try."""
+_WAITS = (0.1, 0.4)  # seconds before the second and the third try
 
 
 def retried(read: Callable[[], T]) -> T:

@@ -15,9 +15,7 @@ _CHANGE_KEYS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-
 def stamp(path: str) -> str:
     """Size and modification time (or ETag) of a file; another stamp means that its content may have changed.
 
-    Raises:
-        FileNotFoundError: if nothing is there.
-        OSError: if it cannot be looked at.
+    Raises OSError if the file cannot be looked at: FileNotFoundError if nothing is there.
     """
     local = storage.local_path(path)
     if local is not None:

@@ -52,9 +52,8 @@ def absolute(path: str) -> str:
 def remote(url: str) -> Iterator[tuple[Any, str]]:
     """The fsspec file system of a URL, and the key of the file in it, to be used in the block.
 
-    Raises:
-        ValueError: if no installed package opens such URLs.
-        CredentialsError: if the store wants credentials and finds none.
+    Raises ValueError if no installed package opens such URLs, CredentialsError if the store wants credentials and finds
+    none.
     """
     try:
         # Listings are not cached: other processes write into these folders while this one runs.
@@ -91,8 +90,7 @@ def list_names(folder: str) -> list[str]:
 def irregular_kind(local: str) -> str | None:
     """None for a regular local file; else what it is: "a folder", or "a FIFO, socket or device".
 
-    Raises:
-        OSError: if nothing is there, or it cannot be looked at.
+    Raises OSError if nothing is there, or it cannot be looked at.
     """
     mode = os.stat(local).st_mode  # noqa: PTH116
     if stat.S_ISREG(mode):
@@ -101,22 +99,14 @@ def irregular_kind(local: str) -> str | None:
 
 
 def refuse_irregular(path: str, local: str) -> None:
-    """Check a local file before it is opened: a FIFO without a writer would block for ever, a device never ends.
-
-    Raises:
-        OSError: if it is no regular file, or cannot be looked at.
-    """
+    """Raise OSError if a local file is not regular: a FIFO without a writer blocks for ever, a device never ends."""
     kind = irregular_kind(local)
     if kind is not None:
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", path)
 
 
 def open_read(path: str) -> IO[bytes]:
-    """Open for reading bytes.
-
-    Raises:
-        OSError: if it cannot be opened, or is no regular file.
-    """
+    """Open for reading bytes. Raises OSError if it cannot be opened, or is no regular file."""
     return retried(lambda: open_once(path))
 
 
@@ -133,10 +123,7 @@ def open_once(path: str) -> IO[bytes]:
 def read_object(url: str, max_bytes: int) -> bytes:
     """The first ``max_bytes`` bytes behind a URL, by one request that does not ask for the size first.
 
-    There is a single try; callers retry the whole read.
-
-    Raises:
-        OSError: if it cannot be read.
+    There is a single try; callers retry the whole read. Raises OSError if it cannot be read.
     """
     with remote(url) as (fs, key):
         try:
@@ -150,11 +137,7 @@ def read_object(url: str, max_bytes: int) -> bytes:
 
 
 def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
-    """The whole content.
-
-    Raises:
-        ValueError: if it is longer than ``max_bytes``, before it is read.
-    """
+    """The whole content. Raises ValueError before reading if it is longer than ``max_bytes``."""
 
     def read() -> bytes:
         with open_once(path) as file:
@@ -212,12 +195,9 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def create(path: str, content: bytes) -> bool:
-    """Write a file whole unless there is one; of several writers one succeeds.
+    """Write a file whole, or return False if there is one already. Of several writers one succeeds.
 
     Locally by a hard link, on an object store by a condition of the upload.
-
-    Returns:
-        False if a file was there.
     """
     local = local_path(path)
     if local is None:
@@ -251,9 +231,8 @@ def write_json(path: str, value: Any) -> None:
 def read_json(path: str, max_bytes: int | None = None) -> Any:
     """Read JSON.
 
-    Raises:
-        FileNotFoundError: if it is absent.
-        ValueError: if it is not JSON, naming the file, or longer than ``max_bytes``.
+    Raises FileNotFoundError if it is absent, and ValueError if it is not JSON, naming the file, or longer than
+    ``max_bytes``.
     """
     content = read_bytes(path, max_bytes)
     try:

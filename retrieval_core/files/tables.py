@@ -28,9 +28,7 @@ def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
 def with_table(path: str, use: Callable[[pq.ParquetFile, IO[bytes]], T]) -> T:
     """Open a Parquet file and return what ``use(reader, file)`` returns; a read that failed is tried again.
 
-    Raises:
-        FileNotFoundError: if it is absent.
-        ValueError: if it is no Parquet file, or not a whole one, naming it.
+    Raises FileNotFoundError if it is absent, ValueError naming it if it is no Parquet file or not a whole one.
     """
     local = storage.local_path(path)
 

@@ -30,13 +30,11 @@ _ENDS_EARLY = (EOFError, struct.error, IndexError)
 
 
 class ImageRejected(Exception):  # noqa: N818 - an outcome that is counted and listed, not a failure of the run
-    """An image that cannot be embedded.
+    """An image that cannot be embedded: ``reason``, one of ``REASONS``, and ``detail``, one line for a person.
 
-    Attributes:
-        reason: one of ``REASONS``. missing: nothing is there. unreadable: no permission, a folder, not a regular file,
-            or the store failed. empty: 0 bytes. not_an_image: no known format. truncated: the file ends too soon.
-            too_large: more than ``images.max_pixels``. corrupt: any other error of the decoder.
-        detail: one line for a person.
+    missing: nothing is there. unreadable: no permission, a folder, not a regular file, or the store failed. empty: 0
+    bytes. not_an_image: no known format. truncated: the file ends too soon. too_large: more than ``images.max_pixels``.
+    corrupt: any other error of the decoder.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -51,9 +49,8 @@ class ImageRejected(Exception):  # noqa: N818 - an outcome that is counted and l
 def read_content(location: str, max_pixels: int) -> bytes:
     """The bytes of a file or URL that may hold an image of up to ``max_pixels``.
 
-    Raises:
-        ImageRejected: missing, unreadable; too_large beyond 16 bytes a pixel and 64 MiB.
-        CredentialsError: if the store asks for credentials.
+    Raises ImageRejected for missing, unreadable, and too_large beyond 16 bytes a pixel and 64 MiB. Raises
+    CredentialsError if the store asks for credentials.
     """
     # The file is read before it is decoded: a failing disk then differs from a failing decoder, and libtiff does not
     # map a file that may shrink. 16 bytes a pixel is the widest raw pixel; the rest is for metadata and other frames.
@@ -94,14 +91,9 @@ def decode_frame(
     """Decode the first frame of a file's bytes, once the header has shown that it has no more than ``max_pixels``.
 
     With ``least``, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels, which is
-    several times as fast.
-
-    Returns:
-        The loaded image in the mode of the file, and its width and height at whole size. A PNG's transparent colour in
-        ``info`` is at the depth of its pixels.
-
-    Raises:
-        ImageRejected: empty, not_an_image, truncated, too_large, corrupt.
+    several times as fast. Returns the loaded image in the mode of the file, and its width and height at whole size. A
+    PNG's transparent colour in ``info`` is at the depth of its pixels. Raises ImageRejected: empty, not_an_image,
+    truncated, too_large, corrupt.
     """
     if not content:
         raise ImageRejected("empty", "the file has 0 bytes")

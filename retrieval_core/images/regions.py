@@ -16,24 +16,14 @@ from retrieval_core.images.resizing import resize, rotated
 
 
 def region_boxes(width: int, height: int, grids: Sequence[int], overlap: float) -> np.ndarray:
-    """The regions of an upright image that get an embedding each.
+    """The regions of an upright image that get an embedding each: (R, 4) int32 of x0, y0, x1, y1 (ends exclusive).
 
-    Grid 1 is the whole image. Grid n is n x n tiles that cover it; the tile's side t satisfies
-    ``n * t - (n - 1) * overlap * t = side``, separately for width and height. Edges are rounded half up to pixels; a
-    tile has at least one pixel, so tiles repeat where the image has fewer pixels than tiles.
+    Grid 1 is the whole image. Grid n is n x n tiles that cover it and overlap by a share of their side t, which
+    satisfies ``n * t - (n - 1) * overlap * t = side``, separately for width and height. Edges are rounded half up to
+    pixels; a tile has at least one pixel, so tiles repeat where the image has fewer pixels than tiles. There are R =
+    sum of n * n regions: grids in the given order, rows from the top, each from the left.
 
-    Args:
-        width: in pixels, at least 1, like ``height``.
-        height: in pixels.
-        grids: at least one; each at least 1.
-        overlap: of neighbouring tiles as a share of the tile's side, in [0, 1).
-
-    Returns:
-        (R, 4) int32 of x0, y0, x1, y1 (ends exclusive); R = sum of n * n. Grids in the given order, rows from the top,
-        each from the left.
-
-    Raises:
-        ValueError: for a value out of these ranges.
+    Raises ValueError without a grid, for a side or grid below 1, or an ``overlap`` outside [0, 1).
     """
     if width < 1 or height < 1:
         raise ValueError(f"image of {width} x {height} pixels: both must be at least 1")
@@ -60,16 +50,10 @@ def cut_views(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crop the regions of an image and resize each by itself: no pixel outside a region takes part in its view.
 
-    Args:
-        image: upright, (H, W, 3) uint8 or a picture in mode RGB; the latter spares copies of all its pixels.
-        images: the ``images`` section.
-        size: S, in pixels.
-        grids: as in ``region_boxes``, like ``overlap``.
-        overlap: of the tiles.
-        whole: width and height of what the image is a reduced copy of; boxes are in its pixels.
-
-    Returns:
-        views (R, S, S, 3) uint8 and boxes (R, 4) int32. Memory O(R S^2) beside the image.
+    ``image`` is upright, (H, W, 3) uint8 or a picture in mode RGB; the latter spares copies of all its pixels.
+    ``grids`` and ``overlap`` are those of ``region_boxes``. ``whole`` is the width and height of what the image is a
+    reduced copy of; boxes are in its pixels. Returns views (R, S, S, 3) uint8 with S = ``size``, and boxes (R, 4)
+    int32. Memory O(R S^2) beside the image.
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     width, height = whole or picture.size
@@ -99,8 +83,7 @@ def rotated_views(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The whole image as ``cut_views`` gives it, rotated by degrees (see ``rotated``), as prints rotate their motifs.
 
-    Returns:
-        views (len(rotations), S, S, 3) uint8; boxes (len(rotations), 4) int32, each the whole image.
+    Returns views (len(rotations), S, S, 3) uint8; boxes (len(rotations), 4) int32, each the whole image.
     """
     views, boxes = cut_views(image, images, size, whole=whole)
     return np.stack([rotated(views[0], degrees) for degrees in rotations]), np.repeat(boxes, len(rotations), axis=0)

@@ -1,7 +1,4 @@
-"""Pixels resized and rotated.
-
-Shapes: H, W of an image; S the side of a view. Pixels are uint8 RGB.
-"""
+"""Pixels (uint8 RGB) resized and rotated. Shapes: H, W of an image; S the side of a view."""
 
 from __future__ import annotations
 
@@ -10,17 +7,13 @@ from PIL import Image
 
 
 def resize(image: np.ndarray, size: int, mode: str) -> np.ndarray:
-    """Resize to a square without keeping the proportions, never cropping.
+    """Resize to a square without keeping the proportions, never cropping: (H, W, 3) to (S, S, 3) uint8, S = ``size``.
 
     ``antialias`` is Pillow's bilinear filter, whose support grows with the reduction. ``published`` is plain bilinear
     interpolation: output pixel i samples at (i + 0.5) * in / out - 0.5, edges clamped, as ``cv2.resize`` with
     INTER_LINEAR and ``torch.nn.functional.interpolate(align_corners=False)``; it agrees with OpenCV's fixed-point
-    arithmetic within one grey level.
-
-    From (H, W, 3) to (S, S, 3), both uint8; S is ``size``. Memory O(H W) for a cut-out, else O(S W + S^2).
-
-    Raises:
-        ValueError: for another mode or a side below 1.
+    arithmetic within one grey level. Raises ValueError for another mode or a side below 1. Memory O(H W) for a cut-out,
+    else O(S W + S^2).
     """
     if size < 1:
         raise ValueError(f"size {size}: must be at least 1 pixel a side")

@@ -40,16 +40,10 @@ def read_image(location: str, images: ImagesConfig) -> np.ndarray:
 def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
     """Decode a file's bytes to 8-bit RGB, by the conventions at the top of this module.
 
-    Thread safe; Pillow releases the interpreter while it decodes. Memory O(pixels), bounded by ``images.max_pixels``.
-
-    ``least`` reduces JPEGs, as in ``decode_frame``.
-
-    Returns:
-        The upright picture in Pillow's mode RGB, and its width and height at whole size.
-
-    Raises:
-        ImageRejected: for whatever is wrong with this file.
-        RuntimeError: if other code told Pillow to load truncated images, which would paint what is missing.
+    Returns the upright picture in Pillow's mode RGB, and its width and height at whole size. ``least`` reduces JPEGs,
+    as in ``decode_frame``. Raises ImageRejected for whatever is wrong with this file, and RuntimeError if other code
+    told Pillow to load truncated images, which would paint what is missing. Thread safe; Pillow releases the
+    interpreter while it decodes. Memory O(pixels), bounded by ``images.max_pixels``.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")

@@ -20,11 +20,7 @@ _MAX_LAYERS = 1000  # the largest DINOv2 has 40; building far more takes minutes
 
 
 def backbone_settings(values: dict[str, Any]) -> Any:
-    """The transformers configuration object for a config.json whose ``model_type`` is one of ``ARCHITECTURES``.
-
-    Raises:
-        ValueError: if transformers refuses a value, saying which.
-    """
+    """The transformers configuration for a config.json of one of ``ARCHITECTURES``; ValueError names a bad value."""
     # transformers' own registry of all families would take 5 s to import.
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
@@ -53,10 +49,7 @@ def empty_backbone(settings: Any) -> nn.Module:
 
 
 def random_backbone(settings: Any, seed: int) -> nn.Module:
-    """A backbone with the architecture's own random initialisation, a function of settings and seed.
-
-    No global random state is changed. ValueError as ``empty_backbone``.
-    """
+    """A backbone drawn from the seed, without any change to global random state. Raises as ``empty_backbone``."""
     with torch.random.fork_rng(devices=[]):  # transformers draws from torch's CPU generator
         # Not torch.manual_seed, which would reseed accelerators. The constant keeps these draws apart from new_head's.
         torch.default_generator.manual_seed(seed ^ 0x9E3779B9)

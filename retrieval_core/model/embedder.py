@@ -1,10 +1,7 @@
 """The network that makes embeddings: a DINOv2 backbone and a small projection head.
 
-Shapes: N images, S side in pixels, T tokens of one, H hidden width of the backbone, W width of the pooled features (H
-or 2H), D width of the embedding.
-
-The published network is the last layer's normalised CLS token -> Linear(768, 768) -> GELU -> Linear(768, 256),
-compared by cosine.
+The published head reads the last layer's normalised CLS token: Linear(768, 768) -> GELU -> Linear(768, 256).
+Shapes: N images, S side in pixels, T tokens of one, H hidden width, W pooled width (H or 2H), D embedding width.
 """
 
 from __future__ import annotations
@@ -30,12 +27,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 class FabricEmbedder(nn.Module):
     """Backbone, pooling and head; the embedding is L2-normalised and compared by dot product.
 
-    Attributes:
-        dinov2: a transformers ``Dinov2Model`` or ``Dinov2WithRegistersModel``.
-        projection_head: ``Sequential(Linear(W, hidden), GELU(), Linear(hidden, D))``, or None: the embedding is then
-            the normalised pooled token itself.
-        pooling: ``cls``, or ``cls_mean`` (CLS and the mean of the patch tokens side by side, W = 2H), or
-            ``cls_plus_mean`` (their sum, W = H).
+    The backbone is a transformers ``Dinov2Model`` or ``Dinov2WithRegistersModel``, the head ``Linear(W, hidden) -> GELU
+    -> Linear(hidden, D)``. Without a head the embedding is the normalised pooled token itself. ``cls_mean`` puts CLS
+    and the mean of the patch tokens side by side (W = 2H), ``cls_plus_mean`` adds them (W = H).
     """
 
     def __init__(self, dinov2: nn.Module, projection_head: nn.Sequential | None, pooling: Pooling) -> None:
@@ -61,13 +55,9 @@ class FabricEmbedder(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """Pooled tokens of the layer-normed last layer, before the head, of pixels (N, 3, S, S) from ``normalise``.
 
-        Position embeddings are interpolated (bicubic, as transformers does) when S is not the pretrained size.
-
-        Returns:
-            (N, W) float32, under autocast too; float64 of a float64 network. Memory O(N T H) beside the backbone's own.
-
-        Raises:
-            ConfigError: if a side is no multiple of the patch size; the convolution would silently drop the rest.
+        Returns (N, W) float32, under autocast too; float64 of a float64 network. Position embeddings are interpolated
+        (bicubic, as transformers does) when S is not the pretrained size. ConfigError if a side is no multiple of the
+        patch size: the convolution would silently drop the rest. Memory O(N T H) beside the backbone's own.
         """
         for side in pixels.shape[-2:]:
             check_image_size(int(side), self.patch_size)
@@ -117,15 +107,10 @@ class FabricEmbedder(nn.Module):
         return self
 
     def forward(self, inputs: Tensor, first_block: int | None = None) -> Tensor:
-        """Embeddings of normalised images, or of what ``tokens_before`` made of them.
+        """Embeddings (N, D) float32, rows of L2 norm 1, of normalised images (N, 3, S, S).
 
-        Args:
-            inputs: (N, 3, S, S) float; with ``first_block`` the tokens that enter it, from ``tokens_before``.
-            first_block: None begins with the pixels. One method does both because DistributedDataParallel sees only
-                calls of ``forward``.
-
-        Returns:
-            (N, D) float32, each row of L2 norm 1.
+        With ``first_block`` the inputs are the tokens that enter it, from ``tokens_before``. One method does both
+        because DistributedDataParallel sees only calls of ``forward``.
         """
         features = self.features(inputs) if first_block is None else self._features_from(first_block, inputs)
         # The head takes no time beside the backbone, so reduced precision would only cost accuracy.

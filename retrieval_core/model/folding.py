@@ -27,8 +27,7 @@ _SHIFT = 1.0  # c: of the size of what it is added to, so that neither is rounde
 def fold(model: nn.Module) -> None:
     """Replace each block of a model's DINOv2 by a ``FoldedBlock``, in place; it cannot be trained any more.
 
-    For float32 and float64: in bfloat16 the mean of a normalised token is not near enough to zero. Memory beside the
-    model's own: O(one block).
+    Not for bfloat16, where a normalised token's mean is too far from zero. Memory O(one block) beside the model's own.
     """
     backbone: Any = model.dinov2
     layers = backbone.encoder.layer

@@ -11,8 +11,7 @@ from torch import nn
 def new_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
     """An untrained head ``Linear(in, in) -> GELU -> Linear(in, out)``: a function of its arguments only.
 
-    Weights and biases are uniform in +-1/sqrt(fan_in), as ``nn.Linear`` initialises its own, but without touching any
-    global random state.
+    Weights and biases are uniform in +-1/sqrt(fan_in), as in ``nn.Linear``. No global random state is touched.
     """
     head = empty_head(in_dim, in_dim, out_dim).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
@@ -29,9 +28,8 @@ def identity_head(in_dim: int, out_dim: int, seed: int) -> nn.Sequential:
     """A head ``Linear(in, 2 in) -> GELU -> Linear(2 in, out)`` that starts as a rotation of its input.
 
     ``GELU(x) - GELU(-x) = x``, so with first weights ``[I; -I]`` and second weights ``[P, -P]`` the head computes
-    ``P x``: with ``out >= in`` and orthonormal columns of P every cosine is the input's own, with ``out < in`` it is
-    kept approximately (a random orthogonal projection; Johnson-Lindenstrauss). Training therefore starts from what the
-    backbone already tells apart.
+    ``P x``. With ``out >= in`` P has orthonormal columns and keeps every cosine. With ``out < in`` it is a random
+    orthogonal projection, which nearly does (Johnson-Lindenstrauss). So training starts from what the backbone knows.
     """
     wide, narrow = max(in_dim, out_dim), min(in_dim, out_dim)
     generator = torch.Generator().manual_seed(seed)

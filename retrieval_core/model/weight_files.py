@@ -1,7 +1,6 @@
 """Finding and reading files of weights without running code from them.
 
-A weights folder is a transformers directory: config.json beside ``model.safetensors``, or
-``model.safetensors.index.json`` and its shards, or ``pytorch_model.bin``. Folders and files are local or fsspec URLs.
+A weights folder is a transformers directory, see ``tensor_files``. Folders and files are local or fsspec URLs.
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ def read_config(folder: str) -> dict[str, Any]:
 def tensor_files(folder: str) -> list[str]:
     """The files that hold a folder's tensors, in a fixed order: the first kind present of the three.
 
-    Raises:
-        WeightsError: if there are none, or the index names a shard that is not there.
+    WeightsError if there are none, or if the index names a shard that is not there.
     """
     present = set(storage.list_names(folder))
     if SINGLE in present:
@@ -93,10 +91,8 @@ def read_tensors(path: str, *, values: bool = True) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of one written by ``torch.save`` (any other name), by name.
 
     They are on the CPU, memory O(their bytes). Without ``values`` they are meta tensors of shape and type: of a
-    safetensors file only the header is read then, and a ``torch.save`` file on another store gives none.
-
-    Raises:
-        WeightsError: if the file is torn, not of its format, or would run code when read.
+    safetensors file only the header is read then, and a ``torch.save`` file on another store gives none. WeightsError
+    if the file is torn, not of its format, or would run code when read.
     """
     if not values and not is_readable_in_part(path):
         return {}

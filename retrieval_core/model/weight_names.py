@@ -30,11 +30,8 @@ _MAX_LISTED = 10
 def split(tensors: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A state dict's backbone and head, whatever it was saved from; without prefixes, in the files' naming.
 
-    ``module.`` of DataParallel is dropped. The backbone's prefix is what precedes ``embeddings.cls_token``; the head
-    stands beside the backbone. The ``classifier.`` that transformers stores beside some backbones is dropped.
-
-    Raises:
-        WeightsError: if no backbone, or more than one, is in it.
+    The backbone's prefix is what precedes ``embeddings.cls_token``, and the head stands beside it. DataParallel's
+    ``module.`` and transformers' ``classifier.`` are dropped. WeightsError if it holds no backbone, or more than one.
     """
     named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     anchors = [name for name in named if name == _ANCHOR or name.endswith("." + _ANCHOR)]
@@ -83,9 +80,7 @@ def complete(found: dict[str, Tensor], expected: dict[str, Tensor], source: str,
     """Of the tensors found in files (real or meta) exactly those that the network expects.
 
     A missing mask token, which inference never reads, is made of zeros; one that is not expected is dropped.
-
-    Raises:
-        WeightsError: naming ``source``, and with ``prefix`` what is missing, unexpected, or of another shape or type.
+    WeightsError names ``source``, and with ``prefix`` what is missing, unexpected, or of another shape or type.
     """
     tensors = {name: tensor for name, tensor in found.items() if name != _MASK or name in expected}
     if _MASK in expected and _MASK not in tensors:

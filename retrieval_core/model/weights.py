@@ -62,18 +62,11 @@ class _Found(NamedTuple):
 
 
 def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbedder:
-    """Read the backbone, and the head if the weights hold one.
+    """Read the backbone, and the head if the weights hold one: a float32 model on the CPU in evaluation mode.
 
-    A stored head keeps its own pooling and width, whatever ``config`` says: it has no meaning with others. No global
-    random state is read or changed.
-
-    Args:
-        config: where the weights are and what is to be made of them.
-        seed: of a new head, and of the backbone with ``init: random``.
-        with_head: make a new head when the weights hold none; otherwise the model then has none.
-
-    Returns:
-        A float32 model on the CPU in evaluation mode. Memory: twice the parameters while loading.
+    A stored head keeps its own pooling and width, whatever ``config`` says: it has no meaning with others. If none is
+    stored, ``with_head`` makes a new one. ``seed`` is used for a new head, and for the backbone with ``init: random``.
+    No global random state is read or changed. Memory: twice the parameters while loading.
 
     Raises:
         WeightsError: if something is missing, torn, of another model or not finite.
@@ -99,8 +92,7 @@ def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbe
 def missing_weights(config: ModelConfig) -> str | None:
     """What ``load_model`` would refuse, found without reading tensors, or None.
 
-    NaN are seen only when loading. Of a ``.pth`` or ``.bin`` on another store only the presence is checked: its shapes
-    are not readable without the whole file.
+    NaN are seen only when loading. Of a ``.pth`` or ``.bin`` on another store, only the presence is checked.
     """
     try:
         _find(config, values=False)
@@ -112,10 +104,7 @@ def missing_weights(config: ModelConfig) -> str | None:
 def holds_head(config: ModelConfig) -> bool:
     """True if ``load_model`` would find a stored head: the weights are fine-tuned.
 
-    Reads names and shapes only, but the whole of a ``.pth`` or ``.bin`` on another store.
-
-    Raises:
-        WeightsError, ConfigError: as ``load_model``.
+    Reads names and shapes only, but the whole of a ``.pth`` or ``.bin`` on another store. Raises as ``load_model``.
     """
     found = _find(config, values=False)
     if not found.backbone and config.init != "random":
@@ -124,11 +113,7 @@ def holds_head(config: ModelConfig) -> bool:
 
 
 def embedding_width(config: ModelConfig, *, with_head: bool) -> int:
-    """Width of the embeddings of the model that ``load_model`` would make, told from names and shapes only.
-
-    Raises:
-        WeightsError, ConfigError: as ``load_model``.
-    """
+    """Embedding width of what ``load_model`` would make, told from names and shapes only. Raises as it does."""
     settings, stored = _read_settings(config)
     if stored is None or config.init == "random":
         stored = _find(config, values=False).head_settings
@@ -157,10 +142,7 @@ def save_model(model: FabricEmbedder, folder: str) -> None:
 
     Names of tensors begin with ``projection_head.``, or with ``dinov2.`` or ``dinov2_with_registers.``, where
     transformers looks for this backbone. Each file appears whole, config.json last: a folder with one is complete. The
-    same model gives the same bytes. Memory O(parameters).
-
-    Raises:
-        WeightsError: if a parameter is not finite; what was in the folder stays.
+    same model gives the same bytes. Memory O(parameters). WeightsError if a parameter is not finite, before any write.
     """
     from safetensors.torch import save
 

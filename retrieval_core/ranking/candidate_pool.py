@@ -1,8 +1,7 @@
 """The candidate pool's files: ``candidate_pool.parquet`` and ``first_retrieval_results.json``.
 
 The pool comes in parts, one per block of queries in the order of the query list: the tables of
-``partials.merge_partials``, of which ``query``, ``similarity``, ``image_path`` and, with regions, ``box`` are read.
-One part is in memory at a time.
+``partials.merge_partials``. One part is in memory at a time.
 """
 
 from __future__ import annotations
@@ -59,24 +58,15 @@ def pool_schema(with_boxes: bool) -> pa.Schema:
 def write_pool(
     parts: Iterable[str], queries: Sequence[str], parquet_path: str, json_path: str, *, with_boxes: bool
 ) -> PoolCounts:
-    """Write both files of the pool, each whole or not at all.
+    """Write both files of the pool, each whole or not at all. Memory O(rows of one part) beside the query list.
 
     The JSON maps each query path to its ``[{"image_path", "similarity"}, ...]``, in the order of ``queries``; a query
     without candidates, such as a rejected one, has ``[]`` there and no row in the Parquet file. A similarity is printed
     as the float64 that equals the float32 of the Parquet file.
 
-    Args:
-        parts: paths of the parts, in query order.
-        queries: paths of the whole query list, no two equal.
-        parquet_path: ``candidate_pool.parquet``, a path or URL.
-        json_path: ``first_retrieval_results.json``, a path or URL.
-        with_boxes: whether the pool has regions.
-
-    Returns:
-        Counts. Memory O(rows of one part) beside the query list.
-
-    Raises:
-        PartError: if a part is out of order or names a query beyond the list; nothing is written then.
+    ``parts`` are paths in query order. ``queries`` is the whole query list, no two equal. ``with_boxes`` says whether
+    the pool has regions. Raises PartError, and writes nothing, if a part is out of order or names a query beyond the
+    list.
     """
     done = answered = candidates = 0
     columns, schema = ["query", "similarity", "image_path", *(["box"] if with_boxes else [])], pool_schema(with_boxes)

@@ -19,24 +19,16 @@ from torch import Tensor
 
 Arithmetic = Literal["float32", "tf32", "bfloat16"]
 
-_PRODUCTS = {"cpu": 1 << 17, "cuda": 1 << 23}
-"""Products held at a time: 1 MB of float64, which fits a core's own cache; a GPU wants few calls."""
+_PRODUCTS = {"cpu": 1 << 17, "cuda": 1 << 23}  # at a time: 1 MB fits a core's own cache; a GPU wants few calls
 _FLOAT32, _FLOAT64 = 2.0**-24, 2.0**-53  # unit roundoffs
 _SMALLEST_NORMAL = 2.0**-126
 
 
 def exact_scores(queries_QD: Tensor, query_rows: Tensor, vectors_VD: Tensor, vector_rows: Tensor) -> Tensor:
-    """Similarities by the rule, of pairs of rows.
+    """Similarities by the rule, of pairs of rows: float32, of the shape to which the int64 rows broadcast.
 
-    Args:
-        queries_QD: (Q, D) float32 or float16, finite.
-        query_rows: int64 rows of ``queries_QD``, of any shape.
-        vectors_VD: (V, D) float32 or float16, finite, on the same device.
-        vector_rows: int64 rows of ``vectors_VD``; broadcast against ``query_rows``. ``arange(Q)[:, None]`` with (Q, C)
-            rows scores C candidates a query.
-
-    Returns:
-        float32, of the broadcast shape. Time O(PD) for P pairs; memory O(P + QD) and a constant.
+    Queries and vectors are float32 or float16, finite and on one device. ``arange(Q)[:, None]`` with (Q, C) rows scores
+    C candidates a query. Time O(PD) for P pairs; memory O(P + QD) and a constant.
     """
     shape = np.broadcast_shapes(query_rows.shape, vector_rows.shape)
     query_P, vector_P = query_rows.expand(shape).reshape(-1), vector_rows.expand(shape).reshape(-1)
@@ -57,12 +49,7 @@ def exact_scores(queries_QD: Tensor, query_rows: Tensor, vectors_VD: Tensor, vec
 def exact_score_matrix(queries_QD: Tensor, vectors_TD: Tensor) -> Tensor:
     """Similarities by the rule, of every query with every vector; almost all come from one float64 matrix product.
 
-    Args:
-        queries_QD: (Q, D) float32, finite.
-        vectors_TD: (T, D) float32, finite, on the same device; at least one.
-
-    Returns:
-        (Q, T) float32. Memory O(QT + (Q + T) D).
+    Queries and vectors are finite float32 on one device; T >= 1. Returns (Q, T) float32. Memory O(QT + (Q + T) D).
     """
     queries, vectors = queries_QD.to(torch.float64), vectors_TD.to(torch.float64)
     error_Q1 = _order_error(queries.shape[1]) * norm_bound(vectors_TD).amax() * norm_bound(queries_QD)[:, None]
@@ -86,12 +73,8 @@ def selection_error(dim: int, arithmetic: Arithmetic, norms: float) -> float:
     With u the unit roundoff and gamma_n = nu / (1 - nu), a float32 dot product of n terms in any order, fused or not,
     errs by at most gamma_n |x|.|y| <= gamma_n ||x|| ||y||; the rule's own float64 sum and its rounding to float32 are
     added, and n times the smallest normal number for terms that underflow. tf32 and bfloat16 first round (or truncate)
-    both inputs, which adds 2v + v^2 with v the error of one input, and their accumulators may truncate.
-
-    Args:
-        dim: terms of the sum, at most 2^20.
-        arithmetic: of the matrix product; accumulation is in float32 in each.
-        norms: upper bound on ||x|| ||y||.
+    both inputs, which adds 2v + v^2 with v the error of one input, and their accumulators, float32 too, may truncate.
+    ``dim`` is n, at most 2^20; ``norms`` is an upper bound on ||x|| ||y||.
 
     Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. (2002), section 3.1; for inputs of
     lower precision P. Blanchard et al., Mixed Precision Block Fused Multiply-Add, SIAM J. Sci. Comput. 42 (2020).

@@ -30,14 +30,9 @@ def topk_table(
 ) -> pa.Table:
     """A block's ranking as a table that can be merged with those of other blocks.
 
-    Args:
-        topk: (Q, K) of one block.
-        queries: (Q,) row of each query in the query list.
-        paths: (F,) paths of the block's fabrics, ascending as UTF-8 bytes, no two equal.
-        boxes: (F, R, 4) x0, y0, x1, y1 of each region in pixels; None leaves ``box`` null.
-
-    Returns:
-        A row of ``PARTIAL_SCHEMA`` for each fabric, at most QK, in the order of ``topk``. Memory O(QK).
+    The (Q, K) ranking becomes a row of ``PARTIAL_SCHEMA`` for each fabric, at most QK, in its order. ``queries`` (Q,)
+    are rows of the query list. ``paths`` (F,) are ascending as UTF-8 bytes, no two equal. ``boxes`` (F, R, 4) are x0,
+    y0, x1, y1 of each region in pixels; None leaves ``box`` null. Memory O(QK).
     """
     assert len(queries) == len(topk.scores), (len(queries), topk.scores.shape)
     assert pc.all(pc.less(paths[:-1], paths[1:])).as_py() is not False, "fabrics must be in ascending order of paths"
@@ -63,16 +58,9 @@ def topk_table(
 def merge_partials(tables: Sequence[pa.Table], k: int) -> pa.Table:
     """The first k of each query over several blocks; merging merged tables with the same k gives the same.
 
-    Args:
-        tables: partials (``PARTIAL_SCHEMA``) of any queries and blocks; no (query, path) may be in two.
-        k: fabrics kept per query, at least 1.
-
-    Returns:
-        ``PARTIAL_SCHEMA``, ordered by query, similarity descending, path as UTF-8 bytes. Time O(N log N) and memory
-        O(N) in the rows of all tables.
-
-    Raises:
-        ValueError: for ``k < 1``.
+    Tables are of ``PARTIAL_SCHEMA``, for any queries and blocks; no (query, path) may be in two. The merged one is
+    ordered by query, similarity descending, path as UTF-8 bytes. Time O(N log N) and memory O(N) in the rows of all
+    tables. Raises ValueError for ``k < 1``.
     """
     if k < 1:
         raise ValueError(f"k = {k}: must be at least 1")

@@ -41,19 +41,11 @@ def error_margin(query_norms: Tensor, longest: float, gallery: Tensor) -> Tensor
 def select(
     queries: Tensor, gallery: Tensor, width: int, margin_Q1: Tensor, threshold_Q: Tensor | None = None
 ) -> Ranking:
-    """The ``width`` fabrics of largest approximate score.
+    """The ``width`` fabrics of largest approximate score, for finite float32 queries (Q, D) and a gallery (F, R, D).
 
-    Args:
-        queries: (Q, D) float32, finite.
-        gallery: (F, R, D) float32, finite, F >= width.
-        width: M, at least 1.
-        margin_Q1: of ``error_margin``.
-        threshold_Q: float32 exact scores; fabrics below them may be left out.
-
-    Returns:
-        (Q, M), best first, ties in any order, with ``FREE`` and ``UNCLEAR``. What is left out scores at most as much
-        as the last one, or is below the threshold. Memory beside the input: ``TILE_BYTES`` of scores (32 times that
-        on a GPU), a part of that, and O(Q M).
+    Returns (Q, M), best first, ties in any order, with ``FREE`` and ``UNCLEAR``; M = ``width``, from 1 to F. What is
+    left out scores at most as much as the last one, or its exact score is below ``threshold_Q``. Memory beside the
+    input: ``TILE_BYTES`` of scores (32 times that on a GPU), a part of that, and O(Q M).
     """
     way = _quickest(len(queries) * len(gallery), queries, gallery)
     if way == "torch":

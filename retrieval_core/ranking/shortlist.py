@@ -112,11 +112,9 @@ class Shortlist:
         return _Found(query_P, row_P, scores_TRQ[row_P, :, query_P])
 
     def _count(self, found: _Found) -> Tensor:
-        """Fabrics found for each query."""
         return torch.bincount(found.query_P, minlength=len(self.taken_Q))
 
     def _hold(self, found: _Found, new_Q: Tensor, start: int) -> None:
-        """Put fabrics into the first places that are free."""
         query_P = found.query_P
         first_Q = new_Q.cumsum(0) - new_Q
         place_P = torch.arange(len(query_P), device=query_P.device) - first_Q[query_P] + self.taken_Q[query_P]
@@ -127,7 +125,6 @@ class Shortlist:
         self.taken_Q += new_Q
 
     def _reduce_regions(self, query_P: Tensor, scores_PR: Tensor) -> tuple[Tensor, Tensor]:
-        """A fabric's score and best region."""
         if scores_PR.shape[1] == 1:
             return scores_PR[:, 0], torch.zeros(len(scores_PR), dtype=torch.int16, device=scores_PR.device)
         best_P, region_P = scores_PR.max(1)

@@ -1,11 +1,9 @@
-"""Exact top-k of a block of the gallery.
+"""Exact top-k of a block of the gallery; ``partials`` merges several.
 
-A float32 matrix product selects every fabric that may belong to the first k, the rule of ``exact_scores`` rescores
-those few, and (score descending, row ascending) cuts to k. So the result does not depend on the arithmetic of the
-product or on the sizes of blocks. ``partials`` merges the results of several blocks.
-
-A fabric has R views (regions); its score is the largest over them, reduced before the cut to k. The terms width,
-margin, threshold, ``FREE`` and ``UNCLEAR`` are those of ``shortlist``.
+A float32 matrix product selects every fabric that may belong to the first k, and the rule of ``exact_scores`` rescores
+those few. So the result does not depend on the arithmetic of the product or on the sizes of blocks. A fabric has R
+views (regions); its score is the largest over them, reduced before the cut to k. The terms width, margin, threshold,
+``FREE`` and ``UNCLEAR`` are those of ``shortlist``.
 
 Shapes: Q queries, F fabrics of a block, R regions, D dimensions, V = F R vectors, T fabrics of a tile, K = min(k, F),
 M fabrics a query that were selected or scored so far, P (query, fabric) pairs, U of them with an unclear region.
@@ -45,8 +43,7 @@ class ScoreThreshold:
     """The k-th best score of each query over the blocks ranked so far: it makes every further block quicker to rank.
 
     A fabric among the first k of the whole gallery scores at least as much as the k-th of any part of it. So a
-    threshold holds for all blocks of the gallery it was made of, in any order, and for no other gallery.
-    Memory O(Q k).
+    threshold holds for all blocks of its gallery, in any order, and for no other gallery. Memory O(Q k).
     """
 
     def __init__(self, queries: int, k: int) -> None:
@@ -139,7 +136,6 @@ def _norms(vectors: Tensor, name: str) -> Tensor:
 
 
 def _rank(queries: Tensor, gallery: Tensor, k: int, margin_Q1: Tensor, threshold_Q: Tensor | None) -> Ranking:
-    """Exact ranking of one pass of queries."""
     width = k + max(_SPARE, k // 4)
     if width >= len(gallery) or width * _RESCORING_COST >= gallery.shape[0] * gallery.shape[1]:
         return _rank_densely(queries, gallery, k)
@@ -175,7 +171,6 @@ def _put(ranking: Ranking, queries: slice | Tensor, part: Ranking) -> None:
 
 
 def _rescore(queries: Tensor, gallery: Tensor, k: int, selected: Ranking, contends_QM: Tensor) -> Ranking:
-    """Score the contenders by the rule and keep the first k."""
     regions = gallery.shape[1]
     vectors_VD = gallery.view(-1, gallery.shape[2])
     query_P, column_P = contends_QM.nonzero(as_tuple=True)

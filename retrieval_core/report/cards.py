@@ -15,9 +15,7 @@ from retrieval_core.report.thumbnails import Entry
 class CardSheet:
     """Queries with their pictures by number, so that a picture's place in the page may be decided later.
 
-    Args:
-        cards: in the order of the query list.
-        room: characters for the texts; of more queries an evenly spread part is kept.
+    Cards come in the order of the query list. If their texts exceed ``room`` characters, an evenly spread part is kept.
     """
 
     def __init__(self, cards: Sequence[QueryCard], room: int) -> None:

@@ -49,10 +49,8 @@ class Chart(NamedTuple):
 def recall_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Chart | None:
     """Lay out recall against k, one line per arm, in the order given; None when there is nothing to draw.
 
-    Of a longer curve ``POINTS`` points are drawn, evenly spread, with the first and the last.
-
-    Args:
-        curves: arm -> points (k, recall), k ascending from 1, recall in [0, 1].
+    ``curves`` are arm -> points (k, recall), k ascending from 1, recall in [0, 1]. Of a longer curve ``POINTS`` points
+    are drawn, evenly spread, with the first and the last.
     """
     drawn = {arm: _thinned(points) for arm, points in curves.items() if points}
     if not drawn:
@@ -66,9 +64,7 @@ def precision_recall_chart(
 ) -> Chart | None:
     """Lay out mean precision against mean recall, a point a depth; None when there is nothing to draw.
 
-    Args:
-        recalls: arm -> points (k, recall).
-        precisions: arm -> points (k, precision) at the same k; an arm that is in one of the two only is not drawn.
+    ``recalls`` and ``precisions`` are arm -> points (k, value) at the same k; an arm in only one of them is not drawn.
     """
     drawn = {}
     for arm, points in recalls.items():
@@ -84,9 +80,8 @@ def precision_recall_chart(
 def size_chart(sizes: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Chart | None:
     """Lay out one figure by the size of the motif, with a dot for each class; None when there is nothing to draw.
 
-    Args:
-        sizes: arm -> entries of ``motif_size.recall_by_size``, the same classes for every arm.
-        key: name of the figure, such as ``recall@100``.
+    ``sizes`` are arm -> entries of ``motif_size.recall_by_size``, the same classes for every arm. ``key`` names the
+    figure, such as ``recall@100``.
     """
     drawn = {
         arm: [(place + 0.5, entry[key]) for place, entry in enumerate(entries)]

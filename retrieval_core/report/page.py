@@ -48,25 +48,13 @@ _ENTRY = 64  # bytes reserved for what the page knows of a picture besides the p
 
 
 def write_report(path: str, data: ReportData, images: ImagesConfig, keys: ReportConfig) -> int:
-    """Write the page; it appears whole or not at all.
+    """Write the page, whole or not at all, and return its size in bytes. Memory O(texts), and a decoded image a thread.
 
     The page takes at most ``keys.max_megabytes``. Half of that is for texts: of more queries than fit, an evenly spread
     part is shown. Pictures share the rest: many are made smaller, and where that is not enough the last candidates go
-    without; the page says so. An image that cannot be read becomes a labelled empty box.
+    without; the page says so. An image that cannot be read becomes a labelled empty box. Every text is escaped.
 
-    Memory O(texts), and one decoded image a thread.
-
-    Args:
-        path: local path or URL of the HTML file.
-        data: what to show; every text in it is escaped.
-        images: how a file becomes pixels.
-        keys: the ``report`` section; ``thumbnail`` and ``max_megabytes`` are used.
-
-    Returns:
-        Bytes written.
-
-    Raises:
-        ValueError: if ``own_arm`` is not among the arms, or the summary alone is larger than the page may be.
+    Raises ValueError if ``own_arm`` is not among the arms, or the summary alone is larger than the page may be.
     """
     limit = keys.max_megabytes * 1_000_000
     sheet = CardSheet(data.cards, limit // 2)
@@ -89,7 +77,6 @@ def write_report(path: str, data: ReportData, images: ImagesConfig, keys: Report
 
 
 def _size_note(megabytes: float, album: Album, keys: ReportConfig) -> str:
-    """How large the page is, and what it cost to keep it small."""
     missing = sum(entry == NO_ROOM for entry in album.entries.values())
     cost = []
     if album.side < keys.thumbnail:

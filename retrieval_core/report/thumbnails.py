@@ -17,10 +17,8 @@ from PIL import Image
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.images.rgb import ImageRejected, read_image
 
-SMALLEST = 64
-"""Pixels of the longer side below which a picture shows nothing."""
-BLOCK = 48
-"""Pictures that the page decodes at a time."""
+SMALLEST = 64  # pixels of the longer side; a smaller picture shows nothing
+BLOCK = 48  # pictures that the page decodes at a time
 NO_ROOM = "no room"
 _QUALITY = 85
 _SAMPLE, _TRIALS = 24, 4
@@ -42,12 +40,9 @@ class Thumbnail(NamedTuple):
 class Album:
     """Pictures of many locations, written as they are made, until the room is used up.
 
-    Memory O(locations) for sizes and digests, and the decoded images of a few threads.
-
-    Args:
-        images: how a file becomes pixels, as for the embeddings.
-        side: longer side of a thumbnail in pixels; smaller images are not enlarged.
-        room: characters that all pictures together may take, as base64.
+    ``side`` is the longer side of a thumbnail in pixels; smaller images are not enlarged. ``room`` is the number of
+    characters that all pictures together may take, as base64. Memory O(locations) for sizes and digests, and the
+    decoded images of a few threads.
     """
 
     def __init__(self, images: ImagesConfig, side: int, room: int) -> None:
@@ -58,11 +53,8 @@ class Album:
     def blocks(self, locations: Sequence[str]) -> Iterator[list[str]]:
         """Base64 texts of the pictures, ``BLOCK`` at a time; ``entries`` is complete when all were taken.
 
-        Where a sample of the pictures says that there is not room for all, they are made smaller, down to ``SMALLEST``.
-        Where that is not enough, the last ones are left out.
-
-        Args:
-            locations: the most important first, no two equal.
+        Locations come with the most important first, no two equal. Where a sample of the pictures says that there is no
+        room for all, they are made smaller, down to ``SMALLEST``. Where that is not enough, the last ones are left out.
         """
         with ThreadPoolExecutor(_THREADS) as pool:
             self.side = self._fitting_side(pool, locations)

@@ -65,11 +65,8 @@ class Lease:
     def refuse_second(self) -> dict[str, Any] | None:
         """Check that no other run holds the folder now; nothing is taken.
 
-        Returns:
-            What a dead run left in the file, empty if that cannot be read; None without a file.
-
-        Raises:
-            RunError: if a living process holds it, naming it.
+        Returns what a dead run left in the file, empty if that cannot be read, or None without a file. Raises RunError,
+        naming the holder, if a living process holds the folder.
         """
         holder = self._read()
         if holder and _alive(holder):

@@ -32,8 +32,7 @@ class Workspace:
         self.config = config
         self.output_dir = storage.absolute(config.run.output_dir)
         self.folder = storage.join(self.output_dir, config.run.name)
-        self.current_stage: str | None = None
-        """The stage that runs now, for the log."""
+        self.current_stage: str | None = None  # for the log
 
     def path(self, *parts: str) -> str:
         """A file or folder of the run."""
@@ -72,17 +71,11 @@ class Workspace:
         *,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Run a stage unless it is done.
+        """Run a stage, such as ``embed.gallery``, unless it is done; ``overwrite`` runs it anyway.
 
-        Args:
-            name: such as ``embed.gallery``.
-            inputs: everything the result depends on, JSON-able.
-            outputs: paths of the files that the stage leaves.
-            action: does the work and returns facts to record.
-            overwrite: run even if the stage is done.
-
-        Returns:
-            The record: stage, fingerprint, seconds, skipped, and the facts.
+        ``inputs`` are everything the result depends on, JSON-able. ``outputs`` are paths of the files that it leaves.
+        ``action`` does the work and returns facts to record. Returns the record: stage, fingerprint, seconds, skipped,
+        and the facts.
         """
         digest = fingerprint({"stage": name, "inputs": inputs})
         record = self.record(name)

@@ -43,22 +43,15 @@ _NOT_CACHED = {"Cache-Control": "no-store"}
 
 
 class _Query(NamedTuple):
-    """What a search asks for."""
-
     content: bytes
     crop: Box | None
     top: int
 
 
 def build_app(index: SearchIndex, keys: ServeConfig, name: str) -> Starlette:
-    """The Starlette application.
+    """The Starlette application over an index, by the ``serve`` section; ``name`` is the run's, for people.
 
     Memory beside the index: O(threads) decoded images, O(threads + waiting) uploads, and the latest pictures.
-
-    Args:
-        index: what is searched.
-        keys: the ``serve`` section.
-        name: of the run, for people.
     """
     site = _Site(index, keys, name)
     routes = [
@@ -104,8 +97,6 @@ class _Site:
             "exif": self.images.exif,
         }
 
-    # ---- the page
-
     async def page(self, request: Request) -> Response:
         return HTMLResponse(self.html, headers=_NOT_CACHED)
 
@@ -114,8 +105,6 @@ class _Site:
         if file is None:
             raise Refused(404, "not_found", "there is nothing here")
         return Response(file[0], media_type=file[1], headers={"Cache-Control": "no-cache"})
-
-    # ---- the API
 
     async def info(self, request: Request) -> Response:
         return JSONResponse(self._facts(), headers=_NOT_CACHED)
@@ -179,8 +168,6 @@ class _Site:
             "thumbnail": f"/thumbnails/{hit.row}?v={self.version}",
             "preview": f"/previews/{hit.row}?v={self.version}",
         }
-
-    # ---- pictures
 
     def pictures(self, side: int, keep: int) -> Callable[[Request], Awaitable[Response]]:
         """An endpoint that answers with fabrics reduced to ``side`` pixels; the latest ``keep`` stay in memory."""

@@ -29,13 +29,7 @@ _FORM_OVERHEAD = 16_384  # boundaries, part headers and the short fields beside 
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """A request that is answered with an error.
-
-    Attributes:
-        status: HTTP status code.
-        code: one word for programs.
-        detail: one line for a person.
-    """
+    """A request that is answered with an error: HTTP status, one word for programs, and one line for a person."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -64,11 +58,8 @@ class Guard:
     rebinding) to read the answers as its own. An address cannot be rebound, so those of the loopback are accepted, and
     all of them where the server listens to other machines.
 
-    Args:
-        app: the application behind it.
-        host: the address that the server listens on.
-        allowed_hosts: further names of this machine.
-        max_upload: bytes of an upload.
+    ``host`` is the address that the server listens on. ``allowed_hosts`` are further names of this machine.
+    ``max_upload`` is in bytes.
     """
 
     def __init__(self, app: ASGIApp, host: str, allowed_hosts: Collection[str], max_upload: int) -> None:

@@ -13,12 +13,8 @@ from retrieval_core.report.thumbnails import reduced_jpeg
 def cached_pictures(images: ImagesConfig, side: int, keep: int) -> Callable[[str], bytes]:
     """A thread-safe function from a location to a reduced JPEG file; it raises ``ImageRejected`` as ``read_image``.
 
-    Memory O(``keep``) small JPEG files (about 20 kB each at 256 pixels), and one decoded image a call.
-
-    Args:
-        images: how a file becomes pixels, as for the embeddings.
-        side: longer side in pixels; smaller images are not enlarged.
-        keep: pictures kept in memory, the latest ones.
+    ``side`` is the longer side in pixels; smaller images are not enlarged. Memory O(``keep``) files, the latest ones
+    (about 20 kB each at 256 pixels), and one decoded image a call.
     """
 
     @lru_cache(keep)

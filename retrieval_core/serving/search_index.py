@@ -26,37 +26,24 @@ from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_ve
 
 
 class Hit(NamedTuple):
-    """A fabric that was found.
+    """A fabric that was found."""
 
-    Attributes:
-        row: of the fabric in the catalogue, in path order.
-        path: as the store spells it.
-        similarity: cosine.
-        size: width and height of the upright fabric.
-        box: region that matched best; None where a fabric has one vector.
-    """
-
-    row: int
-    path: str
-    similarity: float
-    size: tuple[int, int]
-    box: Box | None
+    row: int  # in the catalogue, in path order
+    path: str  # as the store spells it
+    similarity: float  # cosine
+    size: tuple[int, int]  # width and height of the upright fabric
+    box: Box | None  # region that matched best; None where a fabric has one vector
 
 
 class SearchIndex:
-    """The fabrics of a store as one array, and the model that encodes queries.
+    """The fabrics of a store as one array, and the model that encodes queries, in one thread at a time.
 
     Similarities are those of the candidate pool, and so is their order: score descending, then path as UTF-8 bytes. A
     query is encoded alone, so its vector may differ from that of a run's batch by rounding.
 
-    Memory O(F R D) float32 (100,000 fabrics of one vector of 256: 102 MB) and the model.
-
-    Args:
-        vectors: the fabrics, by path.
-        encoder: of the queries; called by one thread at a time.
-        config: the ``images`` and ``embed`` sections are used.
-        size: side in pixels of the square the model sees.
-        fingerprint: of the store; under another one a row may be another fabric.
+    ``vectors`` come by path, and ``size`` is the side in pixels of the square the model sees. Under another
+    ``fingerprint`` of the store a row may be another fabric. Memory O(F R D) float32 (100,000 fabrics of one vector of
+    256: 102 MB) and the model.
     """
 
     def __init__(self, vectors: Vectors, encoder: Encoder, config: Config, size: int, fingerprint: str) -> None:
@@ -89,10 +76,7 @@ class SearchIndex:
     def rank(self, query_D: NDArray[np.float32], top: int) -> list[Hit]:
         """The first ``top`` fabrics, best first; all of them if there are fewer.
 
-        Time O(F R D); memory as ``block_topk`` for one query.
-
-        Raises:
-            ValueError: for ``top < 1`` or a vector of another width.
+        Time O(F R D); memory as ``block_topk`` for one query. Raises ValueError for ``top < 1`` or another width.
         """
         if not len(self):
             return []
@@ -107,16 +91,10 @@ class SearchIndex:
 
 
 def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
-    """Load a store and the model it was made with.
+    """Load a finished store of fabrics and the model it was made with; ``config`` is that of the run.
 
-    Args:
-        store: folder of a finished embedding store of fabrics.
-        arm: encodes the queries.
-        config: of the run that made the store.
-
-    Raises:
-        RunError: if the store is not finished, empty, or was made with another model or preprocessing.
-        WeightsError: if the model cannot be loaded.
+    Raises RunError if the store is not finished, empty, or was made with another model or preprocessing, and
+    WeightsError if the model cannot be loaded.
     """
     try:
         manifest = read_manifest(store)

@@ -15,12 +15,8 @@ T = TypeVar("T")
 class Workers:
     """A few threads, and a bounded number of calls that wait for one.
 
-    A call that timed out occupies its thread, and counts, until it ends: asking again does not pile up work.
-
-    Args:
-        threads: calls at a time.
-        waiting: calls that may wait.
-        timeout: seconds after which a caller is refused.
+    At most ``waiting`` calls may wait beside the ``threads`` that run; a caller is refused after ``timeout`` seconds. A
+    call that timed out occupies its thread, and counts, until it ends: asking again does not pile up work.
     """
 
     def __init__(self, threads: int, waiting: int, timeout: float) -> None:
@@ -32,8 +28,7 @@ class Workers:
     async def run(self, call: Callable[[], T]) -> T:
         """Call it in a thread. Only for the thread of the event loop.
 
-        Raises:
-            Refused: 503 ``busy`` where too many calls wait, 503 ``took_too_long`` after ``timeout`` seconds.
+        Raises Refused: 503 ``busy`` where too many calls wait, 503 ``took_too_long`` after ``timeout`` seconds.
         """
         if self._pending >= self._limit:
             raise Refused(503, "busy", "too many searches at once; try again in a moment")

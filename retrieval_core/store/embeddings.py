@@ -56,13 +56,8 @@ def write_shard(
 ) -> None:
     """Commit a shard: one file, whole or absent, that carries its rejects in its metadata.
 
-    Args:
-        path: of the file.
-        images: (path, id) of the N embedded images.
-        boxes_NR4: int32, of each region.
-        embeddings_VD: float32, image-major.
-        rejects: images of the shard that have no row.
-        dtype: of the stored vectors.
+    ``images`` are (path, id) of the N embedded ones, ``rejects`` the images without a row. ``boxes_NR4`` are int32,
+    ``embeddings_VD`` float32 and image-major; ``dtype`` is that of the stored vectors.
     """
     regions = boxes_NR4.shape[1]
     assert embeddings_VD.shape[0] == len(images) * regions
@@ -116,15 +111,9 @@ class Vectors(NamedTuple):
 
 
 def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: bool = False) -> Vectors:
-    """Read row ranges of shards and order their images by path.
+    """Read row ranges of shards and order their images by path: float32 (F, R, D). Memory O(F R D).
 
-    Args:
-        files: (shard file, first image, last image + 1) triples.
-        regions: rows an image.
-        boxes: whether to read the boxes too.
-
-    Returns:
-        Vectors with F images: float32, (F, R, D). Memory O(F R D).
+    ``files`` are triples of shard file, first image and last image + 1; ``regions`` is the number of rows an image.
     """
     reading = _Reading(sum(stop - start for _, start, stop in files), regions, boxes)
     for path, start, stop in files:
@@ -159,7 +148,6 @@ class _Reading:
         self.filled += count
 
     def ordered(self) -> Vectors:
-        """All images that were read, by path."""
         names = pa.concat_arrays(self.paths) if self.paths else pa.array([], pa.string())
         embeddings, boxes = self.embeddings[: self.filled], self.boxes[: self.filled]
         if pc.all(pc.less(names[:-1], names[1:])).as_py() is not False:
@@ -173,11 +161,8 @@ def write_manifest(
 ) -> None:
     """Write the list of live shards, then remove files of other shards.
 
-    Args:
-        folder: of the store.
-        fingerprint: of the catalogue as embedded.
-        shards: file, images, rows, rejected of each.
-        facts: model and preprocessing, for people.
+    ``fingerprint`` is that of the catalogue as embedded. Each shard has file, images, rows and rejected. ``facts`` are
+    the model and preprocessing, for people.
     """
     value = {"fingerprint": fingerprint, **facts, "shards": list(shards)}
     path = storage.join(folder, MANIFEST)
@@ -190,10 +175,6 @@ def write_manifest(
 
 
 def read_manifest(folder: str) -> dict[str, Any]:
-    """The manifest of a finished store.
-
-    Raises:
-        FileNotFoundError: if the store is not finished.
-    """
+    """The manifest of a finished store. Raises FileNotFoundError if the store is not finished."""
     manifest: dict[str, Any] = storage.read_json(storage.join(folder, MANIFEST))
     return manifest

@@ -23,14 +23,10 @@ _ONE_PAGE = 1 << 30  # bytes of a page at most; its limit of rows is lifted too
 
 
 def encode(table: pa.Table, column: str) -> bytes:
-    """A Parquet file.
+    """The content of a Parquet file. Memory O(V D).
 
-    Args:
-        table: other columns are flat or lists. Its metadata is kept.
-        column: of the vectors: the last one, a fixed-size list of floats without nulls.
-
-    Returns:
-        The content of the file. Memory O(V D).
+    ``column`` holds the vectors: the last column, a fixed-size list of floats without nulls. Others are flat or lists.
+    The table's metadata is kept.
     """
     # Numbers of vectors hardly repeat: a dictionary would make them larger, and compression saves a tenth.
     others = [_leaf(field) for field in table.schema if field.name != column]
@@ -55,17 +51,9 @@ def encode(table: pa.Table, column: str) -> bytes:
 
 
 def read_rows(reader: pq.ParquetFile, file: IO[bytes], column: str, first: int, out_VD: np.ndarray) -> None:
-    """Read consecutive vectors into an array.
+    """Read the vectors from row ``first`` on into ``out_VD``: float32, contiguous. ``file`` is the one of ``reader``.
 
-    Args:
-        reader: of the file.
-        file: the same file.
-        column: of the vectors.
-        first: row of the first vector.
-        out_VD: float32, contiguous; filled.
-
-    Raises:
-        pyarrow.ArrowInvalid: if the file is shorter than its footer says.
+    Raises ``pyarrow.ArrowInvalid`` if the file is shorter than its footer says.
     """
     if not len(out_VD):
         return

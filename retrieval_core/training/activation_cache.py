@@ -1,9 +1,7 @@
 """The frozen blocks' output for a training view, computed once and read back in later epochs.
 
 Shapes: N views of a step, V of them decoded, T tokens and H hidden width of the backbone, S image side.
-
-The input of the first trained block depends on the view alone, so for a view that comes again the frozen blocks can be
-left out. Only whole images without augmentation come again; the configuration refuses the cache for other views.
+Only whole images without augmentation come again. The configuration refuses the cache for other views.
 """
 
 from __future__ import annotations
@@ -26,11 +24,10 @@ log = logging.getLogger("fabric_retrieval")
 
 
 class ViewKey(NamedTuple):
-    """An image of the training split, seen whole and as it is."""
+    """An image of the training split, seen whole and as it is, by its row among the split's queries or fabrics."""
 
     kind: Literal["query", "fabric"]
     row: int
-    """Of the image among the split's queries or fabrics."""
 
 
 class ActivationCache:
@@ -45,8 +42,7 @@ class ActivationCache:
         """Open an empty cache for tokens of ``shape`` (T, H), with at most ``limit`` bytes on disk."""
         self.shape, self.limit = shape, limit
         self.view_bytes = shape[0] * shape[1] * np.dtype(np.float32).itemsize
-        self.capacity = limit // self.view_bytes
-        """Views that fit; further ones are computed each time they are needed."""
+        self.capacity = limit // self.view_bytes  # further views are computed each time they are needed
         self.read = self.computed = 0
         """Views that steps took from the cache, and that they computed, since ``report``."""
         self._places: dict[ViewKey, int] = {}
@@ -116,16 +112,10 @@ class FrozenBlocks:
         tokens: NDArray[np.float32],
         views: NDArray[np.uint8],
     ) -> NDArray[np.float32]:
-        """The tokens of all views of a step; each distinct view that the cache lacks is computed once and put there.
+        """Tokens (N, T, H) of a step's views; each distinct view that the cache lacks is computed once and put there.
 
-        Args:
-            keys: of the N views.
-            cached: (N,) whether the loader found a view in the cache.
-            tokens: (N - V, T, H) of those, in order.
-            views: (V, S, S, 3) of the others, in order.
-
-        Returns:
-            (N, T, H).
+        ``cached`` (N,) says which views the loader found in the cache. ``tokens`` (N - V, T, H) are theirs, and
+        ``views`` (V, S, S, 3) the pixels of the others, both in the order of ``keys``.
         """
         self.cache.read += len(tokens)
         if not len(views):

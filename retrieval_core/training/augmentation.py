@@ -1,6 +1,6 @@
 """Augmentation of training views: as published, or as printing and cutting treat a motif.
 
-All functions take and return uint8 RGB arrays and draw from the sample's own stream.
+Views are uint8 RGB arrays. Every draw comes from the sample's own stream.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from retrieval_core.images.resizing import background_of, rotated
 def jitter_colour(
     image: Image.Image, strength: tuple[float, float, float, float], rng: np.random.Generator
 ) -> Image.Image:
-    """Change brightness, contrast, saturation and hue, in random order.
+    """Change brightness, contrast, saturation and hue in random order, as torchvision's ``ColorJitter`` does.
 
-    The arithmetic is that of torchvision's ``ColorJitter`` on Pillow images: factors uniform in [1 - s, 1 + s], hue
-    shifted by a uniform share of the circle in [-s, s].
+    Factors are uniform in [1 - s, 1 + s]. The hue is shifted by a uniform share of the circle in [-s, s].
     """
     *strengths, hue = strength
     factors = [rng.uniform(max(0.0, 1 - s), 1 + s) for s in strengths]

@@ -1,7 +1,6 @@
 """Training checkpoints: one file each, whole or absent, loaded without unpickling code.
 
-A checkpoint's name holds its step and the fingerprint of the training it belongs to:
-``checkpoints/step-00000120-0123456789abcdef.pt``.
+A name holds the step and the training's fingerprint: ``checkpoints/step-00000120-0123456789abcdef.pt``.
 """
 
 from __future__ import annotations
@@ -21,17 +20,11 @@ _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.pt")
 
 
 def save_checkpoint(folder: str, step: int, fingerprint: str, state: Mapping[str, Any], keep: int) -> None:
-    """Write a checkpoint and remove all but the newest ``keep`` of this training up to it.
+    """Write a checkpoint and remove all but the newest ``keep`` (at least 1) of this training up to it.
 
-    Later ones are removed too: they could not be read when this training was taken up again. Memory: the state once
-    more.
-
-    Args:
-        folder: of the checkpoints.
-        step: optimiser steps done.
-        fingerprint: of the training, at least 16 hexadecimal digits.
-        state: tensors and plain values.
-        keep: at least 1.
+    Later ones are removed too: they could not be read when this training was taken up again. ``step`` counts the
+    optimiser steps done, ``fingerprint`` has at least 16 hexadecimal digits, and ``state`` holds tensors and plain
+    values. Memory: the state once more.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)

@@ -1,7 +1,6 @@
 """Training images: drawn, decoded, cropped and augmented by threads, ahead of the optimiser.
 
-Shapes: b samples of this worker in a step, n images a sample, S = model.image_size. Pixels stay uint8 until they are on
-the device.
+Shapes: b samples of this worker in a step, n images a sample, S = model.image_size. Pixels reach the device as uint8.
 """
 
 from __future__ import annotations
@@ -31,10 +30,8 @@ from retrieval_core.training.sampling import (
     worker_sizes,
 )
 
-MAX_ATTEMPTS = 20
-"""Draws of one sample before its unreadable images end the training."""
-STEPS_AHEAD = 3
-"""Steps whose images are being decoded or wait for the optimiser."""
+MAX_ATTEMPTS = 20  # draws of one sample before its unreadable images end the training
+STEPS_AHEAD = 3  # steps whose images are being decoded or wait for the optimiser
 
 
 class Batch(NamedTuple):
@@ -63,17 +60,10 @@ class Schedule:
     """Which positions of which epoch make up a step."""
 
     def __init__(self, samples: int, config: Config, workers: int, most: int | None = None) -> None:
-        """Lay the steps out.
+        """Lay out epochs of ``samples`` usable queries in batches that ``workers`` share now.
 
-        Args:
-            samples: usable queries in an epoch.
-            config: batch size, epochs and ``max_steps`` of its ``train`` section count.
-            workers: number that share a batch now.
-            most: number before any was lost, so that steps stay the same; as many if None. An epoch's last batch is
-                left out if it has fewer queries than these.
-
-        Raises:
-            DataError: if a batch or an epoch has fewer queries than there are workers.
+        ``most`` is how many workers there were before any was lost (None: as many), so that steps stay the same. An
+        epoch's last batch is left out if it has fewer queries. DataError if ``samples`` or ``batch_size`` is below it.
         """
         self.samples, self.batch, self.workers = samples, config.train.batch_size, workers
         most = max(workers, most or workers)
@@ -112,23 +102,16 @@ class TrainingData:
         most_workers: int | None = None,
         pseudo_boxes: Boxes | None = None,
     ) -> None:
-        """Index the training split.
+        """Index the training split, for workers as ``Schedule`` counts them.
 
-        Args:
-            config: of the run.
-            split: of training.
-            workers: as of ``Schedule``.
-            most_workers: likewise.
-            pseudo_boxes: of ``find_pseudo_boxes``, for crops where the data set does not say. They say where a motif
-                is, never where it is not: such a crop counts as showing all that its fabric holds.
+        ``pseudo_boxes`` of ``find_pseudo_boxes`` place crops where the data set does not say. They say where a motif
+        is, never where it is not: such a crop counts as showing all that its fabric holds.
         """
         self.config = config
         self.sampler = PairSampler(split, config.run.seed, config.train.labels)
         self.schedule = Schedule(len(self.sampler.usable), config, workers, most_workers)
-        self.rejects: dict[str, tuple[str, str, str]] = {}
-        """location -> (path, reason, detail) of images that could not be read."""
-        self.cache: ActivationCache | None = None
-        """Set by the trainer, which knows the network, if activations are kept; cached images are not decoded."""
+        self.rejects: dict[str, tuple[str, str, str]] = {}  # location -> (path, reason, detail) of unreadable images
+        self.cache: ActivationCache | None = None  # set by the trainer, which knows the network, if there is one
         self._boxes: Boxes = load_motif_boxes(config.data) if config.train.crops else {}
         self._pseudo_boxes = pseudo_boxes or {}
 
@@ -179,7 +162,6 @@ class TrainingData:
         return _Sample(draw, views, self.sampler.numbers(views[1].categories))
 
     def _view(self, key: ViewKey, draw: Draw, step: int) -> _View:
-        """An image's tokens from the cache or else, cropped and augmented, its pixels."""
         split = self.sampler.split
         record = (split.queries if key.kind == "query" else split.fabrics)[key.row]
         tokens = None if self.cache is None else self.cache.get(key)

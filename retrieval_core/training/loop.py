@@ -1,8 +1,7 @@
 """The training loop, the same under Ray Train and in a plain process.
 
 Shapes: B = queries of the global batch, N categories of a query at most, M of a fabric at most.
-The only global random state is dropout's, which is seeded for every step, so a run resumed from a checkpoint continues
-as if it had not stopped.
+Dropout's random state, the only global one, is seeded for every step, so a resumed run goes on as if never stopped.
 """
 
 from __future__ import annotations
@@ -43,14 +42,10 @@ class Worker:
 class TrainingProgress:
     """The part of a checkpoint that is no tensor."""
 
-    step: int = 0
-    """Optimiser steps done."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """Rows of train_log.csv, one an epoch."""
-    best: float = -1.0
-    """Best validation score so far."""
-    loss_sum: float = 0.0
-    """Over the steps of the epoch under way."""
+    step: int = 0  # optimiser steps done
+    history: list[dict[str, float]] = field(default_factory=list)  # rows of train_log.csv, one an epoch
+    best: float = -1.0  # validation score so far
+    loss_sum: float = 0.0  # over the steps of the epoch under way
     loss_count: int = 0
 
 
@@ -107,14 +102,10 @@ class Trainer:
         return FrozenBlocks(model, blocks, cache, self.worker.device, self._autocast)
 
     def step(self, batch: Batch) -> Tensor:
-        """One optimiser step.
+        """Do one optimiser step and return the loss of the global batch, a scalar on the device.
 
-        Returns:
-            The loss of the global batch, a scalar on the device. Reading it waits for the device, so on CUDA it is
-            looked at while the next step is under way.
-
-        Raises:
-            FloatingPointError: if the loss is no number; on CUDA one step later.
+        FloatingPointError if the loss is no number. Reading it waits for the device, so on CUDA it is looked at, and
+        the error raised, one step later.
         """
         config, worker = self.config, self.worker
         for group, base in zip(self.optimiser.param_groups, self.bases, strict=True):
@@ -194,14 +185,11 @@ class Trainer:
 class Hooks:
     """What the surroundings do for the loop; every worker calls each equally often."""
 
-    save: Callable[[Trainer], None]
-    """A checkpoint is due."""
-    validate: Callable[[Trainer], dict[str, float]]
-    """Validation metrics of the model; the key ``score`` selects the best."""
+    save: Callable[[Trainer], None]  # a checkpoint is due
+    validate: Callable[[Trainer], dict[str, float]]  # metrics of the model; the key ``score`` selects the best
     epoch_done: Callable[[Trainer, dict[str, float], bool], None]
     """A row of the log is complete; the flag says that the model is the best so far."""
     step_done: Callable[[Trainer], None] = lambda trainer: None
-    """An optimiser step is done."""
 
 
 def fit(trainer: Trainer, hooks: Hooks) -> None:

@@ -1,7 +1,6 @@
 """Losses over the whole batch, with the embeddings of all workers.
 
-Shapes: B = queries of the global batch, D = embedding width, W = workers.
-Every embedding is L2-normalised, so a dot product is a cosine.
+Shapes: B queries of the global batch, D width of embeddings, W workers. Embeddings have L2 norm 1.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ from torch.nn import functional as F
 
 
 def triplet_loss(anchors_BD: Tensor, positives_BD: Tensor, negatives_BD: Tensor, margin: float) -> Tensor:
-    """Mean of ``max(0, margin - cos(a, p) + cos(a, n))``, the published loss.
+    """Mean of ``max(0, margin - cos(a, p) + cos(a, n))``, the published loss (there with a margin of 0.2).
 
-    Anchors are queries, positives fabrics that hold the query's motif, negatives fabrics that do not. The margin is a
-    cosine; published 0.2.
+    Anchors are queries, positives fabrics that hold the query's motif, negatives fabrics that do not.
     """
     positive_B = (anchors_BD * positives_BD).sum(dim=1)
     negative_B = (anchors_BD * negatives_BD).sum(dim=1)
@@ -29,17 +27,9 @@ def triplet_loss(anchors_BD: Tensor, positives_BD: Tensor, negatives_BD: Tensor,
 def info_nce(queries_BD: Tensor, fabrics_BD: Tensor, holds_BB: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE in which a fabric that holds the query's motif is never its negative.
 
-    Pair i is (query i, fabric i). In row i the other fabrics compete with fabric i, in column j the other queries
-    with query j, both without the pairs in which the fabric holds the motif: those are positives, too.
-
-    Args:
-        queries_BD: embeddings.
-        fabrics_BD: embeddings; fabric i holds the motif of query i.
-        holds_BB: bool, whether fabric j holds the motif of query i; the diagonal is ignored.
-        temperature: divides the cosines.
-
-    Returns:
-        Scalar, the mean of both directions. Memory O(B^2).
+    Fabric i holds the motif of query i. In row i the other fabrics compete with fabric i, in column j the other queries
+    with query j, both without the pairs where ``holds_BB`` is true: fabric j holds the motif of query i as well. Its
+    diagonal is ignored. ``temperature`` divides the cosines. Returns the mean of both directions. Memory O(B^2).
 
     Source: InfoNCE (arXiv:1807.03748, eq. 4) in the symmetric form of CLIP (arXiv:2103.00020, figure 3).
     """
@@ -74,15 +64,9 @@ class _GatherWithGradients(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-    """The rows of all workers in rank order, with gradients to the own ones.
+    """The rows of all workers in rank order, (sum(sizes), ...), with gradients to the own ones.
 
-    Args:
-        rows: (sizes[rank], ...) of this worker.
-        sizes: rows of each worker, known from the sampling.
-        rank: of this worker.
-
-    Returns:
-        (sum(sizes), ...). With one worker, ``rows`` itself.
+    This worker's ``rows`` are (sizes[rank], ...). With one worker they are returned themselves.
     """
     if len(sizes) == 1:
         return rows

@@ -1,9 +1,7 @@
 """Pseudo-boxes: where the start weights see the motifs of the training fabrics, for data sets that do not say.
 
-Crops are placed around a motif. Without ``motif_boxes.csv`` it is taken to be where the tile of the fabric lies that is
-most similar to the queries of its category: the selection step of multiple-instance learning (Dietterich et al.,
-Artificial Intelligence 89, 1997), done once.
-
+A motif is taken to be in the tile of the fabric that is most similar to the queries of its category. This is the
+selection step of multiple-instance learning (Dietterich et al., Artificial Intelligence 89, 1997), done once.
 Shapes: N views, S their side, R tiles of a fabric, D dimensions, C categories, K of them on a fabric.
 """
 
@@ -24,15 +22,11 @@ from retrieval_core.images.rgb import ImageRejected, read_image
 from retrieval_core.store.embeddings import Box
 
 TILES_PER_SIDE = 5
-TILE_OVERLAP = 0.5
-"""Share of its side by which a tile overlaps the next one."""
-SCORE_MARGIN = 0.03
-"""Difference in cosine to the best tile below which a tile is as good: a print repeats its motif."""
-FABRICS_PER_BATCH = 16
-"""Fabrics decoded at a time."""
+TILE_OVERLAP = 0.5  # share of its side by which a tile overlaps the next one
+SCORE_MARGIN = 0.03  # cosine by which a tile may miss the best one and be as good: a print repeats its motif
+FABRICS_PER_BATCH = 16  # decoded at a time
 
-Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""(N, S, S, 3) uint8 views to (N, D) unit vectors."""
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # views (N, S, S, 3) to unit vectors (N, D)
 
 
 def needs_pseudo_boxes(config: Config) -> bool:
@@ -43,17 +37,10 @@ def needs_pseudo_boxes(config: Config) -> bool:
 def find_pseudo_boxes(
     encode: Encode, config: Config, split: Labelled, fabrics: Sequence[int]
 ) -> dict[str, list[tuple[str, Box]]]:
-    """Find a place for every category that a fabric is labelled with.
+    """Find a place for every category of the ``fabrics``, rows of the training split that are a worker's share.
 
-    Args:
-        encode: the model.
-        config: of the run.
-        split: of training.
-        fabrics: rows of the split to look at, a worker's share.
-
-    Returns:
-        (category, box) in pixels by the path of the fabric, as ``load_motif_boxes``; a fabric or a category whose
-        images cannot be read has none. Memory O(C D + boxes) and a few fabrics' tiles.
+    Returns (category, box) in pixels by the path of the fabric, as ``load_motif_boxes``. A fabric or a category whose
+    images cannot be read has none. Memory O(C D + boxes) and a few fabrics' tiles.
     """
     categories, centres_CD = _category_centres(encode, config, split)
     number = {name: row for row, name in enumerate(categories)}

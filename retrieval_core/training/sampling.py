@@ -1,7 +1,6 @@
 """Which query meets which fabric in which step: every draw is a function of (seed, epoch, position).
 
 Nothing here keeps a random state, so a resumed or distributed run draws what an undisturbed one would.
-
 Shapes: Q queries, F fabrics, N categories of a query at most, M of a fabric at most.
 """
 
@@ -19,13 +18,11 @@ from retrieval_core.data.datasets import DataError, Labelled, Record
 from retrieval_core.data.records import query_id
 from retrieval_core.store.embeddings import Box
 
-Boxes = Mapping[str, Sequence[tuple[str, Box]]]
-"""(category, box) of each printed motif, by the path of the fabric."""
+Boxes = Mapping[str, Sequence[tuple[str, Box]]]  # (category, box) of each printed motif, by the fabric's path
 
 K = TypeVar("K")
 
-RECOGNISABLE_SHARE = 1 / 3
-"""Share of a printed motif's box that a window must contain to count as showing the motif."""
+RECOGNISABLE_SHARE = 1 / 3  # of a motif's box that a window must contain to count as showing the motif
 
 
 class Draw(NamedTuple):
@@ -43,14 +40,9 @@ class PairSampler:
     def __init__(self, split: Labelled, seed: int, labels: Literal["category", "element"] = "category") -> None:
         """Index the split.
 
-        Args:
-            split: queries and fabrics.
-            seed: of every draw.
-            labels: what makes a fabric a positive: a category shared with the query, or the query's own id among the
-                fabric's elements. Either way a fabric that shares a category is never a negative.
-
-        Raises:
-            DataError: if no query has both a positive and a negative, or no fabric the elements that are asked for.
+        ``labels`` says what makes a fabric a positive: a category shared with the query, or the query's own id among
+        the fabric's elements. Either way a fabric that shares a category is never a negative. DataError if no query has
+        both a positive and a negative, or no fabric the elements that are asked for.
         """
         if labels == "element" and not any(fabric.elements for fabric in split.fabrics):
             raise DataError(
@@ -61,8 +53,7 @@ class PairSampler:
         self._number = {name: index for index, name in enumerate(names)}
         self._query_categories = [self._numbers_of(query) for query in split.queries]
         self._fabric_categories = [self._numbers_of(fabric) for fabric in split.fabrics]
-        self.most_categories = max(map(len, self._fabric_categories), default=0)
-        """M."""
+        self.most_categories = max(map(len, self._fabric_categories), default=0)  # M
         most = max(map(len, self._query_categories), default=0)
         self.shown_QN = np.array([_padded(categories, most, -2) for categories in self._query_categories], np.int64)
         """(Q, N) categories of each query, padded with -2. Compared by ``shares``."""
@@ -85,14 +76,9 @@ class PairSampler:
         return np.random.default_rng([self.seed, epoch]).permutation(self.usable)
 
     def draw(self, epoch: int, position: int, query: int, attempt: int = 0) -> Draw:
-        """Draw the fabrics of one sample.
+        """Draw the fabrics for a row of the queries at a position in the epoch's order; all numbers are from 0.
 
-        Args:
-            epoch: from 0.
-            position: in the epoch's order.
-            query: row of the query; another one takes its place from the second attempt on, when an image of the
-                first could not be read.
-            attempt: from 0.
+        After the first attempt, which met an unreadable image, another query takes its place.
         """
         rng = np.random.default_rng([self.seed, epoch, position + 1, attempt])
         if attempt:
@@ -119,7 +105,6 @@ class PairSampler:
         return len(self._positives(query)) > 0 and 0 < len(relatives) < len(self.split.fabrics)
 
     def _positives(self, query: int) -> np.ndarray:
-        """Rows of the fabrics that hold the query's motif."""
         relatives = self._relatives(self._query_categories[query])
         if self._fabrics_of_element is None:
             return relatives
@@ -167,18 +152,10 @@ def worker_sizes(batch: int, workers: int) -> list[int]:
 
 
 def crop_window(width: int, height: int, share: float, hold: Sequence[Box], rng: np.random.Generator) -> Box:
-    """A window with ``share`` of the sides, around one of the boxes to hold if there are any.
+    """A window of a fabric of width x height pixels, with ``share`` of its sides, in (0, 1].
 
-    Args:
-        width: of the fabric, pixels.
-        height: of the fabric, pixels.
-        share: of the fabric's sides, in (0, 1].
-        hold: boxes of the motif. One is drawn, the larger the likelier since small ones are cut off by the edge, and
-            lies inside the window where it fits.
-        rng: the sample's stream.
-
-    Returns:
-        The window, inside the image.
+    One of the boxes to ``hold`` is drawn, the larger the likelier since small ones are cut off by the edge. The window
+    holds it if it fits. Without boxes the window lies anywhere.
     """
     if share >= 1:
         return 0, 0, width, height
@@ -206,8 +183,7 @@ def motif_boxes_of(fabric: Record, query: Record, boxes: Boxes) -> list[Box]:
 def categories_in(window: Box, fabric: Record, query: Record, boxes: Boxes) -> set[str]:
     """The categories that a window of a fabric shows: the query's, and every other one that is recognisable in it.
 
-    Where the fabric's boxes are not known these are all that the fabric holds: the window may show any of them, so none
-    counts as absent.
+    If the fabric's boxes are not known, no category that it holds counts as absent, since the window may show it.
     """
     known = boxes.get(fabric.path)
     if not known:

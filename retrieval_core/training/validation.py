@@ -1,6 +1,6 @@
 """Validation by what counts: the share of relevant fabrics that the pool would hold.
 
-Shapes: Q = validation queries, F = validation fabrics, D = embedding width, S = image side.
+Shapes: Q = validation queries, F = validation fabrics, D = embedding width.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.ranking.topk import block_topk
 
-Gather = Callable[[np.ndarray], list[np.ndarray]]
-"""Takes this worker's array and returns those of all workers, in rank order; they may differ in length."""
+Gather = Callable[[np.ndarray], list[np.ndarray]]  # this worker's array to those of all, in rank order, of any length
 
-POOL_SHARE = 8
-"""Fabrics per candidate: a pool of 100 is an eighth of 800 test fabrics, a small gallery is judged at that share."""
+POOL_SHARE = 8  # fabrics per candidate, in small galleries too: a pool of 100 is an eighth of 800 test fabrics
 
 
 class Validator:
@@ -35,11 +33,9 @@ class Validator:
         self.depth = max(1, min(config.retrieve.top_k, -(-len(split.fabrics) // POOL_SHARE)))
 
     def __call__(self, model: FabricEmbedder, device: torch.device, gather: Gather) -> dict[str, float]:
-        """Metrics of the model as it is.
+        """``pool_recall`` and ``mAP`` of the model as it is, at the same depth ``k`` (reported too), and ``score``.
 
-        Returns:
-            ``pool_recall`` and ``mAP`` at the same depth ``k`` (reported too), and ``score``, which selects the best
-            model: the recall, with mAP to tell equals apart. A query whose image cannot be read counts as 0.
+        The score selects the best model: the recall, with mAP to tell equals apart. An unreadable query counts as 0.
         """
         queries_QD = self._embed(model, device, self.split.queries, gather)
         fabrics_FD = self._embed(model, device, self.split.fabrics, gather)
