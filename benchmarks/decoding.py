@@ -47,7 +47,7 @@ def of_side(files: Sequence[str], options: argparse.Namespace) -> dict[str, Any]
     """Rates and differences on some files."""
     views = Views(options.view, (1,), 0.25)
     load = {
-        name: partial(lambda keys: [views.of(read_content(file, keys.max_pixels), keys)[0] for file in files], keys)
+        name: partial(lambda keys: [views.of(read_content(file, keys.max_pixels), keys).pixels for file in files], keys)
         for name, keys in WAYS.items()
     }
     seconds = in_turns(load, options.repeats)

@@ -133,7 +133,7 @@ def compare(case: Case, pictures: list[Path], scratch: Path, repeats: int) -> di
     if pick_device().type == "cpu":
         fold(ours_alone)
     views = Views(case.size, (1,), 0.0)
-    loaded = [views.of(path.read_bytes(), config.images)[0] for path in pictures[: case.batch]]
+    loaded = [views.of(path.read_bytes(), config.images).pixels for path in pictures[: case.batch]]
     pixels = normalise(torch.from_numpy(np.stack(loaded).reshape(-1, case.size, case.size, 3)).to(pick_device()))
     plain = as_written(model)
     with torch.inference_mode():  # also warms both up
@@ -230,7 +230,12 @@ def settings(case: Case, scratch: Path, name: str) -> list[str]:
     return [
         *(f"run.output_dir={scratch / 'out'}", f"run.name={name}", "train.enabled=false", "data.format=folder"),
         *(f"data.root={scratch}", f"data.gallery=gallery-{case.name}", f"data.queries=gallery-{case.name}/000000.png"),
-        *(f"model.weights={case.weights}", f"model.image_size={case.size}", "model.precision=auto"),
+        *(
+            f"model.weights={case.weights}",
+            f"model.image_size={case.size}",
+            "model.precision=auto",
+            "model.pooling=cls",
+        ),
         *(f"embed.batch_size={case.batch}", f"embed.shard_size={case.shard}"),
     ]
 

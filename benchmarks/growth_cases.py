@@ -169,6 +169,7 @@ def embed(
             "data.queries": "queries",
             "model.weights": WEIGHTS,
             "model.image_size": 112,
+            "model.pooling": "cls",
             "embed.shard_size": shard,
             "embed.batch_size": min(64, shard),  # a batch is padded, so a larger one would idle
             "train.enabled": "false",

@@ -4,6 +4,7 @@
     2. The rates of `published_best` are chosen on the validation split; the test split is reported.
     3. Every arm embeds the same views once: the whole fabric and 6 x 6 tiles, and each query with and without rotated
        copies. Its indexes differ in what they keep of them, which separates the gain of training from that of indexing.
+       No arm has windows (`model.pooling=patches`): their vectors are no choice among those of tiles.
     4. Rankings and figures are the product's own. Intervals: paired bootstrap over motifs, seeds averaged.
 
 Trainings and embeddings are cached in benchmarks/results/quality/ by what they were made from, so a stopped run goes on
@@ -41,7 +42,11 @@ from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "ray_jobs" / "configs"
+PUBLISHED = ROOT / "ray_jobs" / "configs" / "published.yaml"
+OURS = ["model.pooling=cls_plus_mean", "train.batch_size=32", "train.trainable_blocks=6", "train.warmup_steps=20"]
+OURS += ["train.learning_rate=2e-4", "train.head_learning_rate=2e-4", "train.augmentation=query"]
+OURS += ["train.crop_start=[0.2, 0.5]", "train.crop_end=[0.2, 0.5]"]
+"""The project's recipe for tiles: all blocks of the small network, on parts of the fabric of a tile's size."""
 RATES = {"x1": 1, "x10": 10, "x100": 100}
 """Multiples of the published learning rates, 1e-6 and 1e-5."""
 QUICK = ["train_motifs=24", "val_motifs=8", "test_motifs=10", "train_fabrics=60", "val_fabrics=20", "test_fabrics=30"]
@@ -53,7 +58,8 @@ INDEXES = (
     Index("pooled", 30, False),
     Index("pooled", 30, True),
 )
-EMBED = load_config(None, ["embed.regions=[1, 6]", "embed.region_overlap=0.3", "embed.query_turns=[0, -18, 18]"]).embed
+TILES = ["embed.regions=[1, 6]", "embed.region_overlap=0.3", "embed.query_turns=[0, -18, 18]"]
+EMBED = load_config(None, [*OURS, *TILES]).embed
 
 
 # ---- the protocol
@@ -89,17 +95,17 @@ def choose_rates(options: argparse.Namespace) -> tuple[str, dict[str, float]]:
 
 
 def recipe(options: argparse.Namespace, arm: str, seed: int) -> Config:
-    """The configuration of an arm: the project's own files, cut to the benchmark's number of images."""
+    """The configuration of an arm, cut to the benchmark's number of images."""
     shared = [f"data.root={options.data}", f"model.weights={options.weights}", f"model.image_size={options.size}"]
     shared += [f"run.seed={seed}", "train.epochs=100000", "train.select=last"]
-    file, images = CONFIGS / "published.yaml", 3  # triplets
-    if arm == "ours":
-        file, images = CONFIGS / "fabrics_dev.yaml", 2
+    file: Path | None = PUBLISHED
+    images = 3  # triplets
+    if arm in ("ours", "frozen"):
+        file, images = None, 2
+        shared += OURS
     elif arm.startswith("published"):
         rate = RATES[arm.removeprefix("published_")]
         shared += [f"train.learning_rate={1e-6 * rate}", f"train.head_learning_rate={1e-5 * rate}"]
-    elif arm == "frozen":
-        file = CONFIGS / "fabrics_dev.yaml"
     batch = load_config(file, shared).train.batch_size
     return load_config(file, [*shared, f"train.max_steps={max(1, options.images // (images * batch))}"])
 
@@ -146,8 +152,9 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
     file = options.cache / f"{arm}-seed{seed}-{track}-{inputs[:12]}.npz"
     if not file.exists():
         began = time.perf_counter()
-        queries = embed(encoder, config, split.queries, views_of(EMBED, options.size, "queries"))
-        fabrics = embed(encoder, config, split.fabrics, views_of(EMBED, options.size, "gallery"))
+        tiled = config.model_copy(update={"embed": EMBED})
+        queries = embed(encoder, config, split.queries, views_of(tiled, config.model, "queries"))
+        fabrics = embed(encoder, config, split.fabrics, views_of(tiled, config.model, "gallery"))
         np.savez(file.with_suffix(".partial.npz"), queries=queries, fabrics=fabrics)
         file.with_suffix(".partial.npz").rename(file)
         print(f"{arm}, seed {seed}, {track}: embedded in {time.perf_counter() - began:.0f} s", flush=True)
@@ -167,7 +174,7 @@ def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Vi
     with ThreadPoolExecutor(2) as pool:
         for start in range(0, len(records), 16):
             images = pool.map(lambda record: read_image(record.location, config.images), records[start : start + 16])
-            loaded = (views.cut(image, config.images)[0] for image in images)
+            loaded = (views.cut(image, config.images).pixels for image in images)
             parts.append(encoder.encode(np.concatenate(list(loaded))))
     return np.concatenate(parts).reshape(len(records), views.per_image, -1)
 

@@ -37,6 +37,7 @@ def run_of(folder: Path, fabrics: int, queries: int, dim: int, *settings: str) -
             "data.gallery=fabrics",
             "data.queries=queries",
             f"model.weights={WEIGHTS}",
+            "model.pooling=cls",
             "train.enabled=false",
             *settings,
         ],

@@ -85,7 +85,7 @@ def compare(case: Case, repeats: int, folder: Path) -> dict[str, Any]:
     stream = ours.data.batches(0, 0)
     memory = [next(stream) for _ in range(case.steps)]
     stream.close()
-    views = [torch.from_numpy(batch.views) for batch in memory]
+    views = [torch.from_numpy(np.concatenate([part.views for part in batch.parts])) for batch in memory]
     agreement = [(float(ours.step(batch)), plain.step(part)) for batch, part in zip(memory, views, strict=True)]
     later = later_epochs(cached)
     ways: dict[str, Callable[[int], Any]] = {
@@ -157,8 +157,9 @@ def later_epochs(trainer: Trainer) -> Any:
     frozen = trainer.frozen
     assert frozen is not None
     for batch in stream:
-        frozen.tokens(batch.keys, batch.cached, batch.tokens, batch.views)
-        if len(frozen.cache) == everything and batch.cached.all():
+        for part in batch.parts:
+            frozen.tokens(part)
+        if len(frozen.cache) == everything and all(part.cached.all() for part in batch.parts):
             return stream
     raise AssertionError("an endless stream ended")
 
@@ -167,10 +168,10 @@ def first_epoch(trainer: Trainer, batch: Batch) -> Batch:
     """A batch of which nothing is cached yet, and an empty cache to put it into."""
     frozen, data = trainer.frozen, trainer.data
     assert frozen is not None
-    data.cache = frozen.cache = ActivationCache(frozen.cache.shape, frozen.cache.limit)
-    keys = tuple(ViewKey("query", place) for place in range(len(batch.views)))
-    empty = np.empty((0, *frozen.cache.shape), np.float32)
-    return batch._replace(keys=keys, cached=np.zeros(len(keys), np.bool_), tokens=empty)
+    data.cache = frozen.cache = ActivationCache(frozen.cache.limit)
+    places = iter(range(batch.images))
+    parts = [part._replace(keys=tuple(ViewKey("query", next(places)) for _ in part.keys)) for part in batch.parts]
+    return batch._replace(parts=tuple(parts))
 
 
 def scaling(case: Case, options: argparse.Namespace) -> dict[str, dict[str, float]]:

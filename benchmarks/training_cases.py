@@ -48,7 +48,8 @@ def shaped(architecture: dict[str, int]) -> FabricEmbedder:
 
 def tiny(size: int) -> FabricEmbedder:
     """The small network that comes with the project."""
-    return load_model(ModelConfig(weights=str(TINY), image_size=size, head="published"), 0, with_head=True)
+    keys = ModelConfig(weights=str(TINY), pooling="cls", image_size=size, head="published")
+    return load_model(keys, 0, with_head=True)
 
 
 def settings(case: Case, *more: str, workers: int = 1) -> Config:
@@ -56,6 +57,7 @@ def settings(case: Case, *more: str, workers: int = 1) -> Config:
     keys = ["train.loss=triplet", "train.augmentation=none", "train.clip_norm=null", "train.epochs=1000000"]
     keys += ["train.schedule=published_cosine", "train.learning_rate=1e-6", "train.head_learning_rate=1e-5"]
     keys += [f"model.image_size={case.size}", f"train.batch_size={case.queries * workers}", "model.precision=float32"]
+    keys += ["model.pooling=cls"]
     return load_config(None, [*keys, *more])
 
 

@@ -95,7 +95,8 @@ def refuse_relative_paths(config: Config) -> None:
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
-    included = "Weight_Path/dinov2-motif-tiny"  # comes with the code, so it is in the copy
+    # Come with the code, so they are in the copy.
+    included = ("Weight_Path/dinov2-motif-small", "Weight_Path/dinov2-motif-tiny")
     paths = {
         "data.root": config.data.root,
         "model.weights": config.model.weights,

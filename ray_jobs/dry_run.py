@@ -129,7 +129,7 @@ def _embed(run: Run, lists: Lists) -> Step:
 
 
 def _views(run: Run, role: Role) -> Views:
-    return views_of(run.config.embed, run.config.model.image_size, role)
+    return views_of(run.config, run.config.model, role)
 
 
 def _width(run: Run, arm: str) -> int:

@@ -87,6 +87,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     data, model, train = run.config.data, run.config.model, run.config.train
     gallery, queries = _counts(run, "gallery"), _counts(run, "queries")
     vectors = read_manifest(run.store(run.main, "gallery"))["regions"]
+    whole, size = model.pooling != "patches", run.config.embed.fabric_size
     head = {"trained": "head trained", "stored": "head from the weights", "none": "no head"}[run.head]
     trained = run.trains and run.workspace.record("train")
     facts = [
@@ -97,7 +98,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Weights", model.checkpoint or model.weights),
         ("Model", f"{'fine-tuned' if run.trains else 'as given'}, {head}"),
         ("Training", f"{train.epochs} epochs, {train.loss}, batch {train.batch_size}" if trained else ""),
-        ("Image side", f"{model.image_size} px"),
+        ("Image side", f"{model.image_size} px" if whole else f"{model.image_size} px, fabrics {size} px"),
         ("Vectors", f"{vectors} a fabric" if vectors > 1 else "one a fabric"),
         ("Candidates", f"{run.config.retrieve.top_k} a query"),
         ("Seed", str(run.config.run.seed)),

@@ -86,7 +86,9 @@ class Run:
     def arm_names(self) -> list[str]:
         """The run's own arm, then the baselines that need embeddings (the random one does not)."""
         baselines = self.config.evaluate.baselines if self.labelled else []
-        return [self.main, *(arm for arm in (FROZEN, HISTOGRAM) if arm in baselines and arm != self.main)]
+        # Without training the weights as given are the run's own arm, whatever its name.
+        others = (FROZEN, HISTOGRAM) if self.trains else (HISTOGRAM,)
+        return [self.main, *(arm for arm in others if arm in baselines)]
 
     def arms(self) -> list[Arm]:
         """``arm_names`` with the fingerprints of their weights, all of which must be there."""

@@ -31,18 +31,17 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     arm = model_arm(run.main, run.model, config.run.seed)
     manifest = read_manifest(store)
     refuse_other_model(store, manifest, arm, config)
-    views = views_of(config.embed, arm.image_size, "queries")
-    pixels, names = [], []
+    views = views_of(config, arm.model, "queries")
+    cuts, names = [], []
     for image in images:
         try:
-            pixels.append(views.of(read_content(image, config.images.max_pixels), config.images)[0])
+            cuts.append(views.of(read_content(image, config.images.max_pixels), config.images))
             names.append(image)
         except ImageRejected as rejected:
             print(f"{image}: {rejected.reason}: {rejected.detail}")
     if not names:
         return 1
-    embeddings = arm.build(config.embed.batch_size, config.run.seed).encode(np.concatenate(pixels))
-    queries = views.pool(embeddings, np.zeros((len(names), views.per_image, 4), np.int32))[0]
+    queries = views.embed(arm.build(config.embed.batch_size, config.run.seed), cuts)[0][:, 0]
     regions = manifest["regions"]
     blocks = gallery_blocks(store, max(1, config.retrieve.gallery_block // regions))
     ranking = merge_partials(list(run_tasks(_rank, ((queries, block, regions, top) for block in blocks))), top)

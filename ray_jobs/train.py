@@ -20,6 +20,7 @@ from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import Labelled, labelled_split
 from retrieval_core.files import stamps, storage
 from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.images.patches import windows_of
 from retrieval_core.model.weights import weights_fingerprint
 from retrieval_core.run.workspace import RunError
 
@@ -52,10 +53,13 @@ def train(run: Run) -> dict[str, Any] | None:
 def _inputs(config: Config, weights: str, data: str) -> dict[str, Any]:
     # A removed key, hashed as before so that earlier trainings keep their fingerprint; null was what is done today.
     keys = {**config.train.model_dump(exclude=EXECUTION_KEYS), "fixed_views": None}
+    patches = config.model.pooling == "patches"
     return {
         "train": keys,
-        "model": config.model.model_dump(exclude={"weights", "checkpoint"}),
-        "images": config.images.model_dump(),
+        # What only windows use is left out without them, again for the trainings from before there were any.
+        "model": config.model.model_dump(exclude={"weights", "checkpoint", *(() if patches else ("layer",))}),
+        "images": config.images.model_dump(exclude=None if patches else {"query_mask"}),
+        **({"fabrics": [config.embed.fabric_size, windows_of(config.embed)]} if patches else {}),
         "top_k": config.retrieve.top_k,
         "seed": config.run.seed,
         "weights": weights,

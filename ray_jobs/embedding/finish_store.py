@@ -46,7 +46,7 @@ def finish(store: Store) -> dict[str, int]:
     arm = store.arm
     facts = {
         "arm": arm.name,
-        "image_size": arm.image_size,
+        "image_size": store.views.image_size,
         "views": store.views.per_image,
         "regions": store.views.rows,
         "weights": arm.weights,

@@ -18,6 +18,9 @@ from retrieval_core.files import storage, tables
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.store.embeddings import shard_summary, shrink_shard
 
+SHARD_BYTES = 1024 * 224**2 * 3
+"""Bytes of decoded pixels that a shard may have: what travels from a task to an actor at once."""
+
 
 class Store(NamedTuple):
     """An embedding store of a run: the gallery or the queries of one arm."""
@@ -51,12 +54,12 @@ def _listing(run: Run, role: Role) -> str:
 def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     """Plan a store as last time but for images that came, changed or went; committed shards that still hold stay."""
     config, folder, plan_folder = run.config, run.store(arm.name, role), run.plan(arm.name, role)
-    views = views_of(config.embed, arm.image_size, role)
+    views = views_of(config, arm.model, role)
     encoder = encoder_fingerprint(arm, views, config)
     if run.overwrite:
         storage.remove(plan_folder)
         storage.remove(folder)
-    images_per_shard = max(1, config.embed.shard_size // views.per_image)
+    images_per_shard = max(1, min(config.embed.shard_size // views.per_image, SHARD_BYTES // views.pixel_bytes))
     calls = (
         (_listing(run, role), plan_folder, folder, bucket, images_per_shard, encoder, role, run.only_rejected)
         for bucket in range(run.listed[role])

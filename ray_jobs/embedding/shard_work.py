@@ -1,4 +1,7 @@
-"""A CPU task decodes a shard, an actor encodes and commits it. Shapes: N images, R views of each, S their side."""
+"""A CPU task decodes a shard, an actor encodes and commits it.
+
+Shapes: N images, R views of each, h, w their sides, P patches of a query.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from retrieval_core.config.config import Config
 from retrieval_core.data.records import Record, name_problem
 from retrieval_core.data.shard_plan import read_shard_plan
 from retrieval_core.encoding.arms import Arm
+from retrieval_core.encoding.views import Cut
 from retrieval_core.files import storage
 from retrieval_core.images.prefetch import read_ahead
 from retrieval_core.images.rgb import ImageRejected
@@ -28,14 +32,14 @@ if TYPE_CHECKING:
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
     """Decode the images of one shard; one that cannot be used becomes a reject without pixels. Memory O(shard).
 
-    Returns a row with ``pixels`` (N * R, S, S, 3) uint8 and ``boxes`` (N, R, 4) int32, each as one binary value.
+    Returns a row with the views' ``pixels`` (R, h, w, 3) uint8, image after image, their h and w as ``sides`` (N, 2)
+    int32, ``boxes`` (N, R, 4) int32 and ``shares`` (N, P) float32, each as one binary value.
     """
     began = time.perf_counter()
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
     plan, views = stores[shard["store"]].plan, stores[shard["store"]].views
     rows = read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location"]).to_pylist()
-    pixels = np.empty((len(rows) * views.per_image, views.image_size, views.image_size, 3), np.uint8)
-    boxes: list[np.ndarray] = []
+    cuts: list[Cut] = []
     images: list[list[str]] = []
     rejects: list[list[str]] = []
     problems = [name_problem(Record(row["path"], row["location"])) for row in rows]
@@ -46,24 +50,21 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
             rejects.append([row["path"], "unnameable", problem])
             continue
         try:
-            image_pixels, image_boxes = views.of(next(readings).result(), config.images)
+            cuts.append(views.of(next(readings).result(), config.images))
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
-        start = len(images) * views.per_image
-        pixels[start : start + views.per_image] = image_pixels
-        boxes.append(image_boxes)
         images.append([row["path"], row["id"]])
-    pixels = pixels[: len(images) * views.per_image]
+    pixels = np.concatenate([cut.pixels.ravel() for cut in cuts]) if cuts else np.empty(0, np.uint8)
     return pa.table(
         {
             "file": [shard["file"]],
             "store": pa.array([shard["store"]], pa.int64()),
             "images": pa.array([len(rows)], pa.int64()),
-            "side": pa.array([views.image_size], pa.int32()),
-            "regions": pa.array([views.per_image], pa.int32()),
             "pixels": _one_binary(pixels),
-            "boxes": _one_binary(np.array(boxes, np.int32)),
+            "sides": _one_binary(np.array([cut.pixels.shape[1:3] for cut in cuts], np.int32)),
+            "boxes": _one_binary(np.array([cut.boxes for cut in cuts], np.int32)),
+            "shares": _one_binary(np.array([cut.shares for cut in cuts if cut.shares is not None], np.float32)),
             "embedded": pa.array([images], pa.list_(pa.list_(pa.string()))),
             "rejected": pa.array([rejects], pa.list_(pa.list_(pa.string()))),
             "decoding": pa.array([time.perf_counter() - began], pa.float64()),
@@ -115,20 +116,16 @@ class ShardEncoder:
     def _commit(self, row: pa.Table) -> tuple[int, int, float, float]:
         """Returns the numbers of images and rejects, and the seconds of encoding and of writing."""
         store = self.stores[row.column("store")[0].as_py()]
-        side, regions = row.column("side")[0].as_py(), row.column("regions")[0].as_py()
-        pixels = _array(row.column("pixels"), np.uint8).reshape(-1, side, side, 3)
-        boxes = _array(row.column("boxes"), np.int32).reshape(-1, regions, 4)
         images = [(path, name) for path, name in row.column("embedded")[0].as_py()]
         rejects = [Reject(*reject) for reject in row.column("rejected")[0].as_py()]
         encoder = self._encoder_of(store.arm)
         began = time.perf_counter()
-        embeddings = encoder.encode(pixels) if len(pixels) else np.zeros((0, encoder.dim), np.float32)
-        embeddings, boxes = store.views.pool(embeddings, boxes)
+        embeddings, boxes = store.views.embed(encoder, _cuts(row, store.views.per_image))
         encoded = time.perf_counter()
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
         path = storage.join(store.folder, file)
         try:
-            write_shard(path, images, boxes, embeddings, rejects, dtype)
+            write_shard(path, images, boxes, embeddings.reshape(-1, encoder.dim), rejects, dtype)
         except OSError as error:
             self._unwritable = f"{path}: {error.strerror or error}"
         return len(images) + len(rejects), len(rejects), encoded - began, time.perf_counter() - encoded
@@ -139,6 +136,22 @@ class ShardEncoder:
             self._encoder = None  # before the next one takes its memory
             self._arm, self._encoder = arm, arm.build(self.config.embed.batch_size, self.config.run.seed)
         return self._encoder
+
+
+def _cuts(row: pa.Table, views: int) -> list[Cut]:
+    """What ``decode_shard`` cut, without a copy of the pixels."""
+    pixels = _array(row.column("pixels"), np.uint8)
+    sides = _array(row.column("sides"), np.int32).reshape(-1, 2)
+    boxes = _array(row.column("boxes"), np.int32).reshape(len(sides), views, 4)
+    shares = _array(row.column("shares"), np.float32)
+    shares = shares.reshape(len(sides), len(shares) // max(1, len(sides)))
+    cuts, start = [], 0
+    for (high, wide), image_boxes, image_shares in zip(sides.tolist(), boxes, shares, strict=True):
+        stop = start + views * high * wide * 3
+        view = pixels[start:stop].reshape(views, high, wide, 3)
+        cuts.append(Cut(view, image_boxes, image_shares if image_shares.size else None))
+        start = stop
+    return cuts
 
 
 def _array(column: pa.ChunkedArray, dtype: type) -> np.ndarray:

@@ -53,6 +53,24 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fabrics_have_the_vectors(self) -> Config:
+        embed, views = self.embed, sum(grid * grid for grid in self.embed.regions)
+        if self.model.pooling == "patches":
+            if len(embed.regions) > 1 or embed.query_turns != [0.0]:
+                raise ValueError(
+                    "embed.regions and embed.query_turns have no use with model.pooling = patches, whose windows take "
+                    "the place of tiles; drop them, or set model.pooling=cls"
+                )
+            if self.train.locate:
+                raise ValueError(
+                    "train.locate looks for motifs in tiles, which model.pooling = patches does not have; drop it and "
+                    "train on whole fabrics, or set model.pooling=cls"
+                )
+        elif embed.vectors is not None and embed.vectors > views:
+            raise ValueError(f"embed.vectors = {embed.vectors} is more than the {views} views that embed.regions gives")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _null_sections(cls, value: Any) -> Any:
@@ -165,7 +183,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {location} (value {shown(problem['input'])}); {_nearest(location)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    if message.startswith(("train.", "images.")):  # about several keys, which it names
+    if message.startswith(("train.", "images.", "embed.")):  # about several keys, which it names
         return message
     return f"{location} = {shown(problem['input'])}: {message[0].lower() + message[1:]}"
 

@@ -12,6 +12,8 @@ Split = Literal["train", "validation", "test"]
 Role = Literal["gallery", "queries"]
 ROLES: tuple[Role, Role] = ("gallery", "queries")
 
+PATCH = 14
+"""Side of a patch in pixels, of every DINOv2."""
 _NUMBERS = (int, int | None, float, float | None)
 
 
@@ -77,6 +79,11 @@ class ImagesConfig(Section):
         "whole",
         description="Embedding: decode a JPEG at its size, or at 1/2 to 1/8 while twice the model's pixels remain.",
     )
+    query_mask: Literal["auto", "alpha", "none"] = Field(
+        "auto",
+        description="Which patches of a query are the motif: by transparency, else what differs from the ground around "
+        "it; by transparency only; or all.",
+    )
     max_pixels: int = Field(200_000_000, ge=1, description="A larger image is rejected before it is decoded.")
 
     @model_validator(mode="after")
@@ -95,10 +102,20 @@ class ModelConfig(Section):
     weights: str = Field("Weight_Path/dinov2-pytorch-base-v1", description="A transformers directory of a DINOv2.")
     checkpoint: str | None = Field(None, description="A published .pth; `weights` then gives its configuration.")
     init: Literal["pretrained", "random"] = Field("pretrained", description="random: ignore weights, keep config.json.")
-    image_size: int = Field(224, ge=14, le=2048, description="Side in pixels of the square the model sees.")
+    image_size: int = Field(
+        98,
+        ge=14,
+        le=2048,
+        description="Side in pixels of a square: the query, and without windows the fabric.",
+    )
     embedding_dim: int = Field(256, ge=1, le=8192, description="Width of a new projection head's output.")
-    pooling: Literal["cls", "cls_mean", "cls_plus_mean"] = Field(
-        "cls", description="What the head sees: CLS token, CLS token beside the mean patch token, or their sum."
+    pooling: Literal["patches", "cls", "cls_mean", "cls_plus_mean"] = Field(
+        "patches",
+        description="What the head sees: means of a few patches (the windows of a fabric, a query's motif), CLS token, "
+        "CLS token beside the mean patch token, or their sum.",
+    )
+    layer: int | None = Field(
+        None, ge=1, description="patches: blocks that are used of weights without a head; null is 7 of 12."
     )
     head: Literal["published", "identity"] = Field(
         "identity", description="A new head: two random layers as published, or one that starts as the identity."
@@ -113,24 +130,41 @@ class EmbedConfig(Section):
 
     batch_size: int = Field(64, ge=1, description="Views per forward pass.")
     num_actors: int | None = Field(None, ge=1, description="Embedding actors; null is one per GPU, or else per CPU.")
-    shard_size: int = Field(1024, ge=1, description="Views (embedding rows) per shard, the unit that is committed.")
+    shard_size: int = Field(
+        1024,
+        ge=1,
+        description="Views per shard, what is committed at once; fewer of large ones.",
+    )
     storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
-    regions: list[int] = Field([1], min_length=1, description="Grids of a fabric: 1 is the whole, 4 is 4 x 4 tiles.")
-    region_overlap: float = Field(0.25, ge=0, lt=1, description="Overlap of neighbouring tiles, share of their side.")
+    fabric_size: int = Field(
+        336,
+        ge=56,
+        le=2044,
+        multiple_of=14,
+        description="patches: a fabric has as many pixels as a square of this side, in its own proportions.",
+    )
+    windows: list[Annotated[int, Field(ge=1, le=32)]] = Field(
+        [2], min_length=1, description="patches: sides of a fabric's windows, in patches of 14 pixels."
+    )
+    window_stride: int = Field(2, ge=1, le=32, description="patches: distance of neighbouring windows, in patches.")
+    regions: list[int] = Field([1], min_length=1, description="Not patches: grids; 1 is the whole, 4 is 4 x 4 tiles.")
+    region_overlap: float = Field(0.25, ge=0, lt=1, description="Not patches: overlap of tiles, share of their side.")
     query_turns: list[Annotated[float, Field(ge=-180, le=180)]] = Field(
-        [0.0], min_length=1, description="Degrees by which copies of a query are rotated; embeddings are averaged."
+        [0.0],
+        min_length=1,
+        description="Not patches: degrees of rotated copies of a query, averaged.",
     )
     vectors: int | None = Field(
-        None, ge=1, description="Vectors kept per fabric: its regions are clustered to this many; null keeps all."
+        None,
+        ge=1,
+        description="Vectors kept per fabric: its windows or regions are clustered to so many; null is 10 of windows, "
+        "all of regions.",
     )
 
     @model_validator(mode="after")
-    def _regions_and_vectors_fit(self) -> EmbedConfig:
+    def _regions_start_with_the_whole(self) -> EmbedConfig:
         if self.regions[0] != 1 or len(set(self.regions)) != len(self.regions) or min(self.regions) < 1:
             raise ValueError("regions must start with 1 (the whole fabric) and name each grid once, e.g. [1, 4]")
-        views = sum(grid * grid for grid in self.regions)
-        if self.vectors is not None and self.vectors > views:
-            raise ValueError(f"embed.vectors = {self.vectors} is more than the {views} views that embed.regions gives")
         return self
 
 

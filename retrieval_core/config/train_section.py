@@ -65,12 +65,13 @@ class TrainConfig(Section):
     min_learning_rate: float = Field(1e-7, ge=0, description="Both schedules: the lowest rate of either group.")
     clip_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm; null for never.")
     augmentation: Literal["none", "published", "query", "print"] = Field(
-        "published",
-        description="published: flip and weak jitter; query: the query slightly rotated, sometimes on another "
+        "none",
+        description="none; published: flip and weak jitter; query: the query slightly rotated, sometimes on another "
         "background; print: all that printing and cutting do to a motif.",
     )
     crop_start: Range = Field(
-        (1.0, 1.0), description="Side of a fabric crop at the first step, a share or a range to draw it from."
+        (1.0, 1.0),
+        description="Side of a fabric crop at the first step, a share or a range to draw it from.",
     )
     crop_end: Range = Field((1.0, 1.0), description="The same at the last step; 1 is the whole fabric.")
     cache_activations: bool = Field(
@@ -81,7 +82,8 @@ class TrainConfig(Section):
         50.0, gt=0, description="Size of that cache per worker (1 GB is 10^9 bytes); further views are not kept."
     )
     locate: bool = Field(
-        False, description="Crops without motif_boxes.csv: first find the motifs in tiles, with the initial weights."
+        False,
+        description="Not patches; crops without motif_boxes.csv: first find the motifs in tiles.",
     )
     select: Literal["best", "last"] = Field("best", description="Model kept: best validation pool recall, or last.")
     loader_threads: int = Field(2, ge=1, le=64, description="Threads that decode training images, per worker.")

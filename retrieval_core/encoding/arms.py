@@ -20,7 +20,7 @@ FINE_TUNED = "fine_tuned"
 
 
 class Arm(NamedTuple):
-    """An embedding space: an encoder, and the size of the views it sees. The colour histogram has no ``model``."""
+    """An embedding space: an encoder, and the side of the queries it sees. The colour histogram has no ``model``."""
 
     name: str
     model: ModelConfig | None
@@ -56,14 +56,15 @@ def model_arm(name: str, model: ModelConfig, seed: int) -> Arm:
 
 
 def histogram_arm(config: Config) -> Arm:
-    """The colour histogram baseline, on the same views as the model."""
+    """The colour histogram baseline, on the whole of the same images as the model."""
     return Arm(HISTOGRAM, None, config.model.image_size, "")
 
 
 def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
     """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
     images, described = config.images, views._asdict()
-    rotations = described.pop("rotations")
+    rotations, windows, mask = (described.pop(name) for name in ("rotations", "windows", "mask"))
+    patches = {"windows": windows, "mask": mask, "layer": config.model.layer}
     return fingerprint(
         {
             **described,
@@ -71,7 +72,10 @@ def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
             "weights": arm.weights,
             "model": None if arm.model is None else arm.model.model_dump(include={"pooling", "precision", "init"}),
             # A choice that is not made is left out or null, so that stores from before there was one stay valid.
-            "images": images.model_dump(exclude={"max_pixels", *(["jpeg"] if images.jpeg == "whole" else [])}),
+            "images": images.model_dump(
+                exclude={"max_pixels", "query_mask", *(["jpeg"] if images.jpeg == "whole" else [])}
+            ),
+            **(patches if windows or mask else {}),
             "overlap": views.overlap if len(views.regions) > 1 else None,
             "dtype": config.embed.storage_dtype,
             "turns": rotations or (0.0,),

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retrieval_core.model.clusters import cluster
 from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
+
+Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+"""Images of one size, (h, w, 3) uint8 each, in an array or a sequence."""
 
 
 class Encoder(Protocol):
@@ -26,7 +30,7 @@ class Encoder(Protocol):
     def dim(self) -> int:
         """D."""
 
-    def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, views: Images) -> NDArray[np.float32]:
         """Views (N, S, S, 3) to rows of L2 norm 1, (N, D); N may be 0. ValueError for another shape or type."""
 
 
@@ -36,7 +40,7 @@ class ModelEncoder:
     Batches are cut in order and never span two calls; the last one is filled up by repeating its last view. Shapes are
     therefore static, and a result depends on the call's views and ``batch_size`` (at least 1) only. The model is moved
     to ``device`` and put into evaluation mode, in place. ``compile`` fuses it with ``torch.compile``, which takes a
-    minute at the first batch. None does so on CUDA, if Triton finds the C compiler that it needs.
+    minute at the first batch of each shape. None does so on CUDA, if Triton finds the C compiler that it needs.
     """
 
     def __init__(
@@ -51,39 +55,74 @@ class ModelEncoder:
         model.to(device).eval()
         wanted = (device.type == "cuda" and _has_c_compiler()) if compile is None else compile
         compiled = torch.compile(model, dynamic=False) if wanted else model
-        self._network = cast(Callable[[Tensor], Tensor], compiled)
+        self._network = cast(Callable[[Tensor, Tensor | None], Tensor], compiled)
 
     @torch.inference_mode()
-    def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, views: Images) -> NDArray[np.float32]:
         """Embed views (N, S, S, 3) uint8, S a multiple of the patch size: (N, D) float32, rows of L2 norm 1.
 
         Memory on the device: one batch's activations and O(N D). ValueError also where an embedding is not finite.
         """
         _check_views(views)
-        if len(views) == 0:
+        if not len(views):
             return np.empty((0, self.dim), np.float32)
         # Results stay on the device until the end, so that the host never waits between batches.
-        starts = range(0, len(views), self.batch_size)
-        parts = [self._forward(views[start : start + self.batch_size]) for start in starts]
-        embeddings: NDArray[np.float32] = torch.cat(parts)[: len(views)].cpu().numpy()
-        broken = int((~np.isfinite(embeddings)).any(axis=1).sum())
-        if broken:
-            raise ValueError(
-                f"{broken} of {len(views)} embeddings are not finite in {self.dtype}; "
-                "try model.precision = float32, then other weights"
-            )
-        return embeddings
+        parts = [self._forward(views, start) for start in self._starts(views)]
+        return self._on_host(torch.cat(parts)[: len(views)])
 
-    def _forward(self, chunk: NDArray[np.uint8]) -> Tensor:
-        """One padded batch on the device: (at most batch_size, S, S, 3) to (batch_size, D)."""
+    @torch.inference_mode()
+    def encode_motifs(self, views: Images, shares_NP: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed each view by the mean of its patches, weighted by the shares (N, P): as ``encode``."""
+        _check_views(views)
+        if not len(views):
+            return np.empty((0, self.dim), np.float32)
+        padded = np.concatenate([shares_NP, np.repeat(shares_NP[-1:], self.batch_size - 1, axis=0)])[:, None]
+        weights = torch.from_numpy(padded).to(self.device)
+        parts = [self._forward(views, start, weights[start : start + self.batch_size]) for start in self._starts(views)]
+        return self._on_host(torch.cat(parts)[: len(views), 0])
+
+    @torch.inference_mode()
+    def encode_windows(
+        self, views: Images, weights_WP: NDArray[np.float32], vectors: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Embed the windows of each view (N, h, w, 3), and pool them to ``vectors`` rows of L2 norm 1.
+
+        Returns (N, V, D), and (N, V) the window that is most like each. Memory on the device: one batch's activations
+        and windows, and O(N V D). ValueError where an embedding is not finite.
+        """
+        _check_views(views)
+        if not len(views):
+            return np.empty((0, vectors, self.dim), np.float32), np.empty((0, vectors), np.int64)
+        weights = torch.from_numpy(weights_WP).to(self.device)
+        parts = [cluster(self._forward(views, start, weights), vectors) for start in self._starts(views)]
+        means, nearest = (torch.cat(part)[: len(views)] for part in zip(*parts, strict=True))
+        return self._on_host(means), nearest.cpu().numpy()
+
+    def _starts(self, views: Images) -> range:
+        return range(0, len(views), self.batch_size)
+
+    def _forward(self, views: Images, start: int, weights: Tensor | None = None) -> Tensor:
+        """One padded batch, from ``start``: the network's answer on the device."""
         on_cuda = self.device.type == "cuda"
-        batch = torch.empty((self.batch_size, *chunk.shape[1:]), dtype=torch.uint8, pin_memory=on_cuda)
+        chunk = views[start : start + self.batch_size]
+        batch = torch.empty((self.batch_size, *chunk[0].shape), dtype=torch.uint8, pin_memory=on_cuda)
         filled = batch.numpy()
-        filled[: len(chunk)] = chunk
+        for row, view in zip(filled, chunk, strict=False):
+            row[:] = view
         filled[len(chunk) :] = chunk[-1]
         pixels = normalise(batch.to(self.device, non_blocking=on_cuda))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            return self._network(pixels)
+            return self._network(pixels, weights)
+
+    def _on_host(self, embeddings: Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = embeddings.cpu().numpy()
+        broken = int((~np.isfinite(found)).any(axis=-1).sum())
+        if broken:
+            raise ValueError(
+                f"{broken} of {found[..., 0].size} embeddings are not finite in {self.dtype}; "
+                "try model.precision = float32, then other weights"
+            )
+        return found
 
 
 class HistogramEncoder:
@@ -96,7 +135,7 @@ class HistogramEncoder:
 
     dim = 512
 
-    def encode(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode(self, views: Images) -> NDArray[np.float32]:
         """Histograms of views (N, S, S, 3) uint8: (N, 512) float32, rows of L2 norm 1. Memory O(S^2 + N)."""
         _check_views(views)
         histograms = np.empty((len(views), self.dim), np.float32)
@@ -107,9 +146,11 @@ class HistogramEncoder:
         return histograms
 
 
-def _check_views(views: NDArray[Any]) -> None:
-    if views.ndim != 4 or views.shape[3] != 3 or views.dtype != np.uint8 or 0 in views.shape[1:]:
-        raise ValueError(f"views must be (N, S, S, 3) uint8, got {views.shape} {views.dtype}")
+def _check_views(views: Images) -> None:
+    shapes = {view.shape for view in views}
+    shape = next(iter(shapes), (1, 1, 3))
+    if len(shapes) > 1 or len(shape) != 3 or shape[2] != 3 or 0 in shape or any(v.dtype != np.uint8 for v in views):
+        raise ValueError(f"views must be (h, w, 3) uint8 of one size, got {sorted(shapes)[:3]}")
 
 
 def _has_c_compiler() -> bool:

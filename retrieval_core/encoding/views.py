@@ -1,21 +1,44 @@
-"""From an image to its views, and from the embeddings of the views to the vectors that are stored.
+"""From an image to its views, and from its views to the vectors that are stored.
 
-Shapes: N images, R views of one, S their side, V vectors kept of one, D dimensions.
+Shapes: N images, R views of one, h, w their sides, V vectors kept of one, D dimensions.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
 
-from retrieval_core.config.sections import EmbedConfig, ImagesConfig, Role
+from retrieval_core.config.config import Config
+from retrieval_core.config.sections import ImagesConfig, ModelConfig, Role
 from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
+from retrieval_core.images.motif import QueryMask, cut_motif
+from retrieval_core.images.patches import (
+    Windows,
+    boxes_in_pixels,
+    grid_of,
+    grid_of_view,
+    window_weights,
+    windows_of,
+)
 from retrieval_core.images.regions import cut_views, rotated_views
-from retrieval_core.images.rgb import decode_rgb
+from retrieval_core.images.rgb import Picture, decode_rgb
+
+if TYPE_CHECKING:
+    from retrieval_core.encoding.encoders import Encoder, ModelEncoder
 
 _PIXELS_PER_PIXEL = 2  # that a reduced JPEG keeps along a side of a view, so that it is still resized with a filter
+
+
+class Cut(NamedTuple):
+    """The views of an image."""
+
+    pixels: np.ndarray  # (R, h, w, 3) uint8
+    boxes: np.ndarray  # (R, 4) int32, of the whole image
+    shares: np.ndarray | None = None  # (P,) float32, of each patch in the motif, where that is looked for
 
 
 class Views(NamedTuple):
@@ -24,11 +47,13 @@ class Views(NamedTuple):
     Every field is part of a store's fingerprint (``encoder_fingerprint``).
     """
 
-    image_size: int  # S, in pixels
-    regions: tuple[int, ...]  # grids of tiles, see ``region_boxes``
-    overlap: float  # of the tiles
+    image_size: int  # side of a square view, or of the square that has as many pixels as a fabric with windows
+    regions: tuple[int, ...] = (1,)  # grids of tiles, see ``region_boxes``
+    overlap: float = 0.25  # of the tiles
     vectors: int | None = None  # V of a fabric, to which its regions are pooled; None for one a region
     rotations: tuple[float, ...] | None = None  # degrees of the copies of a query to average; None for a fabric
+    windows: Windows | None = None  # of a fabric in one view
+    mask: QueryMask | None = None  # how the motif is found of a query that is the mean of its own patches
 
     @property
     def per_image(self) -> int:
@@ -37,42 +62,89 @@ class Views(NamedTuple):
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of an image's views."""
+        """Bytes of an image's views; those of a fabric with windows differ by a few patches."""
         return self.per_image * self.image_size**2 * 3
 
     @property
     def rows(self) -> int:
         """V, rows of an image in the store."""
+        if self.windows is not None:
+            return self.windows.vectors
         return 1 if self.rotations is not None else self.vectors or self.per_image
 
-    def of(self, content: bytes, images: ImagesConfig) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, content: bytes, images: ImagesConfig) -> Cut:
         """Decode the bytes of a file and ``cut`` the picture; raises ImageRejected."""
         least = _PIXELS_PER_PIXEL * self.image_size * max(self.regions) if images.jpeg == "reduced" else None
-        picture, whole = decode_rgb(content, images, least)
-        return self.cut(picture, images, whole)
+        return self.cut(decode_rgb(content, images, least), images)
 
-    def cut(
-        self, image: np.ndarray | Image.Image, images: ImagesConfig, whole: tuple[int, int] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Views (R, S, S, 3) uint8 and boxes (R, 4) int32 of an upright image; ``whole`` as from ``decode_rgb``."""
+    def cut(self, image: np.ndarray | Image.Image | Picture, images: ImagesConfig) -> Cut:
+        """The views of an upright image: (H, W, 3) uint8, a picture in mode RGB, or one from ``decode_rgb``."""
+        if not isinstance(image, Picture):
+            rgb = image if isinstance(image, Image.Image) else Image.fromarray(image)
+            image = Picture(rgb, rgb.size)
+        if self.mask is not None:
+            view, shares = cut_motif(image.rgb, image.alpha, self.image_size, self.mask)
+            return Cut(view[None], np.array([[0, 0, *image.whole]], np.int32), shares)
+        if self.windows is not None:
+            high, wide = grid_of(*image.whole, self.image_size).pixels
+            scale = round(image.whole[0] / image.rgb.width)
+            inside = (0, 0, image.whole[0] / scale, image.whole[1] / scale)  # as in ``cut_views``
+            view = np.asarray(image.rgb.resize((wide, high), Image.Resampling.BILINEAR, inside))
+            return Cut(view[None], np.array([[0, 0, *image.whole]], np.int32))
         if self.rotations is not None:
-            return rotated_views(image, images, self.image_size, self.rotations, whole)
-        return cut_views(image, images, self.image_size, self.regions, self.overlap, whole)
+            return Cut(*rotated_views(image.rgb, images, self.image_size, self.rotations, image.whole))
+        return Cut(*cut_views(image.rgb, images, self.image_size, self.regions, self.overlap, image.whole))
 
-    def pool(self, embeddings: np.ndarray, boxes_NR4: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings (N V, D) and boxes (N, V, 4) to store, from embeddings (N R, D), image by image, and boxes."""
+    def embed(self, encoder: Encoder, cuts: Sequence[Cut]) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings (N, V, D) and boxes (N, V, 4) to store of N images."""
+        boxes_NR4 = np.array([cut.boxes for cut in cuts], np.int32).reshape(len(cuts), self.per_image, 4)
+        if self.windows is not None:
+            return self._embed_windows(cast("ModelEncoder", encoder), cuts, self.windows)
+        views = [view for cut in cuts for view in cut.pixels]
+        if self.mask is not None:
+            shares = np.array([cut.shares for cut in cuts], np.float32)
+            return cast("ModelEncoder", encoder).encode_motifs(views, shares)[:, None], boxes_NR4
+        embeddings_NRD = encoder.encode(views).reshape(len(cuts), self.per_image, encoder.dim)
         if self.rows == self.per_image:
-            return embeddings, boxes_NR4
-        embeddings_NRD = embeddings.reshape(len(boxes_NR4), self.per_image, embeddings.shape[1])
+            return embeddings_NRD, boxes_NR4
         if self.rotations is not None:
-            return mean_of_views(embeddings_NRD), boxes_NR4[:, :1]
+            return mean_of_views(embeddings_NRD)[:, None], boxes_NR4[:, :1]
         pooled_NVD, source_NV = pool_regions(embeddings_NRD, self.rows)
-        boxes_NV4 = np.take_along_axis(boxes_NR4, source_NV[:, :, None], axis=1)
-        return pooled_NVD.reshape(-1, pooled_NVD.shape[2]), boxes_NV4
+        return pooled_NVD, np.take_along_axis(boxes_NR4, source_NV[:, :, None], axis=1)
+
+    def _embed_windows(
+        self, encoder: ModelEncoder, cuts: Sequence[Cut], windows: Windows
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As ``embed``, shape by shape; a vector's box is that of the window that is most like it."""
+        embeddings_NVD = np.empty((len(cuts), windows.vectors, encoder.dim), np.float32)
+        boxes_NV4 = np.empty((len(cuts), windows.vectors, 4), np.int32)
+        by_shape = defaultdict(list)
+        for row, cut in enumerate(cuts):
+            by_shape[cut.pixels.shape[1:3]].append(row)
+        for shape, rows in by_shape.items():
+            grid = grid_of_view(*shape)
+            views = [cuts[row].pixels[0] for row in rows]
+            embeddings_NVD[rows], nearest = encoder.encode_windows(
+                views, window_weights(grid, windows), windows.vectors
+            )
+            for row, places in zip(rows, nearest, strict=True):
+                boxes_NV4[row] = boxes_in_pixels(grid, windows, *cuts[row].boxes[0, 2:].tolist())[places]
+        return embeddings_NVD, boxes_NV4
 
 
-def views_of(keys: EmbedConfig, image_size: int, role: Role) -> Views:
-    """Queries are rotated as ``embed.query_turns`` says, fabrics cut as ``embed.regions`` says."""
+def views_of(config: Config, model: ModelConfig | None, role: Role) -> Views:
+    """The views of an arm with this model, the colour histogram without one.
+
+    ConfigError if a fabric has fewer windows than ``embed.vectors``.
+    """
+    keys, size = config.embed, config.model.image_size
+    windows = config.model.pooling == "patches"
     if role == "queries":
-        return Views(image_size, (1,), keys.region_overlap, rotations=tuple(keys.query_turns))
-    return Views(image_size, tuple(keys.regions), keys.region_overlap, keys.vectors)
+        if windows and model is not None:
+            return Views(size, mask=config.images.query_mask)
+        return Views(size, (1,), keys.region_overlap, rotations=tuple(keys.query_turns))
+    if not windows:
+        return Views(size, tuple(keys.regions), keys.region_overlap, keys.vectors)
+    if model is None:
+        return Views(keys.fabric_size)
+    return Views(keys.fabric_size, windows=windows_of(keys))

@@ -12,13 +12,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.images.decoding import REASONS, ImageRejected, decode_frame, pillow_call, read_content
 
-__all__ = ["REASONS", "ImageRejected", "decode_rgb", "read_image"]
+__all__ = ["REASONS", "ImageRejected", "Picture", "decode_rgb", "read_image"]
 
 _TRANSPOSES = {  # by the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,18 +34,25 @@ _TRANSPOSES = {  # by the EXIF orientation
 _SIDEWAYS = {_TRANSPOSES[tag] for tag in (5, 6, 7, 8)}
 
 
+class Picture(NamedTuple):
+    """A decoded, upright image."""
+
+    rgb: Image.Image  # in Pillow's mode RGB
+    whole: tuple[int, int]  # width and height at whole size
+    alpha: Image.Image | None = None  # in mode L, of the picture's size, where it was composited on white
+
+
 def read_image(location: str, images: ImagesConfig) -> np.ndarray:
     """The upright pixels of a file or URL, (height, width, 3) uint8, writable; raises as ``decode_rgb``."""
     return np.array(decode_rgb(read_content(location, images.max_pixels), images)[0])
 
 
-def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -> Picture:
     """Decode a file's bytes to 8-bit RGB, by the conventions at the top of this module.
 
-    Returns the upright picture in Pillow's mode RGB, and its width and height at whole size. ``least`` reduces JPEGs,
-    as in ``decode_frame``. Raises ImageRejected for whatever is wrong with this file, and RuntimeError if other code
-    told Pillow to load truncated images, which would paint what is missing. Thread safe; Pillow releases the
-    interpreter while it decodes. Memory O(pixels), bounded by ``images.max_pixels``.
+    ``least`` reduces JPEGs, as in ``decode_frame``. Raises ImageRejected for whatever is wrong with this file, and
+    RuntimeError if other code told Pillow to load truncated images, which would paint what is missing. Thread safe;
+    Pillow releases the interpreter while it decodes. Memory O(pixels), bounded by ``images.max_pixels``.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on: damaged images would pass; set it to False")
@@ -53,10 +62,11 @@ def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -
     if transpose is not None and (width % scale or height % scale):
         # Transposed, the pixel that is only partly picture might come first. Few cameras give such sides.
         return decode_rgb(content, images)
-    picture = _to_rgb(opened, images.alpha, content)
-    if transpose is not None:
-        picture = picture.transpose(transpose)
-    return picture, (height, width) if transpose in _SIDEWAYS else (width, height)
+    picture, alpha = _to_rgb(opened, images.alpha, content)
+    if transpose is None:
+        return Picture(picture, (width, height), alpha)
+    whole = (height, width) if transpose in _SIDEWAYS else (width, height)
+    return Picture(picture.transpose(transpose), whole, None if alpha is None else alpha.transpose(transpose))
 
 
 def _transpose_of(opened: ImageFile.ImageFile) -> Image.Transpose | None:
@@ -67,7 +77,8 @@ def _transpose_of(opened: ImageFile.ImageFile) -> Image.Transpose | None:
     return _TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
 
 
-def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> Image.Image:
+def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> tuple[Image.Image, Image.Image | None]:
+    """The picture, and its alpha where that was composited."""
     key = opened.info.get("transparency")
     if opened.mode == "F" or opened.mode.startswith("I"):
         with pillow_call(content):
@@ -75,15 +86,17 @@ def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> Image.Im
         grey = _to_8_bits(values, *_tiff_grey(opened))
         if alpha == "white" and isinstance(key, int):
             grey[values == key] = 255
-        return Image.fromarray(grey).convert("RGB")
+            shown = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+            return Image.fromarray(grey).convert("RGB"), shown
+        return Image.fromarray(grey).convert("RGB"), None
     with pillow_call(content):
         if alpha == "white" and opened.has_transparency_data:
             layer = opened.convert("RGBA")
             white = Image.new("RGB", opened.size, "white")
             white.paste(layer, mask=layer)
-            return white
+            return white, layer.getchannel("A")
         opened.info.pop("transparency", None)  # dropped in any case; Pillow would warn about some kinds
-        return opened if opened.mode == "RGB" else opened.convert("RGB")
+        return opened if opened.mode == "RGB" else opened.convert("RGB"), None
 
 
 def _to_8_bits(values: np.ndarray, full: int, inverted: bool) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The network that makes embeddings: a DINOv2 backbone and a small projection head.
 
 The published head reads the last layer's normalised CLS token: Linear(768, 768) -> GELU -> Linear(768, 256).
-Shapes: N images, S side in pixels, T tokens of one, H hidden width, W pooled width (H or 2H), D embedding width.
+Shapes: N images, S side in pixels, T tokens of one, P patches of one, H hidden width, W pooled width (H or 2H), V
+pooled vectors of an image, D embedding width.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from retrieval_core.model.backbone import check_image_size, cls_after, square_si
 from retrieval_core.model.folding import FoldedBlock
 from retrieval_core.model.heads import head_shape
 
-Pooling = Literal["cls", "cls_mean", "cls_plus_mean"]
+Pooling = Literal["patches", "cls", "cls_mean", "cls_plus_mean"]
 
 # Mean and standard deviation of ImageNet's training pixels in 0..255, as the published recipe spells them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -52,30 +53,26 @@ class FabricEmbedder(nn.Module):
         """D: the head's output width, or W without a head."""
         return self.feature_dim if self.projection_head is None else head_shape(self.projection_head)[2]
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """Pooled tokens of the layer-normed last layer, before the head, of pixels (N, 3, S, S) from ``normalise``.
+    def features(self, pixels: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Pooled tokens of the last layer, before the head, of pixels (N, 3, S, S) from ``normalise``.
 
-        Returns (N, W) float32, under autocast too; float64 of a float64 network. Position embeddings are interpolated
+        Returns (N, W) float32, under autocast too; float64 of a float64 network. With ``patches`` pooling (N, V, W),
+        for ``weights`` (V, P) that are the same for each image, or (N, V, P). Position embeddings are interpolated
         (bicubic, as transformers does) when S is not the pretrained size. ConfigError if a side is no multiple of the
         patch size: the convolution would silently drop the rest. Memory O(N T H) beside the backbone's own.
         """
         for side in pixels.shape[-2:]:
             check_image_size(int(side), self.patch_size)
-        return self._features_from(0, self.dinov2.embeddings(pixels))
+        return self._features_from(0, self.dinov2.embeddings(pixels), weights)
 
     def tokens_before(self, block: int, pixels: Tensor) -> Tensor:
-        """What enters a block (from 0): (N, *tokens_shape(S, block)), for ``forward`` to go on from."""
+        """What enters a block (from 0): (N, T, H), for ``forward`` to go on from; T = 1 behind the last one of cls."""
         return self._through(slice(block), self.dinov2.embeddings(pixels))
 
-    def tokens_shape(self, side: int, block: int) -> tuple[int, int]:
-        """Tokens and hidden width (H) of one image where it enters a block: CLS, registers, patches."""
-        settings = self.dinov2.config
-        if self.pooling == "cls" and block == settings.num_hidden_layers:
-            return 1, int(settings.hidden_size)
-        return self._first_patch + (side // self.patch_size) ** 2, int(settings.hidden_size)
-
-    def _features_from(self, block: int, tokens: Tensor) -> Tensor:
-        return self._pool(self.dinov2.layernorm(self._through(slice(block, None), tokens)))
+    def _features_from(self, block: int, tokens: Tensor, weights: Tensor | None) -> Tensor:
+        tokens = self._through(slice(block, None), tokens)
+        # The layer norm was made for the last block's tokens: behind an earlier one it costs a tenth of the recall.
+        return self._pool(tokens if self.pooling == "patches" else self.dinov2.layernorm(tokens), weights)
 
     def _through(self, blocks: slice, tokens: Tensor) -> Tensor:
         """Pass tokens through successive blocks; the last block makes only the tokens that are pooled."""
@@ -87,8 +84,12 @@ class FabricEmbedder(nn.Module):
                 tokens = layer(tokens)
         return tokens
 
-    def _pool(self, tokens: Tensor) -> Tensor:
+    def _pool(self, tokens: Tensor, weights: Tensor | None) -> Tensor:
         wide = torch.promote_types(tokens.dtype, torch.float32)
+        if self.pooling == "patches":
+            assert weights is not None
+            with torch.autocast(device_type=tokens.device.type, enabled=False):
+                return weights.to(wide) @ tokens[:, self._first_patch :].to(wide)
         cls = tokens[:, 0].to(wide)
         if self.pooling == "cls":
             return cls
@@ -106,13 +107,16 @@ class FabricEmbedder(nn.Module):
                 part.eval()
         return self
 
-    def forward(self, inputs: Tensor, first_block: int | None = None) -> Tensor:
-        """Embeddings (N, D) float32, rows of L2 norm 1, of normalised images (N, 3, S, S).
+    def forward(self, inputs: Tensor, weights: Tensor | None = None, first_block: int | None = None) -> Tensor:
+        """Embeddings (N, D) float32, rows of L2 norm 1, of normalised images (N, 3, S, S); (N, V, D) for patches.
 
-        With ``first_block`` the inputs are the tokens that enter it, from ``tokens_before``. One method does both
-        because DistributedDataParallel sees only calls of ``forward``.
+        ``weights`` are those of ``features``. With ``first_block`` the inputs are the tokens that enter it, from
+        ``tokens_before``. One method does both because DistributedDataParallel sees only calls of ``forward``.
         """
-        features = self.features(inputs) if first_block is None else self._features_from(first_block, inputs)
+        if first_block is None:
+            features = self.features(inputs, weights)
+        else:
+            features = self._features_from(first_block, inputs, weights)
         # The head takes no time beside the backbone, so reduced precision would only cost accuracy.
         with torch.autocast(device_type=features.device.type, enabled=False):
             if self.projection_head is not None:
@@ -136,19 +140,24 @@ def normalise(views: Tensor) -> Tensor:
 def set_trainable(model: FabricEmbedder, blocks: int | Literal["all"]) -> None:
     """Freeze all but the last ``blocks`` transformer blocks, the final layer norm and the head.
 
-    The published recipe is ``blocks=2``. ``all``, for networks with random weights, freezes only the mask token, which
-    no image passes. Undoes an earlier call; ConfigError if the backbone has fewer blocks.
+    The published recipe is ``blocks=2``. ``all``, for networks with random weights, freezes only what no image passes:
+    the mask token, and with ``patches`` pooling the layer norm. Undoes an earlier call; ConfigError if the backbone has
+    fewer blocks.
     """
     layers = list(model.dinov2.encoder.layer)
+    norm = None if model.pooling == "patches" else model.dinov2.layernorm
     if blocks == "all":
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.endswith("mask_token"))
+        model.requires_grad_(True)
+        unused = [model.dinov2.embeddings.mask_token, *(model.dinov2.layernorm.parameters() if norm is None else ())]
+        for parameter in unused:
+            if parameter is not None:
+                parameter.requires_grad_(False)
         return
     count = len(layers)
     if not 0 <= blocks <= count:
         raise ConfigError(f"train.trainable_blocks = {blocks}: this backbone has {count} blocks; use 0..{count}")
     model.requires_grad_(False)
-    for module in (*layers[count - blocks :], model.dinov2.layernorm, model.projection_head):
+    for module in (*layers[count - blocks :], norm, model.projection_head):
         if module is not None:
             module.requires_grad_(True)
 

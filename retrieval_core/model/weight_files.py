@@ -30,8 +30,7 @@ SAFE = ".safetensors"
 
 _HELP = (
     "Weight_Path/README.md says which files are needed and where to put them. The small model that comes with the "
-    "project needs none: --set model.weights=Weight_Path/dinov2-motif-tiny --set model.image_size=112 "
-    "--set model.pooling=cls_plus_mean"
+    "project needs none: --set model.weights=Weight_Path/dinov2-motif-small"
 )
 
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -14,7 +14,7 @@ import pydantic
 from torch import Tensor, nn
 
 from retrieval_core.config.config import ConfigError
-from retrieval_core.config.sections import ModelConfig
+from retrieval_core.config.sections import PATCH, ModelConfig
 from retrieval_core.files import storage
 from retrieval_core.model.backbone import (
     ARCHITECTURES,
@@ -38,6 +38,8 @@ from retrieval_core.model.weight_files import (
     tensor_files,
 )
 from retrieval_core.model.weight_names import HEAD, as_float32, complete, split, to_file_names, to_module_names
+
+_STAGES = ("stage_names", "out_features", "out_indices")
 
 
 class _HeadSettings(pydantic.BaseModel):
@@ -65,8 +67,9 @@ def load_model(config: ModelConfig, seed: int, *, with_head: bool) -> FabricEmbe
     """Read the backbone, and the head if the weights hold one: a float32 model on the CPU in evaluation mode.
 
     A stored head keeps its own pooling and width, whatever ``config`` says: it has no meaning with others. If none is
-    stored, ``with_head`` makes a new one. ``seed`` is used for a new head, and for the backbone with ``init: random``.
-    No global random state is read or changed. Memory: twice the parameters while loading.
+    stored, ``with_head`` makes a new one, and ``patches`` pooling leaves out the blocks above ``model.layer``. ``seed``
+    is used for a new head, and for the backbone with ``init: random``. No global random state is read or changed.
+    Memory: twice the parameters while loading.
 
     Raises:
         WeightsError: if something is missing, torn, of another model or not finite.
@@ -204,6 +207,21 @@ def _promised_head(block: Any, hidden_size: int) -> _HeadSettings | None:
     return head
 
 
+def _cut(settings: Any, config: ModelConfig) -> Any:
+    """The settings of the blocks that are used. By default 7 of 12: the middle knows forms, the end whole scenes."""
+    depth, patch_size = int(settings.num_hidden_layers), square_side(settings.patch_size, "patch_size")
+    if config.pooling != "patches":
+        return settings
+    if patch_size != PATCH:
+        raise ConfigError(f"model.pooling = patches: needs patches of {PATCH} pixels, these weights have {patch_size}")
+    layer = max(1, round(depth * 7 / 12)) if config.layer is None else config.layer
+    if layer > depth:
+        raise ConfigError(f"model.layer = {layer}: this backbone has {depth} blocks; use 1..{depth}")
+    # The names of the stages go: they are those of all blocks.
+    values = {key: value for key, value in settings.to_dict().items() if key not in _STAGES}
+    return backbone_settings(values | {"num_hidden_layers": layer})
+
+
 def _tensor_files(config: ModelConfig) -> list[str]:
     if config.init == "random":
         return []
@@ -223,7 +241,7 @@ def _find(config: ModelConfig, *, values: bool) -> _Found:
     """
     settings, promised = _read_settings(config)
     if config.init == "random":
-        return _Found(settings, {}, {}, None)
+        return _Found(_cut(settings, config), {}, {}, None)
     source, paths = _source(config), _tensor_files(config)
     tensors: dict[str, Tensor] = {}
     for path in paths:
@@ -233,10 +251,19 @@ def _find(config: ModelConfig, *, values: bool) -> _Found:
     if not values and not any(map(is_readable_in_part, paths)):
         return _Found(settings, {}, {}, promised)
     backbone, head = split(tensors, source)
+    if not head and promised is None:
+        whole, settings = settings.num_hidden_layers, _cut(settings, config)
+        unused = tuple(f"encoder.layer.{block}." for block in range(settings.num_hidden_layers, whole))
+        backbone = {name: tensor for name, tensor in backbone.items() if not name.startswith(unused)}
     backbone = complete(backbone, to_file_names(empty_backbone(settings).state_dict()), source)
     if not head and promised is None:
         return _Found(settings, backbone, {}, None)
     head_settings = promised or _head_from_shapes(head, settings.hidden_size, source)
+    if (head_settings.pooling == "patches") != (config.pooling == "patches"):
+        raise ConfigError(
+            f"model.pooling = {config.pooling}: the head stored in {source} reads {head_settings.pooling}; set "
+            f"model.pooling={head_settings.pooling}, and model.image_size to what it was trained with"
+        )
     head = complete(head, head_settings.empty().state_dict(), source, HEAD)
     return _Found(settings, backbone, head, head_settings)
 

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from retrieval_core.config.sections import ServeConfig
 from retrieval_core.files import storage
-from retrieval_core.images.rgb import ImageRejected, decode_rgb
+from retrieval_core.images.rgb import ImageRejected, Picture, decode_rgb
 from retrieval_core.report.assets import asset, environment
 from retrieval_core.serving.guard import Guard, Refused
 from retrieval_core.serving.pictures import cached_pictures
@@ -136,16 +136,17 @@ class _Site:
     def _answer(self, query: _Query) -> dict[str, Any]:
         began = time.perf_counter()
         try:
-            image = decode_rgb(query.content, self.images)[0]
+            picture = decode_rgb(query.content, self.images)
         except ImageRejected as rejected:
             status = 413 if rejected.reason == "too_large" else 400
             raise Refused(status, rejected.reason, rejected.detail) from None
-        width, height = image.size
+        width, height = picture.rgb.size
         if query.crop is not None:
             if query.crop[2] > width or query.crop[3] > height:
                 raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
-            image = image.crop(query.crop)
-        vector = self.index.encode(image)
+            cropped = picture.rgb.crop(query.crop)
+            picture = Picture(cropped, cropped.size, picture.alpha and picture.alpha.crop(query.crop))
+        vector = self.index.encode(picture)
         encoded = time.perf_counter()
         hits = self.index.rank(vector, query.top)
         ranked = time.perf_counter()

@@ -20,6 +20,7 @@ from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.encoders import Encoder
 from retrieval_core.encoding.views import views_of
 from retrieval_core.files import storage, tables
+from retrieval_core.images.rgb import Picture
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_vectors
@@ -53,7 +54,7 @@ class SearchIndex:
         self.dim = encoder.dim
         self.size = size
         self._vectors, self._encoder = vectors, encoder
-        self._views = views_of(config.embed, size, "queries")
+        self._views = views_of(config, config.model, "queries")
         self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
     def __len__(self) -> int:
@@ -65,13 +66,12 @@ class SearchIndex:
             raise IndexError(f"row {row}: the catalogue has {len(self)} fabrics")
         return str(self._vectors.paths[row].as_py())
 
-    def encode(self, image: NDArray[np.uint8] | Image.Image) -> NDArray[np.float32]:
-        """The vector (D,) of an upright RGB query image, PIL or (H, W, 3) uint8. Memory O(H W)."""
-        views, boxes = self._views.cut(image, self.images)
+    def encode(self, image: NDArray[np.uint8] | Image.Image | Picture) -> NDArray[np.float32]:
+        """The vector (D,) of an upright RGB query image, decoded, PIL or (H, W, 3) uint8. Memory O(H W)."""
+        cut = self._views.cut(image, self.images)
         with self._encoding:
-            embeddings = self._encoder.encode(views)
-        pooled: NDArray[np.float32] = self._views.pool(embeddings, boxes[None])[0][0]
-        return pooled
+            vector: NDArray[np.float32] = self._views.embed(self._encoder, [cut])[0][0, 0]
+        return vector
 
     def rank(self, query_D: NDArray[np.float32], top: int) -> list[Hit]:
         """The first ``top`` fabrics, best first; all of them if there are fewer.
@@ -105,7 +105,7 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
     if not len(vectors.paths):
         raise RunError(f"{store}: it holds no fabric; see rejects.parquet in the run's folder")
     # A batch is padded to its size, so one as large as a query's own views is the fastest.
-    encoder = arm.build(views_of(config.embed, arm.image_size, "queries").per_image, config.run.seed)
+    encoder = arm.build(views_of(config, arm.model, "queries").per_image, config.run.seed)
     stored = vectors.embeddings_FRD.shape[2]
     if stored != encoder.dim:
         raise RunError(f"{store}: vectors of {stored} dimensions, the model gives {encoder.dim}; embed again")
@@ -114,17 +114,17 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
 
 def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config: Config) -> None:
     """Raise RunError if a store was made with other weights, image size, preprocessing or regions than the model's."""
-    views = views_of(config.embed, arm.image_size, "gallery")
+    views = views_of(config, arm.model, "gallery")
     wanted = {
         "weights": arm.weights,
-        "image_size": arm.image_size,
+        "image_size": views.image_size,
         "regions": views.rows,
         "encoder": encoder_fingerprint(arm, views, config),
     }
     # The manifest of an older store has no "encoder".
     different = [name for name, value in wanted.items() if manifest.get(name, value) != value]
     if different:
-        words = {"weights": "another model", "image_size": "another model.image_size", "regions": "other embed.regions"}
+        words = {"weights": "another model", "image_size": "another image size", "regions": "other vectors a fabric"}
         how = words.get(different[0], "other keys of images, model or embed")
         raise RunError(f"{store}: embedded with {how}; run `fabric-retrieval embed` with this configuration")
 

@@ -4,5 +4,6 @@ Begin with ``loop`` (a step, an epoch, what a checkpoint carries). ``sampling`` 
 ``loader`` makes pixels of it (with ``augmentation``), ``losses`` and ``validation`` judge, ``pseudo_boxes`` finds
 motifs that no file locates, ``activation_cache`` saves the frozen blocks' work, ``checkpoints`` the state.
 
-May import ``files``, ``config``, ``store``, ``ranking``, ``images``, ``data``, ``model``, ``evaluation``.
+May import ``files``, ``config``, ``store``, ``ranking``, ``images``, ``data``, ``model``, ``evaluation``,
+``encoding``.
 """

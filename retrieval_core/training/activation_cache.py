@@ -1,6 +1,6 @@
 """The frozen blocks' output for a training view, computed once and read back in later epochs.
 
-Shapes: N views of a step, V of them decoded, T tokens and H hidden width of the backbone, S image side.
+Shapes: b views of a part of a step, V of them decoded, h, w their sides, T tokens and H hidden width of the backbone.
 Only whole images without augmentation come again. The configuration refuses the cache for other views.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import compress
 from typing import Literal, NamedTuple
@@ -30,22 +30,30 @@ class ViewKey(NamedTuple):
     row: int
 
 
+class Part(NamedTuple):
+    """The queries, the positives or the negatives of this worker's part of a step: b images of one size."""
+
+    views: np.ndarray  # (V, h, w, 3) uint8, the images that are not in the cache
+    keys: tuple[ViewKey, ...]  # (b)
+    cached: np.ndarray  # (b,) whether an image was in the activation cache, if there is one
+    tokens: np.ndarray  # (b - V, T, H) of those that were
+    shares: np.ndarray | None = None  # (b, P) float32, of each patch in a query's motif, for windows
+
+
 class ActivationCache:
     """Tokens of views in a temporary file (in TMPDIR), which is gone when the process ends, however that happens.
 
-    A view takes 4 T H bytes: 790 kB for DINOv2 base at 224 px (257 x 768). Disk O(views T H) up to the limit, memory
+    A view takes 4 T H bytes: 886 kB for DINOv2 small at 336 px (577 x 384). Disk O(views T H) up to the limit, memory
     O(views) for the index. Nothing is evicted: all views of an epoch are equally likely to come again. The file is not
     mapped into memory, where a full disk would be a signal that kills the process. One thread puts, any thread gets.
     """
 
-    def __init__(self, shape: tuple[int, int], limit: int) -> None:
-        """Open an empty cache for tokens of ``shape`` (T, H), with at most ``limit`` bytes on disk."""
-        self.shape, self.limit = shape, limit
-        self.view_bytes = shape[0] * shape[1] * np.dtype(np.float32).itemsize
-        self.capacity = limit // self.view_bytes  # further views are computed each time they are needed
+    def __init__(self, limit: int) -> None:
+        """Open an empty cache with at most ``limit`` bytes on disk; further views are computed when they are needed."""
+        self.limit, self.size, self.full = limit, 0, False
         self.read = self.computed = 0
         """Views that steps took from the cache, and that they computed, since ``report``."""
-        self._places: dict[ViewKey, int] = {}
+        self._places: dict[ViewKey, tuple[int, tuple[int, ...]]] = {}  # first byte, and shape
         self._file = tempfile.TemporaryFile(prefix="activations-", buffering=0)  # noqa: SIM115 - closed with this object
 
     def __len__(self) -> int:
@@ -53,11 +61,11 @@ class ActivationCache:
 
     def get(self, key: ViewKey) -> NDArray[np.float32] | None:
         """A copy of a view's tokens (T, H), or None."""
-        place = self._places.get(key)
-        if place is None:
+        if key not in self._places:
             return None
-        tokens = np.empty(self.shape, np.float32)
-        if os.preadv(self._file.fileno(), [tokens.data], place * self.view_bytes) != self.view_bytes:
+        place, shape = self._places[key]
+        tokens = np.empty(shape, np.float32)
+        if os.preadv(self._file.fileno(), [tokens.data], place) != tokens.nbytes:
             raise OSError(
                 f"the activation cache in {tempfile.gettempdir()} cannot be read; train.cache_activations=false"
             )
@@ -65,28 +73,30 @@ class ActivationCache:
 
     def put(self, key: ViewKey, tokens: NDArray[np.float32]) -> None:
         """Keep a view's tokens (T, H), unless they are there or the cache is full."""
-        if key in self._places or len(self) >= self.capacity:
+        content = np.ascontiguousarray(tokens, np.float32)
+        if key in self._places or self.full:
             return
-        place = len(self)
+        if self.size + content.nbytes > self.limit:
+            self.full = True
+            return
         try:
-            content = np.ascontiguousarray(tokens, np.float32).data
-            written = os.pwrite(self._file.fileno(), content, place * self.view_bytes)
+            written = os.pwrite(self._file.fileno(), content.data, self.size)
         except OSError as error:
             written = 0
             log.warning("train: the activation cache stops growing: %s: %s", tempfile.gettempdir(), error.strerror)
-        if written < self.view_bytes:
-            self.capacity = len(self)
+        if written < content.nbytes:
+            self.full = True
             return
-        self._places[key] = place
+        self._places[key] = self.size, content.shape
+        self.size += content.nbytes
 
     def report(self) -> str:
         """A line on its size, and on the share of views read from it since the last line."""
         share = self.read / max(1, self.read + self.computed)
         self.read = self.computed = 0
-        full = ", full" if len(self) >= self.capacity else ""
         return (
-            f"activation cache: {len(self):,} views, {len(self) * self.view_bytes / 1e9:.2f} GB of at most "
-            f"{self.limit / 1e9:.2f}{full}; {share:.0%} of the views since the last line were read from it"
+            f"activation cache: {len(self):,} views, {self.size / 1e9:.2f} GB of at most {self.limit / 1e9:.2f}"
+            f"{', full' if self.full else ''}; {share:.0%} of the views since the last line were read from it"
         )
 
 
@@ -105,23 +115,13 @@ class FrozenBlocks:
         self.model, self.blocks, self.cache = model, blocks, cache
         self._device, self._autocast = device, autocast
 
-    def tokens(
-        self,
-        keys: Sequence[ViewKey],
-        cached: NDArray[np.bool_],
-        tokens: NDArray[np.float32],
-        views: NDArray[np.uint8],
-    ) -> NDArray[np.float32]:
-        """Tokens (N, T, H) of a step's views; each distinct view that the cache lacks is computed once and put there.
-
-        ``cached`` (N,) says which views the loader found in the cache. ``tokens`` (N - V, T, H) are theirs, and
-        ``views`` (V, S, S, 3) the pixels of the others, both in the order of ``keys``.
-        """
-        self.cache.read += len(tokens)
-        if not len(views):
-            return tokens
-        rows = dict(zip(compress(keys, cached), tokens, strict=True))
-        decoded = dict(zip(compress(keys, ~cached), views, strict=True))
+    def tokens(self, part: Part) -> NDArray[np.float32]:
+        """Tokens (b, T, H) of a part's views; each distinct one that the cache lacks is computed once and put there."""
+        self.cache.read += len(part.tokens)
+        if not len(part.views):
+            return part.tokens
+        rows = dict(zip(compress(part.keys, part.cached), part.tokens, strict=True))
+        decoded = dict(zip(compress(part.keys, ~part.cached), part.views, strict=True))
         # A step since then may have put what the loader had to decode.
         found_now = {key: row for key in decoded if (row := self.cache.get(key)) is not None}
         rows |= found_now
@@ -136,7 +136,7 @@ class FrozenBlocks:
                 self.cache.put(key, row)
         self.cache.read += len(found_now)
         self.cache.computed += len(new)
-        return np.stack([rows[key] for key in keys])
+        return np.stack([rows[key] for key in part.keys])
 
     @torch.no_grad()
     def _forward(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Training images: drawn, decoded, cropped and augmented by threads, ahead of the optimiser.
 
-Shapes: b samples of this worker in a step, n images a sample, S = model.image_size. Pixels reach the device as uint8.
+Shapes: b samples of this worker in a step, h, w sides of a view, P patches of a query. Pixels travel as uint8.
+With windows a whole fabric is seen as a square of ``embed.fabric_size``; other images as one of ``model.image_size``.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from retrieval_core.config.config import Config
+from retrieval_core.config.sections import PATCH
 from retrieval_core.data.datasets import DataError, Labelled, Record
 from retrieval_core.data.motif_boxes import load_motif_boxes
-from retrieval_core.images.resizing import resize
-from retrieval_core.images.rgb import ImageRejected, read_image
+from retrieval_core.images.decoding import read_content
+from retrieval_core.images.motif import cut_motif
+from retrieval_core.images.patches import windows_of
+from retrieval_core.images.resizing import background_of, resize
+from retrieval_core.images.rgb import ImageRejected, Picture, decode_rgb
 from retrieval_core.training import augmentation
-from retrieval_core.training.activation_cache import ActivationCache, ViewKey
+from retrieval_core.training.activation_cache import ActivationCache, Part, ViewKey
 from retrieval_core.training.sampling import (
     Boxes,
     Draw,
@@ -35,25 +41,19 @@ STEPS_AHEAD = 3  # steps whose images are being decoded or wait for the optimise
 
 
 class Batch(NamedTuple):
-    """This worker's part of one step: n * b images, queries, then positives, then negatives where the loss has them.
-
-    The last three fields are for an activation cache only; without one every image is in ``views``.
-    """
+    """This worker's part of one step: queries, then positives, then negatives where the loss has them."""
 
     step: int
     epoch: int
-    views: np.ndarray  # (V, S, S, 3) uint8, the images that are not in the cache
+    parts: tuple[Part, ...]
     queries: np.ndarray  # (b,) int64, rows in the split
     positives: np.ndarray  # (b,) int64
     held: np.ndarray  # (b, M) int64, ``PairSampler.numbers`` of the motifs that the positives' views show
-    keys: tuple[ViewKey, ...] = ()  # (n * b)
-    cached: np.ndarray = np.zeros(0, np.bool_)  # (n * b,) whether an image was in the cache
-    tokens: np.ndarray = np.zeros(0, np.float32)  # (n * b - V, T, H) of those that were
 
     @property
     def images(self) -> int:
         """Images of the step, decoded or not."""
-        return len(self.keys) or len(self.views)
+        return len(self.parts) * len(self.queries)
 
 
 class Schedule:
@@ -111,7 +111,9 @@ class TrainingData:
         self.sampler = PairSampler(split, config.run.seed, config.train.labels)
         self.schedule = Schedule(len(self.sampler.usable), config, workers, most_workers)
         self.rejects: dict[str, tuple[str, str, str]] = {}  # location -> (path, reason, detail) of unreadable images
-        self.cache: ActivationCache | None = None  # set by the trainer, which knows the network, if there is one
+        self.cache: ActivationCache | None = None  # set by the trainer, if there is one
+        self.windows = windows_of(config.embed) if config.model.pooling == "patches" else None
+        self._shares: dict[ViewKey, np.ndarray] = {}  # of queries whose tokens are in the cache
         self._boxes: Boxes = load_motif_boxes(config.data) if config.train.crops else {}
         self._pseudo_boxes = pseudo_boxes or {}
 
@@ -167,25 +169,48 @@ class TrainingData:
         tokens = None if self.cache is None else self.cache.get(key)
         if tokens is not None:
             # Only whole images are cached: a fabric shows all that it holds.
-            return _View(key, set(record.categories), tokens=tokens)
-        pixels, categories = self._read(record), set(record.categories)
+            return _View(key, set(record.categories), tokens=tokens, shares=self._shares.get(key))
+        picture, categories = self._read(record), set(record.categories)
+        if key.kind == "query" and self.windows is not None:
+            pixels, shares = self._motif(picture, draw.rng)
+            if self.cache is not None:
+                self._shares[key] = shares
+            return _View(key, categories, pixels=pixels, shares=shares)
+        pixels, side = np.array(picture.rgb), self.config.model.image_size
         if key.kind == "fabric":
-            pixels, categories = self._crop(pixels, record, split.queries[draw.query], draw.rng, step)
-        pixels = resize(pixels, self.config.model.image_size, self.config.images.resize)
+            share, side = self._share_and_side(draw.rng, step)
+            pixels, categories = self._crop(pixels, record, split.queries[draw.query], draw.rng, share)
+        pixels = resize(pixels, side, self.config.images.resize)
         return _View(key, categories, pixels=self._augment(pixels, draw.rng, query=key.kind == "query"))
 
-    def _read(self, record: Record) -> np.ndarray:
+    def _share_and_side(self, rng: np.random.Generator, step: int) -> tuple[float, int]:
+        """The share of a fabric's side that is seen, and the side of its view in pixels."""
+        if self.windows is None:
+            return self._crop_share(rng, step), self.config.model.image_size
+        # A part keeps its scale, so it costs less than the whole. All parts of a step are of one size.
+        share = self._crop_share(np.random.default_rng([self.config.run.seed, step]), step)
+        return share, max(1, round(share * self.config.embed.fabric_size / PATCH)) * PATCH
+
+    def _motif(self, picture: Picture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A query's motif and the shares of its patches; where it is augmented, the motif is looked for afterwards."""
+        size, mask = self.config.model.image_size, self.config.images.query_mask
+        if self.config.train.augmentation == "none":
+            return cut_motif(picture.rgb, picture.alpha, size, mask)
+        square = ImageOps.pad(picture.rgb, (2 * size, 2 * size), color=background_of(np.asarray(picture.rgb)))
+        view = self._augment(np.asarray(square), rng, query=True)
+        return cut_motif(Image.fromarray(view), None, size, mask)
+
+    def _read(self, record: Record) -> Picture:
         try:
-            return read_image(record.location, self.config.images)
+            return decode_rgb(read_content(record.location, self.config.images.max_pixels), self.config.images)
         except ImageRejected as rejected:
             self.rejects[record.location] = (record.path, rejected.reason, rejected.detail)
             raise _UnreadableError(f"{record.path}: {rejected.reason}") from rejected
 
     def _crop(
-        self, pixels: np.ndarray, fabric: Record, query: Record, rng: np.random.Generator, step: int
+        self, pixels: np.ndarray, fabric: Record, query: Record, rng: np.random.Generator, share: float
     ) -> tuple[np.ndarray, set[str]]:
         """A part of the fabric with the query's motif in it, and the categories that it shows."""
-        share = self._crop_share(rng, step)
         if share >= 1:
             return pixels, set(fabric.categories)
         height, width = pixels.shape[:2]
@@ -209,25 +234,27 @@ class TrainingData:
         return augmentation.query_only(view, rng) if query and kind == "query" else view
 
     def _assemble(self, step: int, epoch: int, samples: Sequence[_Sample]) -> Batch:
-        views = [view for group in zip(*(sample.views for sample in samples), strict=True) for view in group]
-        decoded = [view.pixels for view in views if view.pixels is not None]
-        side = self.config.model.image_size
-        batch = Batch(
+        return Batch(
             step=step,
             epoch=epoch,
-            views=np.stack(decoded) if decoded else np.empty((0, side, side, 3), np.uint8),
+            parts=tuple(map(_part, zip(*(sample.views for sample in samples), strict=True))),
             queries=np.array([sample.draw.query for sample in samples], dtype=np.int64),
             positives=np.array([sample.draw.positive for sample in samples], dtype=np.int64),
             held=np.stack([sample.held for sample in samples]),
         )
-        if self.cache is None:
-            return batch
-        tokens = [view.tokens for view in views if view.tokens is not None]
-        return batch._replace(
-            keys=tuple(view.key for view in views),
-            cached=np.array([view.tokens is not None for view in views]),
-            tokens=np.stack(tokens) if tokens else np.empty((0, *self.cache.shape), np.float32),
-        )
+
+
+def _part(views: Sequence[_View]) -> Part:
+    decoded = [view.pixels for view in views if view.pixels is not None]
+    tokens = [view.tokens for view in views if view.tokens is not None]
+    shares = [view.shares for view in views if view.shares is not None]
+    return Part(
+        views=np.stack(decoded) if decoded else np.empty(0, np.uint8),
+        keys=tuple(view.key for view in views),
+        cached=np.array([view.tokens is not None for view in views]),
+        tokens=np.stack(tokens) if tokens else np.empty(0, np.float32),
+        shares=np.stack(shares) if shares else None,
+    )
 
 
 class _UnreadableError(Exception):
@@ -241,6 +268,7 @@ class _View(NamedTuple):
     categories: set[str]
     pixels: np.ndarray | None = None
     tokens: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
 
 class _Sample(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from retrieval_core.config.config import Config
 from retrieval_core.config.train_section import TrainConfig
+from retrieval_core.images.patches import Windows, grid_of_view, window_boxes, window_weights, windows_of
+from retrieval_core.model.clusters import cluster
 from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise, set_trainable
-from retrieval_core.training.activation_cache import ActivationCache, FrozenBlocks
+from retrieval_core.training.activation_cache import ActivationCache, FrozenBlocks, Part
 from retrieval_core.training.loader import Batch, Schedule, TrainingData
-from retrieval_core.training.losses import gather_rows, info_nce, triplet_loss
+from retrieval_core.training.losses import gather_rows, info_nce, similarities, triplet_loss
 from retrieval_core.training.sampling import shares
 
 
@@ -86,6 +88,7 @@ class Trainer:
         )
         self.progress = TrainingProgress()
         self._unread: deque[tuple[int, Tensor]] = deque()
+        self._windows = windows_of(config.embed) if config.model.pooling == "patches" else None
         self._in_bfloat16 = resolve_precision(config.model.precision, worker.device) == torch.bfloat16
         self.frozen = self._cache_activations() if config.train.cache_activations else None
 
@@ -96,8 +99,7 @@ class Trainer:
         train, model = self.config.train, self.model
         assert train.trainable_blocks != "all"
         blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks
-        shape = model.tokens_shape(self.config.model.image_size, blocks)
-        cache = ActivationCache(shape, int(train.cache_max_gb * 1e9))
+        cache = ActivationCache(int(train.cache_max_gb * 1e9))
         self.data.cache = cache
         return FrozenBlocks(model, blocks, cache, self.worker.device, self._autocast)
 
@@ -112,7 +114,7 @@ class Trainer:
             group["lr"] = learning_rate_at(config.train, self.data.schedule, batch.step, base)
         seeds = np.random.SeedSequence((config.run.seed, batch.step, worker.rank))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-        loss = self._loss(self._embed(batch).float(), batch)
+        loss = self._loss(self._embed(batch), batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.train.clip_norm is not None:
@@ -135,14 +137,36 @@ class Trainer:
             self.progress.loss_sum += value
             self.progress.loss_count += 1
 
-    def _embed(self, batch: Batch) -> Tensor:
+    def _embed(self, batch: Batch) -> list[Tensor]:
+        """Embeddings of each part: (b, D) of queries, then (b, V, D) of fabrics, V = 1 or all windows."""
+        if self._windows is None:
+            inputs = torch.cat([self._inputs(part) for part in batch.parts])
+            queries_bD, *fabrics = torch.split(self._forward(inputs), len(batch.queries))
+            return [queries_bD, *(part[:, None] for part in fabrics)]
+        parts = []
+        for part in batch.parts:
+            inputs = self._inputs(part)
+            if part.shares is None:
+                weights = self._window_weights(inputs, self._windows)
+            else:
+                weights = self._to_device(part.shares)[:, None]
+            parts.append(self._forward(inputs, weights))
+        return [parts[0][:, 0], *parts[1:]]
+
+    def _window_weights(self, inputs: Tensor, windows: Windows) -> Tensor:
+        """(W, P) for fabrics, as normalised images or as the tokens of whole ones."""
+        high, wide = inputs.shape[2:] if inputs.dim() == 4 else [self.config.embed.fabric_size] * 2
+        return torch.from_numpy(window_weights(grid_of_view(high, wide), windows)).to(inputs.device, non_blocking=True)
+
+    def _inputs(self, part: Part) -> Tensor:
         if self.frozen is None:
-            views = normalise(self._to_device(batch.views))
-            with self._autocast():
-                return self.network(views)  # type: ignore[no-any-return]
-        tokens = self._to_device(self.frozen.tokens(batch.keys, batch.cached, batch.tokens, batch.views))
+            return normalise(self._to_device(part.views))
+        return self._to_device(self.frozen.tokens(part))
+
+    def _forward(self, inputs: Tensor, weights: Tensor | None = None) -> Tensor:
         with self._autocast():
-            return self.network(tokens, self.frozen.blocks)  # type: ignore[no-any-return]
+            embeddings: Tensor = self.network(inputs, weights, None if self.frozen is None else self.frozen.blocks)
+        return embeddings.float()
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -150,16 +174,29 @@ class Trainer:
             return tensor.pin_memory().to(self.worker.device, non_blocking=True)
         return tensor
 
-    def _loss(self, embeddings: Tensor, batch: Batch) -> Tensor:
-        sizes, rank = self.data.schedule.sizes(batch.step), self.worker.rank
-        parts = [gather_rows(part, sizes, rank) for part in torch.split(embeddings, len(batch.queries))]
-        if self.config.train.loss == "triplet":
-            return triplet_loss(parts[0], parts[1], parts[2], self.config.train.margin)
+    def _loss(self, parts: Sequence[Tensor], batch: Batch) -> Tensor:
+        sizes, rank, train = self.data.schedule.sizes(batch.step), self.worker.rank, self.config.train
+        queries_BD, *fabrics = (gather_rows(part, sizes, rank) for part in parts)
+        if train.loss == "triplet":
+            positive_B, negative_B = ((part @ queries_BD[:, :, None]).amax(dim=(1, 2)) for part in fabrics)
+            return triplet_loss(positive_B, negative_B, train.margin)
         shown = self.data.sampler.shown_QN[batch.queries]
         own = self._to_device(np.concatenate([shown, batch.held], axis=1))
         widths = [shown.shape[1], batch.held.shape[1]]
         shown_BN, held_BM = torch.split(gather_rows(own, sizes, rank), widths, dim=1)
-        return info_nce(parts[0], parts[1], shares(shown_BN, held_BM), self.config.train.temperature)
+        if self._windows is not None:
+            # By all windows and by the few vectors that are stored: either alone finds less.
+            fabrics.append(gather_rows(cluster(parts[1], self._stored_vectors(parts[1].shape[1]))[0], sizes, rank))
+        holds_BB = shares(shown_BN, held_BM)
+        losses = [info_nce(similarities(queries_BD, part), holds_BB, train.temperature) for part in fabrics]
+        return torch.stack(losses).mean()
+
+    def _stored_vectors(self, windows: int) -> int:
+        """V of a fabric; of a part of it, which has fewer windows, by their side."""
+        assert self._windows is not None
+        side = self.config.embed.fabric_size
+        share = math.sqrt(windows / len(window_boxes(grid_of_view(side, side), self._windows)))
+        return max(1, min(windows, round(share * self._windows.vectors)))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on: tensors and plain values only, so that it loads without unpickling code."""

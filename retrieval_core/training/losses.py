@@ -1,6 +1,7 @@
 """Losses over the whole batch, with the embeddings of all workers.
 
-Shapes: B queries of the global batch, D width of embeddings, W workers. Embeddings have L2 norm 1.
+Shapes: B queries of the global batch, V vectors of a fabric, D width of embeddings, W workers. Embeddings
+have L2 norm 1.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def triplet_loss(anchors_BD: Tensor, positives_BD: Tensor, negatives_BD: Tensor, margin: float) -> Tensor:
+def triplet_loss(positive_B: Tensor, negative_B: Tensor, margin: float) -> Tensor:
     """Mean of ``max(0, margin - cos(a, p) + cos(a, n))``, the published loss (there with a margin of 0.2).
 
-    Anchors are queries, positives fabrics that hold the query's motif, negatives fabrics that do not.
+    From the cosines of each query with a fabric that holds its motif, and with one that does not.
     """
-    positive_B = (anchors_BD * positives_BD).sum(dim=1)
-    negative_B = (anchors_BD * negatives_BD).sum(dim=1)
     return F.relu(margin - positive_B + negative_B).mean()
 
 
-def info_nce(queries_BD: Tensor, fabrics_BD: Tensor, holds_BB: Tensor, temperature: float) -> Tensor:
+def similarities(queries_BD: Tensor, fabrics_BVD: Tensor) -> Tensor:
+    """(B, B) cosines of queries and fabrics, a fabric's being the highest of its V vectors. Memory O(B^2 V)."""
+    every_BF = queries_BD @ fabrics_BVD.flatten(0, 1).T
+    return every_BF.view(len(queries_BD), *fabrics_BVD.shape[:2]).amax(dim=2)
+
+
+def info_nce(cosines_BB: Tensor, holds_BB: Tensor, temperature: float) -> Tensor:
     """Symmetric InfoNCE in which a fabric that holds the query's motif is never its negative.
 
     Fabric i holds the motif of query i. In row i the other fabrics compete with fabric i, in column j the other queries
@@ -33,7 +38,7 @@ def info_nce(queries_BD: Tensor, fabrics_BD: Tensor, holds_BB: Tensor, temperatu
 
     Source: InfoNCE (arXiv:1807.03748, eq. 4) in the symmetric form of CLIP (arXiv:2103.00020, figure 3).
     """
-    logits_BB = queries_BD @ fabrics_BD.T / temperature
+    logits_BB = cosines_BB / temperature
     diagonal = torch.eye(len(logits_BB), dtype=torch.bool, device=logits_BB.device)
     logits_BB = logits_BB.masked_fill(holds_BB & ~diagonal, float("-inf"))
     target_B = torch.arange(len(logits_BB), device=logits_BB.device)

@@ -1,6 +1,6 @@
 """Validation by what counts: the share of relevant fabrics that the pool would hold.
 
-Shapes: Q = validation queries, F = validation fabrics, D = embedding width.
+Shapes: Q = validation queries, F = validation fabrics, V = vectors of one, D = embedding width.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from retrieval_core.config.config import Config
+from retrieval_core.config.sections import Role
 from retrieval_core.data.datasets import Labelled, Record
+from retrieval_core.encoding.encoders import ModelEncoder
+from retrieval_core.encoding.views import Cut, Views, views_of
 from retrieval_core.evaluation.metrics import average_precision_at, recall_at
-from retrieval_core.images.resizing import resize
-from retrieval_core.images.rgb import ImageRejected, read_image
-from retrieval_core.model.devices import resolve_precision
-from retrieval_core.model.embedder import FabricEmbedder, normalise
+from retrieval_core.images.decoding import read_content
+from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.model.embedder import FabricEmbedder
 from retrieval_core.ranking.topk import block_topk
 
 Gather = Callable[[np.ndarray], list[np.ndarray]]  # this worker's array to those of all, in rank order, of any length
@@ -26,7 +28,7 @@ POOL_SHARE = 8  # fabrics per candidate, in small galleries too: a pool of 100 i
 
 
 class Validator:
-    """Computes pool recall on the validation split, spread over the workers. Memory O((Q + F) D) a worker."""
+    """Computes pool recall on the validation split, spread over the workers. Memory O((Q + F V) D) a worker."""
 
     def __init__(self, config: Config, split: Labelled, *, rank: int = 0, workers: int = 1) -> None:
         self.config, self.split, self.rank, self.workers = config, split, rank, workers
@@ -37,11 +39,13 @@ class Validator:
 
         The score selects the best model: the recall, with mAP to tell equals apart. An unreadable query counts as 0.
         """
-        queries_QD = self._embed(model, device, self.split.queries, gather)
-        fabrics_FD = self._embed(model, device, self.split.fabrics, gather)
-        usable = np.flatnonzero(np.isfinite(fabrics_FD).all(axis=1))
+        # Batches are padded to one size, on which the rounding may depend.
+        encoder = ModelEncoder(model, device, self.config.model.precision, self.config.embed.batch_size, compile=False)
+        queries_QD = self._embed(encoder, self.split.queries, "queries", gather)[:, 0]
+        fabrics_FVD = self._embed(encoder, self.split.fabrics, "gallery", gather)
+        usable = np.flatnonzero(np.isfinite(fabrics_FVD).all(axis=(1, 2)))
         answered = np.isfinite(queries_QD).all(axis=1)
-        top = block_topk(np.where(answered[:, None], queries_QD, 0), fabrics_FD[usable][:, None], self.depth)
+        top = block_topk(np.where(answered[:, None], queries_QD, 0), fabrics_FVD[usable], self.depth)
         held = [frozenset(fabric.categories) for fabric in self.split.fabrics]
         recalls, precisions = [], []
         for row, query in enumerate(self.split.queries):
@@ -56,35 +60,27 @@ class Validator:
         recall, precision = float(np.mean(recalls or [0.0])), float(np.mean(precisions or [0.0]))
         return {"k": float(self.depth), "pool_recall": recall, "mAP": precision, "score": recall + 1e-3 * precision}
 
-    def _embed(
-        self, model: FabricEmbedder, device: torch.device, records: Sequence[Record], gather: Gather
-    ) -> np.ndarray:
-        """(n, D) float32 in the order of the records; NaN where an image cannot be read."""
+    def _embed(self, encoder: ModelEncoder, records: Sequence[Record], role: Role, gather: Gather) -> np.ndarray:
+        """(n, V, D) float32 in the order of the records; NaN where an image cannot be read."""
+        config = self.config
+        windows = config.model.pooling == "patches"
+        # Without windows one vector of the whole, also where the run will search tiles: it ranks models as well.
+        views = views_of(config, config.model, role) if windows else Views(config.model.image_size)
         own = records[self.rank :: self.workers]
-        embeddings = np.full((len(own), model.embedding_dim), np.nan, np.float32)
-        batch = self.config.embed.batch_size
-        precision = resolve_precision(self.config.model.precision, device)
-        with ThreadPoolExecutor(self.config.train.loader_threads) as pool, torch.inference_mode():
-            for start in range(0, len(own), batch):
-                loaded = enumerate(pool.map(self._view, own[start : start + batch]), start)
-                readable = {row: view for row, view in loaded if view is not None}
-                if not readable:
-                    continue
-                views = [*readable.values()]
-                # Always of one size, on which the rounding may depend.
-                pixels = np.stack(views + views[-1:] * (batch - len(views)))
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
-                    found = model(normalise(torch.from_numpy(pixels).to(device)))
-                embeddings[[*readable]] = found[: len(views)].float().cpu().numpy()
-        parts = gather(embeddings)
-        whole = np.empty((len(records), model.embedding_dim), np.float32)
-        for rank, part in enumerate(parts):
+        embeddings = np.full((len(own), views.rows, encoder.dim), np.nan, np.float32)
+        with ThreadPoolExecutor(config.train.loader_threads) as pool:
+            for start in range(0, len(own), encoder.batch_size):
+                cuts = pool.map(lambda record: self._cut(views, record), own[start : start + encoder.batch_size])
+                readable = {row: cut for row, cut in enumerate(cuts, start) if cut is not None}
+                if readable:
+                    embeddings[[*readable]] = views.embed(encoder, [*readable.values()])[0]
+        whole = np.empty((len(records), views.rows, encoder.dim), np.float32)
+        for rank, part in enumerate(gather(embeddings)):
             whole[rank :: self.workers] = part
         return whole
 
-    def _view(self, record: Record) -> np.ndarray | None:
+    def _cut(self, views: Views, record: Record) -> Cut | None:
         try:
-            pixels = read_image(record.location, self.config.images)
+            return views.of(read_content(record.location, self.config.images.max_pixels), self.config.images)
         except ImageRejected:
             return None  # costs recall here; the embedding of the searched splits lists what it rejects
-        return resize(pixels, self.config.model.image_size, self.config.images.resize)

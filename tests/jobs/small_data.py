@@ -91,7 +91,7 @@ def query_paths(root: Path) -> list[str]:
 
 
 def settings(root: Path, weights: Path, out: Path, **keys: Any) -> list[str]:
-    """``--set`` values of a small run without training or baselines; ``embed__shard_size=4`` overrides a key."""
+    """``--set`` values of a small run, without windows, training and baselines; ``embed__shard_size=4`` sets a key."""
     values = {
         "run__name": "trial",
         "run__output_dir": out,
@@ -99,6 +99,7 @@ def settings(root: Path, weights: Path, out: Path, **keys: Any) -> list[str]:
         "model__weights": weights,
         "model__image_size": 28,
         "model__embedding_dim": 16,
+        "model__pooling": "cls",
         "train__enabled": False,
         "embed__batch_size": 8,
         "embed__num_actors": 1,

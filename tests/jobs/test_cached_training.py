@@ -22,14 +22,29 @@ KEYS: dict[str, Any] = {
 }
 
 
+WINDOWS: dict[str, Any] = {"model__pooling": "patches", "embed__fabric_size": 56, "embed__vectors": 3}
+
+
+@pytest.mark.parametrize("more", [{}, WINDOWS], ids=["whole", "windows"])
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.cluster)])
 def test_kept_activations_change_no_model(
-    ray_cluster: None, weights: Path, tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
+    ray_cluster: None,
+    weights: Path,
+    tmp_path: Path,
+    workers: int,
+    more: dict[str, Any],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     root = write_catalogue(tmp_path / "data", training=6)
 
     def model(*, cached: bool) -> dict[str, torch.Tensor]:
-        keys = {**KEYS, "train__num_workers": workers, "train__cache_activations": cached, "run__name": f"is-{cached}"}
+        keys = {
+            **KEYS,
+            **more,
+            "train__num_workers": workers,
+            "train__cache_activations": cached,
+            "run__name": f"is-{cached}",
+        }
         assert main(["train", *as_options(settings(root, weights, tmp_path / "out", **keys))]) == 0
         return load_file(tmp_path / "out" / f"is-{cached}" / "model" / "model.safetensors")
 

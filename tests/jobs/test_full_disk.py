@@ -17,11 +17,9 @@ from retrieval_core.config.config import load_config
 def shard(name: str) -> pa.Table:
     """What decoding hands on of a shard in which no image could be read."""
     texts = pa.list_(pa.list_(pa.string()))
-    empty = {
-        "pixels": shard_work._one_binary(np.zeros(0, np.uint8)),
-        "boxes": shard_work._one_binary(np.zeros(0, np.int32)),
-    }
-    numbers = {"store": [0], "images": [0], "side": [14], "regions": [1], "decoding": [0.5]}
+    types = {"pixels": np.uint8, "sides": np.int32, "boxes": np.int32, "shares": np.float32}
+    empty = {part: shard_work._one_binary(np.zeros(0, dtype)) for part, dtype in types.items()}
+    numbers = {"store": [0], "images": [0], "decoding": [0.5]}
     rows = {"embedded": pa.array([[]], texts), "rejected": pa.array([[]], texts)}
     return pa.table({"file": [name], **numbers, **empty, **rows})
 
@@ -36,7 +34,7 @@ def test_no_shard_is_encoded_after_one_that_could_not_be_written(monkeypatch: py
     monkeypatch.setattr(shard_work, "write_shard", full)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    views = SimpleNamespace(pool=lambda embeddings, boxes: (embeddings, boxes))
+    views = SimpleNamespace(per_image=1, embed=lambda *_: (np.zeros((0, 1, 3), np.float32), np.zeros((0, 1, 4))))
     stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views)]
     actor = shard_work.ShardEncoder(stores, load_config(None, []), 1)
     monkeypatch.setattr(actor, "_encoder_of", lambda _: SimpleNamespace(dim=3))

@@ -49,8 +49,9 @@ def test_a_backbone_is_taught_and_left_for_others(
     assert all(name.startswith("dinov2.") for name in tensors)
     assert "projection_head" not in json.loads((folder / "config.json").read_text())
 
-    start = load_model(ModelConfig(weights=str(weights), init="random", image_size=28), 0, with_head=False)
-    taught = load_model(ModelConfig(weights=str(folder), image_size=28), 0, with_head=False)
+    keys: dict[str, Any] = {"image_size": 28, "pooling": "cls"}
+    start = load_model(ModelConfig(weights=str(weights), init="random", **keys), 0, with_head=False)
+    taught = load_model(ModelConfig(weights=str(folder), **keys), 0, with_head=False)
     moved = {
         name
         for (name, before), after in zip(start.named_parameters(), taught.parameters(), strict=True)

@@ -11,13 +11,16 @@ from ray_jobs.train_worker import _epoch_line
 from retrieval_core.config.config import load_config
 from retrieval_core.files.fingerprint import fingerprint
 
+OLD = ["model.pooling=cls", "model.image_size=224", "train.augmentation=published"]
+"""Defaults from before there were windows."""
+
 
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ([], "7fb16a87f64dc16ba9beeb1d21219eaa40e1a0c0689ed028c7bc1896d0cc8938"),
+        (OLD, "7fb16a87f64dc16ba9beeb1d21219eaa40e1a0c0689ed028c7bc1896d0cc8938"),
         (
-            ["train.loss=triplet", "train.crop_start=[0.2, 0.5]", "train.batch_size=32", "run.seed=7"],
+            [*OLD, "train.loss=triplet", "train.crop_start=[0.2, 0.5]", "train.batch_size=32", "run.seed=7"],
             "73b666aa589b469f55175b06a689b20426c2a30b0a52b55821d6f6c5ceaf8c5b",
         ),
     ],
@@ -32,6 +35,24 @@ def test_how_a_training_is_computed_does_not_change_it() -> None:
     plain, other = (_inputs(load_config(None, options), "weights", "data") for options in ([], keys))
     assert other == plain
     assert _inputs(load_config(None, ["train.epochs=11"]), "weights", "data") != plain
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "embed.fabric_size=392",
+        "embed.windows=[2, 4]",
+        "embed.window_stride=1",
+        "embed.vectors=5",
+        "model.layer=3",
+        "images.query_mask=none",
+    ],
+)
+def test_what_only_windows_use_changes_only_a_training_with_windows(key: str) -> None:
+    tiles = [*OLD, "embed.regions=[1, 6]"]
+    for base, same in ((["model.pooling=patches"], False), (tiles, True)):
+        one, other = (_inputs(load_config(None, [*base, *more]), "weights", "data") for more in ([], [key]))
+        assert (fingerprint(one) == fingerprint(other)) == same
 
 
 ROW = {"epoch": 2.0, "step": 6.0, "loss": 0.25, "images_per_second": 31.04, "k": 3.0, "pool_recall": 0.5, "mAP": 0.125}

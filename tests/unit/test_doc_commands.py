@@ -32,11 +32,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the pages assume: configurations, weights, data sets of every format, a trained model."""
     place = tmp_path_factory.mktemp("pages")
     (place / "ray_jobs").symlink_to(ROOT / "ray_jobs")
-    (place / "Weight_Path").mkdir()
-    (place / "Weight_Path/dinov2-motif-tiny").symlink_to(ROOT / "Weight_Path/dinov2-motif-tiny")
-    for folder in ("Weight_Path/dinov2-pytorch-base-v1", "shared/dinov2-pytorch-base-v1"):
-        transformers_model().save_pretrained(place / folder)
-    model = FabricEmbedder(transformers_model(), new_head(32, 8, 0), "cls")
+    for folder in ("dinov2-motif-small", "dinov2-motif-tiny", "dinov2-pytorch-base-v1"):
+        transformers_model().save_pretrained(place / "Weight_Path" / folder)
+    transformers_model().save_pretrained(place / "shared/dinov2-pytorch-base-v1")
+    model = FabricEmbedder(transformers_model(), new_head(32, 8, 0), "patches")
     save_model(model, str(place / "Output/demo/model"))
     names = ["data/SimulatedPrintedFabrics-17k", "data/RealPrintedFabrics-13k", "shared/fabrics", "Output/demo-data"]
     for name in names:

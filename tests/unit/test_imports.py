@@ -22,8 +22,8 @@ FLOORS = (
     {"files", "process"},
     {"config", "store", "ranking"},
     {"images", "data", "model", "evaluation", "run", "simulation"},
-    {"encoding", "training", "report"},
-    {"serving"},
+    {"encoding", "report"},
+    {"training", "serving"},
 )
 """The wings of the core from the ground up: each imports from itself and from lower floors."""
 FLOOR = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}

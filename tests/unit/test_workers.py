@@ -1,4 +1,7 @@
-"""Training shared by two processes: the loss, gradients and weights of one process with the same global batch."""
+"""Training shared by two processes: the loss, gradients and weights of one process with the same global batch.
+
+Shapes: B queries of a batch, V vectors of a fabric (one without windows), D width of embeddings.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,43 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+from retrieval_core.model.clusters import cluster
 from retrieval_core.model.embedder import set_trainable
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Trainer, Worker
-from retrieval_core.training.losses import gather_rows, info_nce, triplet_loss
+from retrieval_core.training.losses import gather_rows, info_nce, similarities, triplet_loss
 from retrieval_core.training.sampling import worker_sizes
-from tests.unit.tiny_split import make_config, make_model, make_split
+from tests.unit.tiny_split import WINDOWS, make_config, make_model, make_split
 
 BATCHES = (4, 5)  # shared by two as 2 + 2 and 3 + 2
 LOSSES = {"triplet": 3, "info_nce": 2}  # images a query
-CASES = [(loss, batch) for loss in LOSSES for batch in BATCHES]
+WAYS = {"cls": [], "patches": WINDOWS}  # by pooling
+CASES = [(loss, batch, pooling) for loss in LOSSES for batch in BATCHES for pooling in WAYS]
 LONGER, CACHED = "train.epochs=8", "train.cache_activations=true"
 HOLDS = torch.eye(5, dtype=torch.bool) | (torch.arange(25).reshape(5, 5) % 7 == 2)
 
 
-def loss_of(name, parts):
+def loss_of(name, queries_BD, *fabrics_BVD):
     if name == "triplet":
-        return triplet_loss(*parts, 0.5)
-    return info_nce(*parts, HOLDS[: len(parts[0]), : len(parts[0])], 0.1)
+        return triplet_loss(*((queries_BD[:, None] * fabric).sum(2).amax(1) for fabric in fabrics_BVD), 0.5)
+    holds = HOLDS[: len(queries_BD), : len(queries_BD)]
+    return sum(info_nce(similarities(queries_BD, fabric), holds, 0.1) for fabric in fabrics_BVD)
 
 
-def pixels_of(name, batch):
-    """(images a query, batch, 3, 28, 28), float64: what so small a network makes of noise is nearly all the same."""
-    generator = torch.Generator().manual_seed(batch)
-    return torch.randn(LOSSES[name], batch, 3, 28, 28, generator=generator, dtype=torch.float64)
+def noise(*shape):
+    """In float64: what so small a network makes of noise is nearly all the same."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(shape[1]), dtype=torch.float64)
+
+
+def embed(network, images, mine, batch, pooling):
+    """(B, D) of the own queries, and (B, V, D) of their fabrics, in one pass or, with windows, in one a part."""
+    if pooling == "cls":
+        queries, *fabrics = torch.split(network(noise(images, batch, 3, 28, 28)[:, mine].flatten(0, 1)), len(mine))
+        return [queries, *(part[:, None] for part in fabrics)]
+    shares = torch.softmax(noise(1, batch, 1, 4)[0, mine], dim=2)
+    windows = torch.eye(4, dtype=torch.float64).repeat_interleave(4, dim=1) / 4
+    queries = network(noise(1, batch, 3, 28, 28)[0, mine], shares)[:, 0]
+    return [queries, *(network(part, windows) for part in noise(images - 1, batch, 3, 56, 56)[:, mine])]
 
 
 def gradients(model):
@@ -42,28 +58,28 @@ def gradients(model):
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def gradients_of(name, batch, rank, count):
+def gradients_of(name, batch, pooling, rank, count):
     """(loss, gradients) of one worker's share of a random global batch."""
-    model = make_model().double()
+    model = make_model(pooling=pooling).double()
     set_trainable(model, 1)
     network = DistributedDataParallel(model) if count > 1 else model
     sizes = worker_sizes(batch, count)
     start = sum(sizes[:rank])
-    mine = pixels_of(name, batch)[:, start : start + sizes[rank]].flatten(0, 1)
-    parts = torch.split(network(mine), sizes[rank])
-    loss = loss_of(name, [gather_rows(part, sizes, rank) for part in parts])
+    parts = embed(network, LOSSES[name], range(start, start + sizes[rank]), batch, pooling)
+    if name == "info_nce" and pooling == "patches":
+        parts.append(cluster(parts[1], 3)[0])
+    loss = loss_of(name, *(gather_rows(part, sizes, rank) for part in parts))
     loss.backward()
     return loss.item(), gradients(model)
 
 
-def train(folder, name, batch, rank, count, *more):
+def train(folder, name, batch, pooling, rank, count, *more):
     """(losses, gradients of the last step, trained weights) of a whole small training."""
-    config = make_config(
-        f"train.loss={name}", f"train.batch_size={batch}", "train.trainable_blocks=1", "train.margin=0.5", *more
-    )
+    keys = [f"train.loss={name}", f"train.batch_size={batch}", "train.trainable_blocks=1", "train.margin=0.5"]
+    config = make_config(*keys, *WAYS[pooling], *more)
     data = TrainingData(config, make_split(folder, queries=batch + 4), workers=count)
     wrap = DistributedDataParallel if count > 1 else lambda model: model
-    trainer = Trainer(config, make_model(), data, Worker(rank, count, wrap=wrap))
+    trainer = Trainer(config, make_model(pooling=pooling), data, Worker(rank, count, wrap=wrap))
     losses = [float(trainer.step(part)) for part in data.batches(0, rank)]
     assert len(losses) == data.schedule.total
     weights = torch.cat([parameter.detach().flatten() for parameter in trainer.trained.values()])
@@ -79,7 +95,9 @@ def share_of_the_work(rank, port, folder):
         found = {case: gradients_of(*case, rank, 2) for case in CASES}
         trained = {case: train(Path(folder) / f"img-{rank}", *case, rank, 2) for case in CASES}
         trained |= {
-            (loss, "cached"): train(Path(folder) / f"img-{rank}", loss, 5, rank, 2, LONGER, CACHED) for loss in LOSSES
+            (loss, pooling, "cached"): train(Path(folder) / f"img-{rank}", loss, 5, pooling, rank, 2, LONGER, CACHED)
+            for loss in LOSSES
+            for pooling in WAYS
         }
         # Rows of different kinds and lengths come in rank order.
         ids = gather_rows(torch.arange(3 - rank) + 10 * rank, [3, 2], rank).tolist()
@@ -113,36 +131,37 @@ def same(found, expected):
     return float((found - expected).norm() / expected.norm()) < 1e-9
 
 
-@pytest.mark.parametrize(("name", "batch"), CASES)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rank", [0, 1])
-def test_gradients_are_those_of_one_worker(workers, name, batch, rank):
-    loss, expected = gradients_of(name, batch, 0, 1)
-    value, found = workers[rank][0][name, batch]
+def test_gradients_are_those_of_one_worker(workers, case, rank):
+    loss, expected = gradients_of(*case, 0, 1)
+    value, found = workers[rank][0][case]
     assert loss > 0.1
     assert value == pytest.approx(loss, rel=1e-9)
     assert same(found, expected)
     assert not same(found * (1 + 1e-8), expected)
 
 
-@pytest.mark.parametrize(("name", "batch"), CASES)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_training_is_that_of_one_worker(workers, tmp_path, name, batch, rank):
-    losses, _, weights = train(tmp_path, name, batch, 0, 1)
-    found_losses, _, found = workers[rank][1][name, batch]
+def test_a_training_is_that_of_one_worker(workers, tmp_path, case, rank):
+    losses, _, weights = train(tmp_path, *case, 0, 1)
+    found_losses, _, found = workers[rank][1][case]
     assert len(found_losses) == 4
     assert found_losses == pytest.approx(losses, rel=1e-4)
     assert float((found - weights).norm() / weights.norm()) < 1e-4
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_workers_that_cache_frozen_activations_train_what_one_without_a_cache_does(workers, tmp_path, name):
-    losses, _, weights = train(tmp_path, name, 5, 0, 1, LONGER)
+@pytest.mark.parametrize("pooling", WAYS)
+def test_workers_that_cache_frozen_activations_train_what_one_without_a_cache_does(workers, tmp_path, name, pooling):
+    losses, _, weights = train(tmp_path, name, 5, pooling, 0, 1, LONGER)
     assert len(losses) == 16
     for _, trained, _ in workers:
-        found_losses, _, found = trained[name, "cached"]
+        found_losses, _, found = trained[name, pooling, "cached"]
         assert found_losses == pytest.approx(losses, rel=1e-3)
         assert float((found - weights).norm() / weights.norm()) < 1e-4
-    assert torch.equal(workers[0][1][name, "cached"][2], workers[1][1][name, "cached"][2])
+    assert torch.equal(workers[0][1][name, pooling, "cached"][2], workers[1][1][name, pooling, "cached"][2])
 
 
 @pytest.mark.parametrize("case", CASES)

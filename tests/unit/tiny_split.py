@@ -12,6 +12,8 @@ from retrieval_core.model.embedder import FabricEmbedder
 from retrieval_core.model.heads import new_head
 from tests.unit.tiny_weights import transformers_model
 
+WINDOWS = ["model.pooling=patches", "embed.fabric_size=56", "embed.vectors=3"]
+"""Fabrics of 4 x 4 patches in training, seen in 2 x 2 windows of 2 x 2; queries of 2 x 2."""
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40)}
 
 
@@ -41,12 +43,12 @@ def save(file, pixels, *categories):
 
 
 def make_config(*overrides):
-    """A configuration for 28 px views and small batches; training views as they are."""
+    """A configuration for 28 px views and small batches, without windows; training views as they are."""
     base = ["model.image_size=28", "model.embedding_dim=8", "train.batch_size=4", "train.augmentation=none"]
-    return load_config(None, [*base, "train.epochs=2", *overrides])
+    return load_config(None, [*base, "model.pooling=cls", "train.epochs=2", *overrides])
 
 
-def make_model(seed=0):
+def make_model(seed=0, pooling="cls"):
     """A tiny embedder with weights large enough that every part of it moves the loss. The same for the same seed."""
     backbone = transformers_model()
     with torch.no_grad():
@@ -54,4 +56,4 @@ def make_model(seed=0):
         for name, parameter in backbone.named_parameters():
             if name.endswith("weight") and parameter.ndim == 2:
                 parameter.normal_(0, 0.15, generator=generator)
-    return FabricEmbedder(backbone, new_head(32, 8, seed), "cls")
+    return FabricEmbedder(backbone, new_head(32, 8, seed), pooling)

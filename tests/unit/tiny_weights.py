@@ -33,7 +33,7 @@ def transformers_model(registers=False, swiglu=False):
 
 
 def config(folder, **keys):
-    return ModelConfig(**({"weights": str(folder), "image_size": 28, "embedding_dim": 8} | keys))
+    return ModelConfig(**({"weights": str(folder), "pooling": "cls", "image_size": 28, "embedding_dim": 8} | keys))
 
 
 def images(count=3, side=28):

@@ -30,8 +30,8 @@ def tasks_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store(folder: Path, shards: list[Any], done: set[str]) -> Any:
-    arm = SimpleNamespace(name="frozen", image_size=28, weights="w")
-    views = SimpleNamespace(rows=1, per_image=1)
+    arm = SimpleNamespace(name="frozen", weights="w")
+    views = SimpleNamespace(rows=1, per_image=1, image_size=28)
     inputs = {"shards": "fingerprint"}
     return SimpleNamespace(
         folder=str(folder), shards=shards, done=done, arm=arm, views=views, inputs=inputs, encoder="e"

@@ -80,7 +80,7 @@ def test_defaults_pass_through_their_own_validation():
         ("train.enabled=false", False),
         ("train.enabled=no", False),
         ("train.loss=triplet", "triplet"),
-        ("embed.regions=[1, 4]", [1, 4]),
+        ("embed.windows=[1, 4]", [1, 4]),
         ("evaluate.baselines=[]", []),
         ("evaluate.baselines=[random, frozen]", ["random", "frozen"]),
     ],
@@ -147,7 +147,9 @@ def test_an_unknown_key_is_answered_with_the_nearest(text, nearest):
         ("embed.regions=[]", "embed.regions = []", "at least 1 item"),
         ("embed.regions=[4]", "embed = ", "start with 1"),
         ("embed.regions=[1, 4, 4]", "embed = ", "name each grid once"),
-        ("embed.vectors=2", "embed = ", "embed.vectors = 2 is more than the 1 views that embed.regions gives"),
+        ("embed.windows=[]", "embed.windows = []", "at least 1 item"),
+        ("embed.windows=[0]", "embed.windows.0 = 0", "greater than or equal to 1"),
+        ("embed.fabric_size=100", "embed.fabric_size = 100", "multiple of 14"),
         ("embed.regions=[1, x]", "embed.regions.1 = 'x'", "valid integer"),
         ("evaluate.ks=[0]", "evaluate = ", "at least 1"),
         ("evaluate.baselines=[best]", "evaluate.baselines.0 = 'best'", "'random', 'histogram' or 'frozen'"),
@@ -162,7 +164,7 @@ def test_an_impossible_value_is_named_with_the_reason(text, key, reason):
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ([], ["train.augmentation=none"]),
+        (["train.augmentation=published"], ["train.augmentation=none"]),
         (["train.augmentation=none", "train.crop_end=0.5", "train.crop_start=0.5"], ["train.crop_start"]),
         (["train.augmentation=none", "train.trainable_blocks=all"], ["train.trainable_blocks"]),
         (["train.augmentation=none", "model.init=random"], ["model.init", "train.trainable_blocks=all"]),
@@ -177,6 +179,20 @@ def test_activations_are_cached_only_where_they_come_again(keys, named):
 def test_jpegs_are_not_reduced_where_single_pixels_are_picked():
     message = complaint("images.jpeg=reduced", "images.resize=published")
     assert message.startswith("images.jpeg = reduced: ") and "set images.resize=antialias" in message
+
+
+@pytest.mark.parametrize("text", ["embed.regions=[1, 4]", "embed.query_turns=[0, 20]"])
+def test_tiles_and_turns_are_refused_beside_windows(text):
+    message = complaint(text)
+    assert message.startswith("embed.regions and embed.query_turns have no use with model.pooling = patches")
+    assert "set model.pooling=cls" in message
+    assert load_config(None, [text, "model.pooling=cls"])
+
+
+def test_more_vectors_than_views_are_refused_without_windows():
+    message = "embed.vectors = 2 is more than the 1 views that embed.regions gives"
+    assert complaint("embed.vectors=2", "model.pooling=cls") == message
+    assert load_config(None, ["embed.vectors=2"]).embed.vectors == 2
 
 
 def test_a_removed_key_is_an_unknown_one():

@@ -123,9 +123,10 @@ def test_regions_start_with_the_whole_and_name_each_grid_once(regions):
 
 @pytest.mark.parametrize(("regions", "views"), [([1], 1), ([1, 2], 5), ([1, 4], 17), ([1, 2, 4], 21)])
 def test_no_more_vectors_are_kept_than_there_are_views(regions, views):
-    assert EmbedConfig(regions=regions, vectors=views).vectors == views
+    keys, model = {"regions": regions, "vectors": views}, ModelConfig(pooling="cls")
+    assert Config(model=model, embed=EmbedConfig(**keys)).embed.vectors == views
     with pytest.raises(ValidationError, match=rf"embed\.vectors = {views + 1} is more than the {views} views"):
-        EmbedConfig(regions=regions, vectors=views + 1)
+        Config(model=model, embed=EmbedConfig(**keys | {"vectors": views + 1}))
 
 
 @pytest.mark.parametrize("degrees", [[], [181.0], [0.0, -180.5]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from retrieval_core.config.config import Config, load_config
-from retrieval_core.config.sections import EmbedConfig, ImagesConfig
+from retrieval_core.config.sections import EmbedConfig, ImagesConfig, ModelConfig
 from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, Arm, encoder_fingerprint, histogram_arm, model_arm
 from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.model.embedder import normalise
@@ -73,16 +73,49 @@ def test_what_an_embedding_does_not_depend_on_leaves_it_alone(weights, tmp_path)
     assert set(same) == {fingerprint(arm)}
 
 
+def of_windows(role, images=None, model=None, **embed):
+    """The fingerprint of a store with windows."""
+    config = Config(
+        images=ImagesConfig(**images or {}),
+        model=ModelConfig(**{"image_size": 28} | (model or {})),
+        embed=EmbedConfig(**{"fabric_size": 112, "vectors": 3} | embed),
+    )
+    arm = Arm(FROZEN, config.model, config.model.image_size, "content of the weights")
+    return encoder_fingerprint(arm, views_of(config, config.model, role), config)
+
+
+FABRIC_KEYS = [{"windows": [3]}, {"windows": [2, 3]}, {"window_stride": 1}, {"vectors": 4}, {"fabric_size": 126}]
+QUERY_KEYS = [{"images": {"query_mask": mask}} for mask in ("alpha", "none")] + [{"model": {"image_size": 42}}]
+LAYER = {"model": {"layer": 5}}
+
+
+def test_windows_change_the_fingerprint_of_what_they_make():
+    changes = {"gallery": [{}, LAYER, *FABRIC_KEYS], "queries": [{}, LAYER, *QUERY_KEYS]}
+    found = [of_windows(role, **keys) for role, every in changes.items() for keys in every]
+    assert len(set(found)) == len(found)
+    assert {of_windows("queries", **keys) for keys in FABRIC_KEYS} == {of_windows("queries")}
+    assert {of_windows("gallery", **keys) for keys in QUERY_KEYS} == {of_windows("gallery")}
+
+
+@pytest.mark.parametrize("role", ["gallery", "queries"])
+def test_keys_of_windows_change_nothing_without_them(role):
+    plain = {"model": {"pooling": "cls"}, "vectors": None}
+    every = [{**plain, **keys} for keys in FABRIC_KEYS if "vectors" not in keys]
+    every += [{**plain, "images": {"query_mask": "none"}}, {**plain, "model": {"pooling": "cls", "layer": 5}}]
+    assert {of_windows(role, **keys) for keys in every} == {of_windows(role, **plain)}
+
+
 def test_stores_of_earlier_versions_stay_valid():
     """Another fingerprint for the same configuration makes every user's vectors be computed again."""
-    defaults = Config()
-    arm = Arm(FROZEN, defaults.model, defaults.model.image_size, "content of the weights")
+    model = ModelConfig(pooling="cls", image_size=224)
+    plain = Config(model=model)
+    arm = Arm(FROZEN, model, 224, "content of the weights")
     expected = "c1168e0c965e818b084217490b1452029a81d8b3be0c31649d43ae4d282b8f65"
-    assert encoder_fingerprint(arm, views_of(defaults.embed, 224, "gallery"), defaults) == expected
+    assert encoder_fingerprint(arm, views_of(plain, model, "gallery"), plain) == expected
     keys = EmbedConfig(regions=[1, 3], vectors=4, query_turns=[0, -20, 20])
-    chosen = Config(images=ImagesConfig(jpeg="reduced"), embed=keys)
+    chosen = Config(model=model, images=ImagesConfig(jpeg="reduced"), embed=keys)
     found = {
-        role: encoder_fingerprint(histogram_arm(chosen), views_of(keys, 224, role), chosen)
+        role: encoder_fingerprint(histogram_arm(chosen), views_of(chosen, None, role), chosen)
         for role in ("gallery", "queries")
     }
     assert found == {

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder
+from retrieval_core.images.patches import Grid, Windows, window_weights
 from retrieval_core.model.backbone import backbone_settings, random_backbone
+from retrieval_core.model.clusters import cluster
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.model.heads import new_head
 from tests.unit.drawn_block import PLAIN
@@ -25,8 +27,18 @@ def model():
     return FabricEmbedder(random_backbone(backbone_settings(PLAIN), 0), new_head(32, 8, 0), "cls").eval()
 
 
-def views(count, side=28, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+@pytest.fixture
+def of_patches():
+    return FabricEmbedder(random_backbone(backbone_settings(PLAIN), 0), new_head(32, 8, 0), "patches").eval()
+
+
+def views(count, side=28, seed=0, high=None):
+    return np.random.default_rng(seed).integers(0, 256, (count, high or side, side, 3), dtype=np.uint8)
+
+
+def shares(count, patches=4):
+    drawn = np.random.default_rng(7).random((count, patches), np.float32)
+    return drawn / drawn.sum(axis=1, keepdims=True)
 
 
 class Recorder(torch.nn.Module):
@@ -38,7 +50,7 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.batches = []
 
-    def forward(self, pixels):
+    def forward(self, pixels, weights=None):
         self.batches.append(pixels.clone())
         return pixels.flatten(1)[:, :4]
 
@@ -76,9 +88,56 @@ def test_the_padding_does_not_reach_the_views(model):
     np.testing.assert_allclose(encoder.encode(views(8))[:3], encoder.encode(views(8)[:3]), atol=1e-6)
 
 
-def test_no_views_give_no_embeddings(model):
+def test_images_may_come_in_a_list(model):
+    for encoder in (ModelEncoder(model, CPU, "float32", 4), HistogramEncoder()):
+        assert np.array_equal(encoder.encode([*views(5)]), encoder.encode(views(5)))
+        assert encoder.encode([]).shape == (0, encoder.dim)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_motif_is_the_weighted_mean_of_its_patches(of_patches, count):
+    batch, own = views(count), shares(count)
+    found = ModelEncoder(of_patches, CPU, "float32", 2).encode_motifs(batch, own)
+    assert (found.shape, found.dtype) == ((count, 8), np.float32)
+    pixels = normalise(torch.from_numpy(batch))
+    tokens = of_patches.dinov2(pixel_values=pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+    for row in range(count):
+        mean = sum(float(share) * token for share, token in zip(own[row], tokens[row], strict=True))
+        expected = torch.nn.functional.normalize(of_patches.projection_head(mean), dim=0)
+        np.testing.assert_allclose(found[row], expected, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("count", "high"), [(1, 28), (3, 56), (5, 84)])
+def test_windows_are_those_of_the_model_clustered(of_patches, count, high):
+    batch, weights = views(count, 56, high=high), window_weights(Grid(high // 14, 4), Windows((2,), 2, 3))
+    found, nearest = ModelEncoder(of_patches, CPU, "float32", 2).encode_windows(batch, weights, 3)
+    windows = of_patches(normalise(torch.from_numpy(batch)), torch.from_numpy(weights))
+    assert windows.shape == (count, high // 14, 8)
+    expected, places = cluster(windows, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    similarity = np.einsum("nvd,nwd->nvw", found, windows)[:, 1:]
+    chosen = np.take_along_axis(similarity, nearest[:, 1:, None], axis=2)[:, :, 0]
+    np.testing.assert_allclose(chosen, similarity.max(axis=2), atol=1e-6)
+    assert (nearest[:, 0] == -1).all() and nearest.shape == places.shape
+
+
+def test_the_padding_reaches_neither_motifs_nor_windows(of_patches):
+    single, wide = (ModelEncoder(of_patches, CPU, "float32", size) for size in (1, 8))
+    batch, own, weights = views(3, 56), shares(3, 16), window_weights(Grid(4, 4), Windows((2,), 1, 4))
+    np.testing.assert_allclose(single.encode_motifs(batch, own), wide.encode_motifs(batch, own), atol=1e-6)
+    for one, other in zip(*(e.encode_windows(batch, weights, 4) for e in (single, wide)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_no_views_give_no_embeddings(model, of_patches):
     assert ModelEncoder(model, CPU, "float32", 4).encode(views(0)).shape == (0, 8)
     assert HistogramEncoder().encode(views(0)).shape == (0, 512)
+    encoder = ModelEncoder(of_patches, CPU, "float32", 4)
+    assert encoder.encode_motifs([], shares(0)).shape == (0, 8)
+    found, nearest = encoder.encode_windows([], shares(5), 3)
+    assert (found.shape, nearest.shape) == ((0, 3, 8), (0, 3))
 
 
 def test_read_only_views_are_taken_without_a_warning(model, recwarn):
@@ -110,6 +169,16 @@ def test_embeddings_that_are_not_finite_are_refused(model):
         ModelEncoder(model, CPU, "float32", 2).encode(views(3))
 
 
+def test_windows_that_are_not_finite_are_refused(of_patches):
+    with torch.no_grad():
+        of_patches.projection_head[2].bias[0] = math.nan
+    encoder = ModelEncoder(of_patches, CPU, "float32", 2)
+    with pytest.raises(ValueError, match="9 of 9 embeddings are not finite"):
+        encoder.encode_windows(views(3), np.eye(4, dtype=np.float32), 3)
+    with pytest.raises(ValueError, match="3 of 3 embeddings are not finite"):
+        encoder.encode_motifs(views(3), shares(3))
+
+
 @pytest.mark.parametrize("wanted", [True, False, None])
 def test_compiling_is_a_choice_and_off_by_default_on_a_cpu(model, monkeypatch, wanted):
     compiled = []
@@ -131,7 +200,12 @@ def test_a_gpu_gives_what_the_cpu_gives(model, precision, compile):
 
 @pytest.mark.parametrize(
     "wrong",
-    [np.zeros((2, 28, 28, 3), np.float32), np.zeros((28, 28, 3), np.uint8), np.zeros((1, 28, 28, 4), np.uint8)],
+    [
+        np.zeros((2, 28, 28, 3), np.float32),
+        np.zeros((28, 28, 3), np.uint8),
+        np.zeros((1, 28, 28, 4), np.uint8),
+        [np.zeros((28, 28, 3), np.uint8), np.zeros((28, 42, 3), np.uint8)],
+    ],
 )
 def test_views_of_another_shape_or_type_are_refused(model, wrong):
     for encoder in (ModelEncoder(model, CPU, "float32", 2), HistogramEncoder()):

@@ -102,6 +102,25 @@ class TestTransparency:
         assert white.tolist() == [[list(GREEN), [255] * 3], [[255] * 3, [255] * 3]]
         assert decoded(png, alpha="published").tolist() == rgba[..., :3].tolist()
 
+    @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (6, -1), (3, 2)])
+    def test_it_is_told_beside_the_colours(self, orientation, turns):
+        picture, alpha = Image.fromarray(quadrants()).convert("RGBA"), np.arange(1200, dtype=np.uint16).reshape(30, 40)
+        alpha = (alpha % 251).astype(np.uint8)
+        picture.putalpha(Image.fromarray(alpha))
+        content = encode(picture, "PNG", exif=with_orientation(orientation))
+        found = decode_rgb(content, DEFAULT)
+        np.testing.assert_array_equal(found.alpha, np.rot90(alpha, turns))
+        assert found.alpha.size == found.rgb.size == found.whole
+        assert decode_rgb(content, ImagesConfig(alpha="published")).alpha is None
+        assert decode_rgb(encode(Image.fromarray(quadrants()), "PNG"), DEFAULT).alpha is None
+
+    def test_it_is_told_of_a_transparent_grey(self):
+        content = raw_png(2, 1, 16, 0, b"\0\x12\x34\xab\xcd", png_chunk(b"tRNS", b"\x12\x34"))
+        found = decode_rgb(content, DEFAULT)
+        assert np.asarray(found.alpha).tolist() == [[0, 255]]
+        assert np.asarray(found.rgb)[0].tolist() == [[255] * 3, [round(0xABCD / 257)] * 3]
+        assert decode_rgb(content, ImagesConfig(alpha="published")).alpha is None
+
     @given(colour=st.tuples(*[st.integers(0, 255)] * 3), alpha=st.integers(0, 255))
     @settings(max_examples=25)
     def test_half_transparent_is_blended_with_white(self, colour, alpha):
@@ -238,22 +257,22 @@ class TestReducedJpeg:
         ],
     )
     def test_it_keeps_what_the_model_needs(self, whole, least, size):
-        picture, found = decode_rgb(encode(photograph(*whole), "JPEG", quality=90), DEFAULT, least)
-        assert found == whole
-        assert picture.size == size
+        picture = decode_rgb(encode(photograph(*whole), "JPEG", quality=90), DEFAULT, least)
+        assert picture.whole == whole
+        assert picture.rgb.size == size
         assert min(size) >= least
 
     def test_it_is_read_whole_where_its_rotated_edge_would_be_half_a_pixel(self):
         content = encode(photograph(1601, 1203), "JPEG", exif=with_orientation(6))
-        picture, whole = decode_rgb(content, DEFAULT, 100)
-        assert picture.size == whole == (1203, 1601)
+        picture = decode_rgb(content, DEFAULT, 100)
+        assert picture.rgb.size == picture.whole == (1203, 1601)
 
     @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "GIF"])
     def test_other_formats_are_never_reduced(self, form):
         content = encode(photograph(640, 480), form)
-        picture, whole = decode_rgb(content, DEFAULT, 20)
-        assert whole == (640, 480)
-        np.testing.assert_array_equal(picture, decoded(content))
+        picture = decode_rgb(content, DEFAULT, 20)
+        assert picture.whole == (640, 480)
+        np.testing.assert_array_equal(picture.rgb, decoded(content))
 
     def test_one_that_ends_early_is_rejected_all_the_same(self):
         with pytest.raises(ImageRejected, match="truncated"):

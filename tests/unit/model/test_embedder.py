@@ -26,6 +26,17 @@ def embedder(values=PLAIN, pooling="cls", head=False, seed=0):
     return FabricEmbedder(backbone, new_head(width, 8, seed) if head else None, pooling).eval()
 
 
+def drawn_weights(*shape):
+    """Shares of patches, rows that sum to 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(5)).softmax(dim=-1)
+
+
+def patch_tokens(model, pixels):
+    """(N, P, H) of the last block, as transformers gives them."""
+    every = model.dinov2(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
+    return every[:, -(pixels.shape[2] // 14) * (pixels.shape[3] // 14) :]
+
+
 def test_normalise_is_the_published_arithmetic():
     views = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
     expected = (views.astype(np.float64) - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
@@ -53,6 +64,37 @@ def test_pooling_is_the_cls_token_and_the_mean_of_patches_only(values, extra, si
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("values", [PLAIN, REGISTERS])
+@pytest.mark.parametrize("sides", [(28, 28), (28, 42), (56, 14)])
+def test_patches_are_pooled_by_their_weights(values, sides):
+    """By weights that are the same for each image, and by those of each; of patches only, before the layer norm."""
+    pixels, model = images(side=56)[:, :, : sides[0], : sides[1]], embedder(values, "patches")
+    tokens = patch_tokens(model, pixels)
+    count = tokens.shape[1]
+    assert count == sides[0] * sides[1] // 14**2 < model.dinov2.embeddings(pixels).shape[1]
+    own = drawn_weights(3, 5, count)
+    for weights in (own[0], own):
+        found = model.features(pixels, weights)
+        assert found.shape == (3, 5, 32)
+        for image in range(3):
+            for row, shares in enumerate(own[image] if weights is own else own[0]):
+                mean = sum(share * token for share, token in zip(shares, tokens[image], strict=True))
+                torch.testing.assert_close(found[image, row], mean)
+        torch.testing.assert_close(model(pixels, weights), found / found.norm(dim=2, keepdim=True))
+    assert model.embedding_dim == 32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["patches", "cls", "cls_mean", "cls_plus_mean"])
+@pytest.mark.parametrize("block", [0, 1, 2, 3])
+def test_from_any_block_on_the_embedding_is_that_of_the_pixels(pooling, block):
+    model, pixels = embedder(REGISTERS, pooling, head=True), images(side=42)
+    weights = drawn_weights(4, 9) if pooling == "patches" else None
+    tokens = model.tokens_before(block, pixels)
+    torch.testing.assert_close(model(tokens, weights, first_block=block), model(pixels, weights))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("pooling", ["cls", "cls_mean", "cls_plus_mean"])
 def test_embedding_is_the_normalised_head_of_the_features(pooling):
     model, pixels = embedder(pooling=pooling, head=True), images()
@@ -71,14 +113,15 @@ def test_without_a_head_the_embedding_is_the_normalised_pooled_token():
 
 
 @torch.no_grad()
-def test_embeddings_stay_float32_and_of_unit_length_under_autocast():
-    model, pixels = embedder(head=True), images()
+@pytest.mark.parametrize(("pooling", "weights"), [("cls", None), ("patches", drawn_weights(1, 4))])
+def test_embeddings_stay_float32_and_of_unit_length_under_autocast(pooling, weights):
+    model, pixels = embedder(pooling=pooling, head=True), images()
     with torch.autocast("cpu", torch.bfloat16):
-        reduced = model(pixels)
+        reduced = model(pixels, weights)
     assert reduced.dtype == torch.float32
-    torch.testing.assert_close(reduced.norm(dim=1), torch.ones(3), atol=1e-6, rtol=0)
-    assert not torch.equal(reduced, model(pixels))  # the backbone did run in bfloat16
-    assert torch.nn.functional.cosine_similarity(reduced, model(pixels)).min() > 0.99
+    torch.testing.assert_close(reduced.norm(dim=-1).flatten(), torch.ones(3), atol=1e-6, rtol=0)
+    assert not torch.equal(reduced, model(pixels, weights))  # the backbone did run in bfloat16
+    assert torch.nn.functional.cosine_similarity(reduced, model(pixels, weights), dim=-1).min() > 0.99
 
 
 def test_gradients_reach_the_head_under_autocast():
@@ -89,12 +132,14 @@ def test_gradients_reach_the_head_under_autocast():
     assert model.dinov2.layernorm.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("pooling", ["cls", "cls_plus_mean"])
-def test_the_network_compiles_to_one_graph(pooling):
+@pytest.mark.parametrize(
+    ("pooling", "weights"), [("cls", None), ("cls_plus_mean", None), ("patches", drawn_weights(2, 4))]
+)
+def test_the_network_compiles_to_one_graph(pooling, weights):
     model, pixels = embedder(pooling=pooling, head=True), images()
     compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
     with torch.inference_mode():
-        torch.testing.assert_close(compiled(pixels), model(pixels))
+        torch.testing.assert_close(compiled(pixels, weights), model(pixels, weights))
 
 
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused_not_cropped():
@@ -116,6 +161,20 @@ def test_only_the_last_blocks_the_final_norm_and_the_head_are_trained(blocks):
     }
     assert trained == expected
     assert {name.split(".")[0] for name in trained} == {"dinov2", "projection_head"}
+
+
+@pytest.mark.parametrize("pooling", ["patches", "cls", "cls_mean", "cls_plus_mean"])
+@pytest.mark.parametrize("blocks", [0, 2, "all"])
+def test_all_that_is_trained_has_a_gradient(pooling, blocks):
+    """Distributed training waits for a gradient of every trained parameter."""
+    model = embedder(pooling=pooling, head=True)
+    set_trainable(model, blocks)
+    weights = drawn_weights(2, 4) if pooling == "patches" else None
+    model(images(), weights)[..., 0].sum().backward()
+    trained = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None] == []
+    assert ("dinov2.layernorm.weight" in trained) == (pooling != "patches")
+    assert ("dinov2.embeddings.cls_token" in trained) == (blocks == "all")
 
 
 @pytest.mark.parametrize("blocks", [-1, 4])

@@ -130,7 +130,7 @@ def test_the_mask_token_may_be_missing(folder):
     torch.testing.assert_close(features, cls_tokens(transformers_model(), images()))
 
 
-@pytest.mark.parametrize(("pooling", "width"), [("cls", 32), ("cls_mean", 64)])
+@pytest.mark.parametrize(("pooling", "width"), [("patches", 32), ("cls", 32), ("cls_mean", 64)])
 @pytest.mark.parametrize(("head", "make"), [("published", new_head), ("identity", identity_head)])
 def test_a_new_head_comes_from_the_seed_alone(folder, pooling, width, head, make):
     before = torch.get_rng_state()

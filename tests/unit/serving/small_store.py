@@ -22,7 +22,7 @@ NAMES = [f"{['b', 'ä', 'B', '花', '<script>', 'a'][index % 6]}{index}.png" for
 
 
 def config(**sections: Any) -> Config:
-    return parse_config({"model": {"image_size": SIDE}, **sections})
+    return parse_config({"model": {"pooling": "cls", "image_size": SIDE}, **sections})
 
 
 def picture(*seed: int, width: int = 64, height: int = 48) -> np.ndarray:
@@ -48,19 +48,19 @@ def write_fabrics(folder: Path) -> list[str]:
 def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: Arm | None = None) -> Arm:
     """What `fabric-retrieval embed` leaves, made in a plain loop; shards in the order of the list."""
     arm = arm or histogram_arm(keys)
-    views, encoder = views_of(keys.embed, arm.image_size, "gallery"), arm.build(8, 0)
+    views, encoder = views_of(keys, arm.model, "gallery"), arm.build(8, 0)
     shards = []
     for start in range(0, len(paths), per_shard):
         part = sorted(paths[start : start + per_shard], key=str.encode)
         loaded = [views.cut(read_image(path, keys.images), keys.images) for path in part]
-        boxes = np.stack([boxes for _, boxes in loaded])
-        vectors, boxes = views.pool(encoder.encode(np.concatenate([found for found, _ in loaded])), boxes)
+        vectors_NVD, boxes = views.embed(encoder, loaded)
+        vectors = vectors_NVD.reshape(-1, encoder.dim)
         file = f"00000-{start:06}.parquet"
         images = [(path, Path(path).stem) for path in part]
         write_shard(str(store / file), images, boxes, vectors, [], keys.embed.storage_dtype)
         shards.append({"file": file, "images": len(part), "rows": len(vectors), "rejected": 0})
     facts = {
-        "image_size": arm.image_size,
+        "image_size": views.image_size,
         "regions": views.rows,
         "weights": arm.weights,
         "encoder": encoder_fingerprint(arm, views, keys),

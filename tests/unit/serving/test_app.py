@@ -96,6 +96,19 @@ def test_crop_counts_in_pixels_of_the_upright_picture(served: Served) -> None:
     assert answer["results"] == served.search(as_file(picture(5))).json()["results"]
 
 
+def test_crop_takes_its_transparency_along(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, seen = Image.fromarray(picture(5)).convert("RGBA"), []
+    layer.putalpha(Image.fromarray(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64).astype(np.uint8)))
+    buffer = io.BytesIO()
+    layer.save(buffer, "PNG")
+    encode = served.index.encode
+    monkeypatch.setattr(served.index, "encode", lambda image: seen.append(image) or encode(image))
+    assert served.search(buffer.getvalue(), crop="3,5,40,25").status_code == 200
+    (found,) = seen
+    assert found.rgb.size == found.whole == (37, 20)
+    np.testing.assert_array_equal(found.alpha, layer.getchannel("A").crop((3, 5, 40, 25)))
+
+
 def test_regions_that_match_are_named(tmp_path: Path) -> None:
     served = Served(tmp_path, embed={"regions": [1, 2], "region_overlap": 0.0})
     answer = served.search(as_file(picture(2)[24:, 32:])).json()

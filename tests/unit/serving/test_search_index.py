@@ -11,11 +11,16 @@ import pyarrow as pa
 import pytest
 
 from retrieval_core.config.config import Config
+from retrieval_core.encoding.arms import FROZEN, model_arm
+from retrieval_core.encoding.encoders import Images
+from retrieval_core.encoding.views import views_of
 from retrieval_core.images.rgb import read_image
+from retrieval_core.model.weights import save_model
 from retrieval_core.run.workspace import RunError
 from retrieval_core.serving.search_index import SearchIndex, load_vectors, open_index
 from retrieval_core.store.embeddings import Vectors, read_manifest, write_manifest, write_shard
 from tests.unit.serving.small_store import FABRICS, config, embed, picture, write_fabrics
+from tests.unit.tiny_split import make_model
 
 REGIONS = {"embed": {"regions": [1, 2], "region_overlap": 0.25, "vectors": 3}}
 
@@ -26,7 +31,7 @@ class Constant:
     def __init__(self, vector: np.ndarray) -> None:
         self.vector, self.dim = vector, len(vector)
 
-    def encode(self, views: np.ndarray) -> np.ndarray:
+    def encode(self, views: Images) -> np.ndarray:
         return np.repeat(self.vector[None], len(views), axis=0)
 
 
@@ -102,8 +107,8 @@ def test_queries_are_turned_as_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({"model": {"image_size": 42}}, "another model.image_size"),
-        (REGIONS, "other embed.regions"),
+        ({"model": {"pooling": "cls", "image_size": 42}}, "another image size"),
+        (REGIONS, "other vectors a fabric"),
         ({"images": {"resize": "published"}}, "other keys of images, model or embed"),
     ],
 )
@@ -113,6 +118,30 @@ def test_store_of_other_views_is_refused(tmp_path: Path, sections: dict[str, Any
     arm = embed(other, write_fabrics(tmp_path / "fabrics"), tmp_path / "unused")
     with pytest.raises(RunError, match=words):
         open_index(str(tmp_path / "store"), arm, other)
+
+
+def test_windows_of_fabrics_are_searched_for_a_motif(tmp_path: Path) -> None:
+    weights, paths = tmp_path / "weights", write_fabrics(tmp_path / "fabrics")
+    save_model(make_model(pooling="patches"), str(weights))
+    model = {"weights": str(weights), "image_size": 28}
+
+    def keys_of(**keys: Any) -> Config:
+        return config(model=model, embed={"fabric_size": 56, "vectors": 3, **keys})
+
+    keys = keys_of()
+    store, arm = str(tmp_path / "store"), model_arm(FROZEN, keys.model, 0)
+    embed(keys, paths, tmp_path / "store", arm=arm)
+    index, views = open_index(store, arm, keys), views_of(keys, keys.model, "queries")
+    query = index.encode(picture(4, width=30, height=50))
+    cut = views.cut(picture(4, width=30, height=50), keys.images)
+    np.testing.assert_allclose(query, views.embed(arm.build(1, 0), [cut])[0][0, 0], atol=1e-6)
+    hits = index.rank(query, FABRICS)
+    expected = naive(query, load_vectors(store, read_manifest(store)))
+    assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in expected]
+    assert {hit.size for hit in hits} == {(64, 48)} and all(hit.box is not None for hit in hits)
+    for other in ({"fabric_size": 70}, {"vectors": 4}, {"windows": [3]}, {"window_stride": 1}):
+        with pytest.raises(RunError, match=r"run `fabric-retrieval embed` with this configuration"):
+            open_index(store, arm, keys_of(**other))
 
 
 def test_store_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
-import math
 import os
 
 import numpy as np
@@ -13,13 +13,16 @@ import torch
 
 from retrieval_core.model.embedder import normalise, set_trainable
 from retrieval_core.training import loader
-from retrieval_core.training.activation_cache import ActivationCache, ViewKey
+from retrieval_core.training.activation_cache import ActivationCache, FrozenBlocks, Part, ViewKey
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
-from tests.unit.tiny_split import make_config, make_model, make_split
+from tests.unit.tiny_split import WINDOWS, make_config, make_model, make_split
 
 SHAPE = (3, 4)
 BYTES = 3 * 4 * 4
+QUERY_BYTES, FABRIC_BYTES = 5 * 32 * 4, 17 * 32 * 4
+"""Tokens of the tiny model: CLS and 2 x 2 patches of a view without windows and of a query, 4 x 4 of a fabric."""
+WAYS = pytest.mark.parametrize("way", [[], WINDOWS], ids=["whole", "windows"])
 CACHED = "train.cache_activations=true"
 RATES = ["train.learning_rate=1e-3", "train.head_learning_rate=5e-3", "train.warmup_steps=2"]
 
@@ -31,7 +34,7 @@ def split(tmp_path_factory):
 
 def make_trainer(split, *overrides):
     config = make_config("train.trainable_blocks=1", "train.margin=0.5", *RATES, *overrides)
-    return Trainer(config, make_model(), TrainingData(config, split), Worker())
+    return Trainer(config, make_model(pooling=config.model.pooling), TrainingData(config, split), Worker())
 
 
 def hooks(save=lambda trainer: None):
@@ -62,16 +65,20 @@ def one_thread():
 
 def rounds_alike(model):
     """Whether this processor gives a view the same bits alone and in a batch; with AVX-512 it does not."""
-    views = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 3, 28, 28), np.float32))
-    with torch.no_grad():
-        together = model.tokens_before(1, views)
-        return all(torch.equal(model.tokens_before(1, views[:few]), together[:few]) for few in range(1, 6))
+    for side in (28, 56):
+        views = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 3, side, side), np.float32))
+        with torch.no_grad():
+            together = model.tokens_before(1, views)
+            if not all(torch.equal(model.tokens_before(1, views[:few]), together[:few]) for few in range(1, 6)):
+                return False
+    return True
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("loss", ["triplet", "info_nce"])
-def test_a_training_with_the_cache_is_the_one_without(split, loss):
-    keys = [f"train.loss={loss}", "train.epochs=7"]
+@WAYS
+def test_a_training_with_the_cache_is_the_one_without(split, loss, way):
+    keys = [f"train.loss={loss}", "train.epochs=7", *way]
     plain, cached = make_trainer(split, *keys), make_trainer(split, *keys, CACHED)
     expected, found = trained(plain), trained(cached)
     assert cached.progress.step == plain.progress.step == 21
@@ -84,22 +91,29 @@ def test_a_training_with_the_cache_is_the_one_without(split, loss):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
-def test_batches_with_and_without_the_cache_show_the_same(split):
-    plain, cached = make_trainer(split), make_trainer(split, CACHED)
+@WAYS
+def test_batches_with_and_without_the_cache_show_the_same(split, way):
+    plain, cached = make_trainer(split, *way), make_trainer(split, CACHED, *way)
     for one, other in zip(plain.data.batches(0, 0), cached.data.batches(0, 0), strict=True):
-        np.testing.assert_array_equal(one.views, other.views)  # nothing was put, so all is decoded
+        for part, of_other in zip(one.parts, other.parts, strict=True):
+            np.testing.assert_array_equal(part.views, of_other.views)  # nothing was put, so all is decoded
         np.testing.assert_array_equal(one.held, other.held)
     fit(cached, hooks())
     for one, other in zip(plain.data.batches(0, 0), cached.data.batches(0, 0), strict=True):
-        assert len(other.views) == 0
+        assert all(len(part.views) == 0 for part in other.parts)
         np.testing.assert_array_equal(one.held, other.held)
+        for part, of_other in zip(one.parts, other.parts, strict=True):
+            assert part.keys == of_other.keys
+            np.testing.assert_array_equal(part.shares, of_other.shares)
+        assert [part.shares is not None for part in other.parts] == [bool(way), False]
 
 
 @pytest.mark.parametrize("loss", ["triplet", "info_nce"])
-def test_a_training_resumed_at_any_epoch_ends_with_the_same_bytes(tmp_path, loss):
+@WAYS
+def test_a_training_resumed_at_any_epoch_ends_with_the_same_bytes(tmp_path, loss, way):
     split = make_split(tmp_path / "img", queries=10, fabrics=12)
     (tmp_path / "img" / "q2.png").write_bytes(b"torn")
-    keys = [CACHED, f"train.loss={loss}", "train.epochs=4", "train.checkpoint_every=2"]
+    keys = [CACHED, f"train.loss={loss}", "train.epochs=4", "train.checkpoint_every=2", *way]
     states = []
     expected = trained(make_trainer(split, *keys), lambda trainer: states.append(copy.deepcopy(trainer.state())))
     assert len({state["progress"]["step"] for state in states}) > 5
@@ -112,17 +126,26 @@ def test_a_training_resumed_at_any_epoch_ends_with_the_same_bytes(tmp_path, loss
 @pytest.mark.parametrize("capacity", [0, 1, 9])
 def test_a_full_cache_costs_time_and_changes_nothing(split, capacity):
     expected = trained(make_trainer(split, CACHED))
-    size = make_trainer(split, CACHED).data.cache.view_bytes
-    small = make_trainer(split, CACHED, f"train.cache_max_gb={max(1, capacity * size) / 1e9}")
+    small = make_trainer(split, CACHED, f"train.cache_max_gb={(capacity * QUERY_BYTES + 1) / 1e9}")
     assert torch.equal(trained(small), expected)
     assert len(small.data.cache) == capacity
+
+
+@pytest.mark.parametrize(("limit", "views"), [(1, 0), (QUERY_BYTES, 1), (4 * QUERY_BYTES + 3 * FABRIC_BYTES, 7)])
+def test_a_full_cache_changes_nothing_with_windows_either(split, limit, views):
+    expected = trained(make_trainer(split, CACHED, *WINDOWS))
+    small = make_trainer(split, CACHED, *WINDOWS, f"train.cache_max_gb={(limit + 1) / 1e9}")
+    assert torch.equal(trained(small), expected)
+    assert small.data.cache.full and small.data.cache.size <= limit + 1
+    assert len(small.data.cache) == views
 
 
 # ---- nothing twice
 
 
-def test_a_view_goes_through_the_frozen_blocks_once(split, monkeypatch):
-    trainer = make_trainer(split, CACHED, "train.epochs=9")
+@WAYS
+def test_a_view_goes_through_the_frozen_blocks_once(split, monkeypatch, way):
+    trainer = make_trainer(split, CACHED, "train.epochs=9", *way)
     seen = []
     whole = trainer.model.tokens_before
 
@@ -132,21 +155,22 @@ def test_a_view_goes_through_the_frozen_blocks_once(split, monkeypatch):
         return whole(block, pixels)
 
     monkeypatch.setattr(trainer.model, "tokens_before", counted)
-    monkeypatch.setattr(trainer.model, "features", lambda pixels: pytest.fail("the whole network was called"))
+    monkeypatch.setattr(trainer.model, "features", lambda *inputs: pytest.fail("the whole network was called"))
     fit(trainer, hooks())
     assert len(seen) == len(set(seen)) == len(trainer.data.cache) < trainer.data.schedule.total * 4
 
 
-def test_a_cached_view_is_not_decoded(split, monkeypatch):
+@WAYS
+def test_a_cached_view_is_not_decoded(split, monkeypatch, way):
     decoded = []
-    read = loader.read_image
+    read = loader.read_content
 
-    def counted(location, images):
+    def counted(location, max_pixels):
         decoded.append(location)
-        return read(location, images)
+        return read(location, max_pixels)
 
-    monkeypatch.setattr(loader, "read_image", counted)
-    trainer = make_trainer(split, CACHED, "train.epochs=30", "train.loss=triplet")
+    monkeypatch.setattr(loader, "read_content", counted)
+    trainer = make_trainer(split, CACHED, "train.epochs=30", "train.loss=triplet", *way)
     after = []
     fit(trainer, hooks(lambda trainer: after.append(len(decoded))))
     views = len(trainer.data.cache)
@@ -157,15 +181,39 @@ def test_a_cached_view_is_not_decoded(split, monkeypatch):
     assert trainer.frozen.cache.computed == views
 
 
-def test_a_batch_says_what_it_holds(split):
-    trainer = make_trainer(split, CACHED, "train.epochs=20")
+@WAYS
+def test_a_batch_says_what_it_holds(split, way):
+    trainer = make_trainer(split, CACHED, "train.epochs=20", *way)
     for batch in trainer.data.batches(0, 0):
         trainer.step(batch)
-        assert batch.images == len(batch.cached) == 2 * len(batch.queries)
-        assert len(batch.views) == (~batch.cached).sum() and len(batch.tokens) == batch.cached.sum()
-        expected = [("query", row) for row in batch.queries] + [("fabric", row) for row in batch.positives]
-        assert [(key.kind, key.row) for key in batch.keys] == expected
-    assert batch.cached.all()
+        assert batch.images == sum(len(part.cached) for part in batch.parts) == 2 * len(batch.queries)
+        for part in batch.parts:
+            assert len(part.views) == (~part.cached).sum() and len(part.tokens) == part.cached.sum()
+        queries, positives = batch.parts
+        assert [(key.kind, key.row) for key in queries.keys] == [("query", row) for row in batch.queries]
+        assert [(key.kind, key.row) for key in positives.keys] == [("fabric", row) for row in batch.positives]
+    assert all(part.cached.all() for part in batch.parts)
+
+
+def test_tokens_come_in_the_order_of_the_keys_wherever_they_are_from():
+    """Of seven views the loader had two, the cache got one since, and one is there twice."""
+    model, cache = make_model(), ActivationCache(10**6)
+    frozen = FrozenBlocks(model, 1, cache, torch.device("cpu"), contextlib.nullcontext)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (6, 28, 28, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = [model.tokens_before(1, normalise(torch.from_numpy(view[None])))[0].numpy() for view in pixels]
+    rows = [3, 0, 5, 0, 2, 1, 4]
+    known = np.array([row in (3, 2) for row in rows])
+    cache.put(ViewKey("fabric", 5), expected[5])
+    part = Part(
+        views=np.stack([pixels[row] for row, here in zip(rows, known, strict=True) if not here]),
+        keys=tuple(ViewKey("fabric", row) for row in rows),
+        cached=known,
+        tokens=np.stack([expected[3], expected[2]]),
+    )
+    np.testing.assert_array_equal(frozen.tokens(part), np.stack([expected[row] for row in rows]))
+    assert (cache.read, cache.computed, len(cache)) == (3, 3, 4)
 
 
 # ---- the network cut in two
@@ -178,8 +226,18 @@ def test_both_parts_are_the_whole_network(pooling, block):
     model.pooling, model.projection_head = pooling, None
     pixels = normalise(torch.randint(0, 256, (3, 28, 28, 3), dtype=torch.uint8))
     tokens = model.tokens_before(block, pixels)
-    assert tokens.shape[1:] == model.tokens_shape(28, block)
-    assert torch.equal(model(tokens, block), model(pixels))
+    assert tokens.shape[1:] == ((1, 32) if pooling == "cls" and block == 2 else (5, 32))
+    assert torch.equal(model(tokens, first_block=block), model(pixels))
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_both_parts_are_the_whole_network_with_windows(block):
+    model = make_model(pooling="patches")
+    pixels = normalise(torch.randint(0, 256, (3, 56, 28, 3), dtype=torch.uint8))
+    weights = torch.rand(5, 8)
+    tokens = model.tokens_before(block, pixels)
+    assert tokens.shape[1:] == (9, 32)
+    assert torch.equal(model(tokens, weights, block), model(pixels, weights))
 
 
 def test_frozen_parts_are_not_disturbed_by_dropout():
@@ -207,7 +265,7 @@ def put(cache, row):
 
 def test_what_was_put_comes_back(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    cache = ActivationCache(SHAPE, 10 * BYTES)
+    cache = ActivationCache(10 * BYTES)
     keys = [put(cache, row) for row in range(5)]
     put(cache, 2)
     assert len(cache) == 5
@@ -219,8 +277,20 @@ def test_what_was_put_comes_back(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []  # nothing is left behind whatever happens to the process
 
 
+def test_tokens_of_many_shapes_lie_in_one_file():
+    cache = ActivationCache(10**6)
+    rng = np.random.default_rng(0)
+    shapes = [(5, 4), (17, 4), (5, 4), (1, 4), (9, 4)]
+    expected = {ViewKey("fabric", row): rng.random(shape, np.float32) for row, shape in enumerate(shapes)}
+    for key, tokens in expected.items():
+        cache.put(key, tokens)
+    for key, tokens in expected.items():
+        np.testing.assert_array_equal(cache.get(key), tokens)
+    assert cache.size == os.fstat(cache._file.fileno()).st_size == 4 * 4 * (5 + 17 + 5 + 1 + 9)
+
+
 def test_the_limit_is_kept():
-    cache = ActivationCache(SHAPE, 3 * BYTES + 1)
+    cache = ActivationCache(3 * BYTES + 1)
     keys = [put(cache, row) for row in range(5)]
     assert [cache.get(key) is not None for key in keys] == [True, True, True, False, False]
     assert os.fstat(cache._file.fileno()).st_size == 3 * BYTES
@@ -228,7 +298,7 @@ def test_the_limit_is_kept():
 
 
 def test_a_full_disk_ends_the_growth_with_a_line(monkeypatch, caplog):
-    cache = ActivationCache(SHAPE, 9 * BYTES)
+    cache = ActivationCache(9 * BYTES)
     kept = put(cache, 0)
 
     def refuse(*arguments):
@@ -241,7 +311,7 @@ def test_a_full_disk_ends_the_growth_with_a_line(monkeypatch, caplog):
 
 
 def test_a_short_write_is_not_taken_for_a_view(monkeypatch):
-    cache = ActivationCache(SHAPE, 9 * BYTES)
+    cache = ActivationCache(9 * BYTES)
     monkeypatch.setattr(os, "pwrite", lambda *arguments: BYTES - 1)
     assert cache.get(put(cache, 0)) is None
 
@@ -254,5 +324,5 @@ def test_the_report_says_how_much_was_read(split):
     assert computed == len(cache)
     text = cache.report()
     assert f"{len(cache)} views" in text and f"{read / (read + computed):.0%} of the views" in text
-    assert math.isclose(cache.view_bytes, 5 * 32 * 4)
+    assert cache.size == len(cache) * QUERY_BYTES
     assert "0% of the views" in cache.report()

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from retrieval_core.data.datasets import DataError, Labelled
+from retrieval_core.images.motif import cut_motif
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
 from retrieval_core.training.loader import MAX_ATTEMPTS, Schedule, TrainingData
-from tests.unit.tiny_split import make_config, make_split
+from tests.unit.tiny_split import WINDOWS, make_config, make_split
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +29,17 @@ def assert_same(found, expected):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert (one.step, one.epoch) == (other.step, other.epoch)
-        for name in ("views", "queries", "positives", "held"):
+        for name in ("queries", "positives", "held"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        for part, of_other in zip(one.parts, other.parts, strict=True):
+            assert part.keys == of_other.keys
+            np.testing.assert_array_equal(part.views, of_other.views)
+            np.testing.assert_array_equal(part.shares, of_other.shares)
 
 
-def view(record, config):
-    return resize(read_image(record.location, config.images), config.model.image_size, config.images.resize)
+def view(record, config, size=None):
+    """The whole image in a square."""
+    return resize(read_image(record.location, config.images), size or config.model.image_size, config.images.resize)
 
 
 # ---- the schedule
@@ -101,41 +107,52 @@ def test_a_batch_holds_queries_then_positives_then_negatives(split, loss):
             rows.append(data.sampler.draw(0, position, query))
             position += 1
         assert batch.positives.tolist() == [draw.positive for draw in rows]
-        expected = [split.queries[draw.query] for draw in rows] + [split.fabrics[draw.positive] for draw in rows]
-        if loss == "triplet":
-            expected += [split.fabrics[draw.negative] for draw in rows]
-        assert (batch.views.dtype, batch.views.shape) == (np.uint8, (len(expected), 28, 28, 3))
-        for pixels, record in zip(batch.views, expected, strict=True):
-            np.testing.assert_array_equal(pixels, view(record, config))
+        expected = [
+            [split.queries[draw.query] for draw in rows],
+            [split.fabrics[draw.positive] for draw in rows],
+            [split.fabrics[draw.negative] for draw in rows],
+        ]
+        assert len(batch.parts) == (3 if loss == "triplet" else 2)
+        assert batch.images == len(batch.parts) * len(rows)
+        for part, records in zip(batch.parts, expected, strict=False):
+            assert (part.views.dtype, part.views.shape) == (np.uint8, (len(records), 28, 28, 3))
+            for pixels, record in zip(part.views, records, strict=True):
+                np.testing.assert_array_equal(pixels, view(record, config))
+            assert part.shares is None and not part.cached.any() and not len(part.tokens)
     assert data.rejects == {}
 
 
 AUGMENTED = ["train.augmentation=print", "train.loss=triplet", "train.crop_start=0.5"]
+WAYS = pytest.mark.parametrize("way", [[], WINDOWS], ids=["whole", "windows"])
 
 
-def test_batches_do_not_depend_on_threads(split):
-    alone = batches(split, *AUGMENTED, "train.loader_threads=1")
-    assert_same(batches(split, *AUGMENTED, "train.loader_threads=7"), alone)
-    assert any(
-        (batch.views != other.views).any()
-        for batch, other in zip(alone, batches(split, "train.loss=triplet"), strict=True)
-    )
+@WAYS
+def test_batches_do_not_depend_on_threads(split, way):
+    alone = batches(split, *AUGMENTED, *way, "train.loader_threads=1")
+    assert_same(batches(split, *AUGMENTED, *way, "train.loader_threads=7"), alone)
+    for batch, other in zip(alone, batches(split, *way, "train.loss=triplet"), strict=True):
+        for part, of_other in zip(batch.parts, other.parts, strict=True):
+            assert not np.array_equal(part.views, of_other.views)
 
 
 @pytest.mark.parametrize("first", [1, 3, 5, 6])
-def test_batches_from_the_middle_are_those_of_the_whole(split, first):
-    assert_same(batches(split, *AUGMENTED, first=first), batches(split, *AUGMENTED)[first:])
+@WAYS
+def test_batches_from_the_middle_are_those_of_the_whole(split, first, way):
+    assert_same(batches(split, *AUGMENTED, *way, first=first), batches(split, *AUGMENTED, *way)[first:])
 
 
-def test_the_parts_of_the_workers_make_up_the_batch(split):
-    whole = batches(split, *AUGMENTED, "train.max_steps=2")
-    parts = [batches(split, *AUGMENTED, "train.max_steps=2", rank=rank, workers=3) for rank in range(3)]
+@WAYS
+def test_the_parts_of_the_workers_make_up_the_batch(split, way):
+    whole = batches(split, *AUGMENTED, *way, "train.max_steps=2")
+    parts = [batches(split, *AUGMENTED, *way, "train.max_steps=2", rank=rank, workers=3) for rank in range(3)]
     for step, batch in enumerate(whole):
         mine = [worker[step] for worker in parts]
         assert np.concatenate([part.queries for part in mine]).tolist() == batch.queries.tolist()
-        groups = [np.split(part.views, 3) for part in mine]
-        joined = [group[index] for index in range(3) for group in groups]
-        np.testing.assert_array_equal(np.concatenate(joined), batch.views)
+        for kind, part in enumerate(batch.parts):
+            np.testing.assert_array_equal(np.concatenate([one.parts[kind].views for one in mine]), part.views)
+            assert (part.shares is not None) == (bool(way) and kind == 0)
+            if part.shares is not None:
+                np.testing.assert_array_equal(np.concatenate([one.parts[kind].shares for one in mine]), part.shares)
 
 
 def test_seeds_and_epochs_differ(split):
@@ -153,10 +170,61 @@ def test_batches_that_are_not_asked_for_leave_no_threads(split):
     assert threading.active_count() == before
 
 
+# ---- windows
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "triplet"])
+def test_with_windows_queries_are_motifs_and_fabrics_large_squares(split, loss):
+    config = make_config(*WINDOWS, f"train.loss={loss}")
+    for batch in TrainingData(config, split).batches(0, 0):
+        queries, *fabrics = batch.parts
+        assert (queries.views.dtype, queries.views.shape) == (np.uint8, (len(batch.queries), 28, 28, 3))
+        assert (queries.shares.dtype, queries.shares.shape) == (np.float32, (len(batch.queries), 2 * 2))
+        np.testing.assert_allclose(queries.shares.sum(axis=1), 1, rtol=1e-6)
+        for row, pixels, shares in zip(batch.queries, queries.views, queries.shares, strict=True):
+            with Image.open(split.queries[row].location) as image:
+                expected, expected_shares = cut_motif(image, None, 28, "auto")
+            np.testing.assert_array_equal(pixels, expected)
+            np.testing.assert_array_equal(shares, expected_shares)
+        for part in fabrics:
+            assert (part.views.dtype, part.views.shape) == (np.uint8, (len(batch.queries), 56, 56, 3))
+            assert part.shares is None
+            for key, pixels in zip(part.keys, part.views, strict=True):
+                np.testing.assert_array_equal(pixels, view(split.fabrics[key.row], config, 56))
+
+
+@pytest.mark.parametrize("augmentation", ["published", "query", "print"])
+def test_an_augmented_query_is_a_motif_with_shares(split, augmentation):
+    found = batches(split, *WINDOWS, f"train.augmentation={augmentation}")
+    queries = [batch.parts[0] for batch in found]
+    for part in queries:
+        assert part.views.shape[1:] == (28, 28, 3)
+        np.testing.assert_allclose(part.shares.sum(axis=1), 1, rtol=1e-6)
+        assert (part.shares >= 0).all()
+    plain = [batch.parts[0] for batch in batches(split, *WINDOWS)]
+    assert any((part.views != of_plain.views).any() for part, of_plain in zip(queries, plain, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"), [("auto", [1 / 3] * 3 + [0]), ("alpha", [1 / 3] * 3 + [0]), ("none", [1 / 4] * 4)]
+)
+def test_a_transparent_picture_says_itself_where_its_motif_is(tmp_path, mask, expected):
+    """The lower right of a picture of noise is transparent."""
+    split = make_split(tmp_path / "img", queries=4, fabrics=4)
+    for record in split.queries:
+        pixels = np.random.default_rng(0).integers(0, 256, (56, 56, 4), dtype=np.uint8)
+        pixels[..., 3] = 255
+        pixels[28:, 28:, 3] = 0
+        Image.fromarray(pixels).save(record.location)
+    (batch,) = batches(split, *WINDOWS, f"images.query_mask={mask}", "train.epochs=1")
+    np.testing.assert_allclose(batch.parts[0].shares, [expected] * 4, atol=0.02)
+
+
 # ---- crops
 
 
-def test_crops_hold_the_motif_and_widen(tmp_path):
+@WAYS
+def test_crops_hold_the_motif_and_widen(tmp_path, way):
     """A fabric of black cloth with one white motif; the boxes say where."""
     split = make_split(tmp_path / "img", queries=4, fabrics=4)
     rows = ["image_path,category,x0,y0,x1,y1"]
@@ -175,8 +243,9 @@ def test_crops_hold_the_motif_and_widen(tmp_path):
         "train.crop_start=0.2",
         "train.crop_end=1.0",
         "train.epochs=5",
+        *way,
     )
-    white = [float((batch.views[4:] > 127).mean()) for batch in found]
+    white = [float((batch.parts[1].views > 127).mean()) for batch in found]
     shares = np.linspace(0.2, 1.0, 5)
     assert white == pytest.approx(list((16 / (100 * shares)) ** 2), rel=0.15)
 
@@ -207,9 +276,10 @@ def test_unreadable_images_are_recorded_and_replaced(damaged):
     for batch in found:
         assert not {2, 5} & set(batch.queries.tolist())
         assert 1 not in batch.positives
-        records = [damaged.queries[row] for row in batch.queries] + [damaged.fabrics[row] for row in batch.positives]
-        for pixels, record in zip(batch.views, records, strict=False):
-            np.testing.assert_array_equal(pixels, view(record, config))
+        records = [damaged.queries[row] for row in batch.queries], [damaged.fabrics[row] for row in batch.positives]
+        for part, shown in zip(batch.parts, records, strict=False):
+            for pixels, record in zip(part.views, shown, strict=True):
+                np.testing.assert_array_equal(pixels, view(record, config))
     assert [len(batch.queries) for batch in found] == [4, 4, 2] * 6
 
 

@@ -15,9 +15,10 @@ from retrieval_core.model.embedder import normalise
 from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
-from tests.unit.tiny_split import COLOURS, make_config, make_model, make_split, save
+from tests.unit.tiny_split import COLOURS, WINDOWS, make_config, make_model, make_split, save
 
 FINGERPRINT = "0123456789abcdef"
+WAYS = pytest.mark.parametrize("way", [[], WINDOWS], ids=["whole", "windows"])
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def split(tmp_path_factory):
 
 def make_trainer(split, *overrides):
     config = make_config("train.trainable_blocks=1", *overrides)
-    return Trainer(config, make_model(), TrainingData(config, split), Worker())
+    return Trainer(config, make_model(pooling=config.model.pooling), TrainingData(config, split), Worker())
 
 
 def hooks(saved=None, scores=(), done=None):
@@ -92,11 +93,13 @@ def test_the_random_state_of_the_surroundings_does_not_matter(split):
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
-def test_only_what_is_to_be_trained_changes(split):
-    trainer = make_trainer(split, "train.learning_rate=1e-2", "train.max_steps=3")
+@WAYS
+def test_only_what_is_to_be_trained_changes(split, way):
+    trainer = make_trainer(split, "train.learning_rate=1e-2", "train.max_steps=3", *way)
     before = weights_of(trainer.model)
     fit(trainer, hooks())
-    trained = ("dinov2.encoder.layer.1.", "dinov2.layernorm.", "projection_head.")
+    # Means of patches are taken before the layer norm.
+    trained = ("dinov2.encoder.layer.1.", "projection_head.", *([] if way else ["dinov2.layernorm."]))
     for name, tensor in weights_of(trainer.model).items():
         assert torch.equal(tensor, before[name]) != name.startswith(trained), name
 
@@ -123,11 +126,12 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("loss", ["info_nce", "triplet"])
-def test_a_training_resumed_at_any_step_ends_with_the_same_bytes(tmp_path, loss):
+@WAYS
+def test_a_training_resumed_at_any_step_ends_with_the_same_bytes(tmp_path, loss, way):
     split = make_split(tmp_path / "img", queries=10, fabrics=12)
     (tmp_path / "img" / "q2.png").write_bytes(b"torn")
     keys = [f"train.loss={loss}", "train.augmentation=print", "train.checkpoint_every=1", "train.crop_start=0.7"]
-    keys += ["train.learning_rate=1e-3", "train.head_learning_rate=1e-2", "train.max_steps=5"]
+    keys += ["train.learning_rate=1e-3", "train.head_learning_rate=1e-2", "train.max_steps=5", *way]
     scores = [0.1, 0.3, 0.2]
     folders = []
 

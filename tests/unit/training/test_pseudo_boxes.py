@@ -82,8 +82,8 @@ def test_crops_go_where_the_motif_was_found_and_still_show_all_labels(split):
     data = TrainingData(CONFIG, split, pseudo_boxes=boxes)
     names = sorted({name for fabric in split.fabrics for name in fabric.categories})
     for batch in data.batches(0, 0):
-        fabric_views = batch.views[len(batch.queries) :]
-        for query, positive, view, held in zip(batch.queries, batch.positives, fabric_views, batch.held, strict=True):
+        views = batch.parts[1].views
+        for query, positive, view, held in zip(batch.queries, batch.positives, views, batch.held, strict=True):
             assert [names[number] for number in held if number >= 0] == list(split.fabrics[positive].categories)
             colour = np.array(COLOURS[split.queries[query].categories[0]])
             assert (np.abs(view.astype(int) - colour).max(axis=2) < 40).mean() > 0.03

@@ -7,13 +7,15 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from retrieval_core.data.datasets import Labelled
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
 from retrieval_core.model.embedder import normalise
 from retrieval_core.training.validation import Validator
-from tests.unit.tiny_split import make_config, make_model, make_split
+from tests.unit import plain_windows
+from tests.unit.tiny_split import WINDOWS, make_config, make_model, make_split
 
 CPU = torch.device("cpu")
 
@@ -28,6 +30,11 @@ def split(tmp_path):
     return make_split(tmp_path / "img", queries=9, fabrics=21)
 
 
+@pytest.fixture(scope="module")
+def model_of_patches():
+    return make_model(pooling="patches").eval()
+
+
 def alone(array):
     return [array]
 
@@ -36,16 +43,25 @@ def validate(model, split, *overrides):
     return Validator(make_config("embed.batch_size=4", *overrides), split)(model, CPU, alone)
 
 
-def naive(model, split, depth, unreadable=()):
+def embed_whole(model, record):
+    """(1, D): the whole image in a square."""
+    images = make_config().images
+    view = resize(read_image(record.location, images), 28, images.resize)
+    with torch.no_grad():
+        return model(normalise(torch.from_numpy(view[None]))).numpy().astype(np.float64)
+
+
+def embed_windows(model, record):
+    """(1, D) of a query's motif, and (3, D) of a fabric."""
+    with Image.open(record.location) as image:
+        if record.path.startswith("img/q"):
+            return plain_windows.motif(model, image, 28).double().numpy()[None]
+        return plain_windows.fabric(model, image, 56, 3)[0].astype(np.float64)
+
+
+def naive(model, split, depth, unreadable=(), embed=embed_whole):
     """(recall, mAP) by the definition: embed one by one, sort everything, count."""
-    config = make_config()
-
-    def embed(record):
-        view = resize(read_image(record.location, config.images), 28, config.images.resize)
-        with torch.no_grad():
-            return model(normalise(torch.from_numpy(view[None])))[0].numpy().astype(np.float64)
-
-    fabrics = [(fabric, embed(fabric)) for fabric in split.fabrics if fabric.path not in unreadable]
+    fabrics = [(fabric, embed(model, fabric)) for fabric in split.fabrics if fabric.path not in unreadable]
     recalls, precisions = [], []
     for query in split.queries:
         relevant = sum(bool(set(query.categories) & set(fabric.categories)) for fabric in split.fabrics)
@@ -55,8 +71,8 @@ def naive(model, split, depth, unreadable=()):
             recalls.append(0.0)
             precisions.append(0.0)
             continue
-        vector = embed(query)
-        ranked = sorted(fabrics, key=lambda pair: -float(pair[1] @ vector))[:depth]
+        vector = embed(model, query)[0]
+        ranked = sorted(fabrics, key=lambda pair: -float((pair[1] @ vector).max()))[:depth]
         hits = [bool(set(query.categories) & set(fabric.categories)) for fabric, _ in ranked]
         recalls.append(sum(hits) / relevant)
         at_hits = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
@@ -78,6 +94,34 @@ def test_recall_and_map_are_those_of_a_plain_loop(model, split):
     recall, precision = naive(model, split, depth)
     assert 0 < recall < 1
     assert_is(found, recall, precision, depth)
+
+
+def in_other_shapes(split):
+    """The split with every third fabric as wide as high, and every third one three times as high as wide."""
+    for number, record in enumerate(split.fabrics):
+        with Image.open(record.location) as image:
+            shown = image.resize([(32, 40), (32, 32), (32, 96)][number % 3], Image.Resampling.NEAREST)
+        shown.save(record.location)
+    return split
+
+
+@pytest.mark.parametrize("batch", [1, 4, 100])
+def test_with_windows_it_is_that_of_a_plain_loop_too(model_of_patches, split, tmp_path, batch):
+    """The fabrics of a batch have different shapes."""
+    in_other_shapes(split)
+    for name in ("q1.png", "f7.png"):
+        (tmp_path / "img" / name).write_bytes(b"torn")
+    found = validate(model_of_patches, split, *WINDOWS, f"embed.batch_size={batch}", "retrieve.top_k=2")
+    recall, precision = naive(model_of_patches, split, 2, {"img/q1.png", "img/f7.png"}, embed_windows)
+    assert 0 < recall < 1
+    assert_is(found, recall, precision, 2)
+
+
+def test_windows_see_more_than_one_vector_of_the_whole(model_of_patches, split):
+    """The comparison above could fail: with the first vector alone the figures are others."""
+    in_other_shapes(split)
+    whole = naive(model_of_patches, split, 2, embed=lambda *asked: embed_windows(*asked)[:1])
+    assert whole != naive(model_of_patches, split, 2, embed=embed_windows)
 
 
 def test_the_pool_is_no_deeper_than_asked_for(model, split):
@@ -128,11 +172,12 @@ def test_the_weights_are_left_alone(model, split):
     assert not model.training
 
 
-@pytest.mark.parametrize("workers", [2, 3, 11])
-def test_workers_that_share_it_find_what_one_finds(model, split, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "keys"), [(2, []), (3, []), (11, []), (3, WINDOWS), (11, WINDOWS)])
+def test_workers_that_share_it_find_what_one_finds(split, tmp_path, workers, keys):
     """Each worker is a thread that meets the others where it would gather; 11 workers leave two without a query."""
     (tmp_path / "img" / "q4.png").write_bytes(b"torn")
-    expected = validate(model, split)
+    model = make_model(pooling="patches" if keys else "cls").eval()
+    expected = validate(model, split, *keys)
     meeting, parts, found = threading.Barrier(workers, timeout=60), [None] * workers, {}
 
     def work(rank):
@@ -143,7 +188,7 @@ def test_workers_that_share_it_find_what_one_finds(model, split, tmp_path, worke
             meeting.wait()
             return everyone
 
-        validator = Validator(make_config("embed.batch_size=4"), split, rank=rank, workers=workers)
+        validator = Validator(make_config("embed.batch_size=4", *keys), split, rank=rank, workers=workers)
         found[rank] = validator(model, CPU, gather)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(workers)]

@@ -1,0 +1,109 @@
+"""A query's motif: where it is on its picture, and the view of it that a model sees.
+
+Shapes: H, W of the upright picture; S the side of the view; P its patches, rows from the top.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from retrieval_core.config.sections import PATCH
+
+QueryMask = Literal["auto", "alpha", "none"]
+
+_LOOKED_AT = 256
+"""Longer side in pixels at which the motif is looked for."""
+_DIFFERENCE = 24
+"""Grey levels of 255 by which a pixel of the motif differs from the ground, in any channel."""
+_ODD_BORDER = 0.25
+"""Share of the border that may differ from the ground, as a motif that is cut off does; with more, it is no ground."""
+_MARGIN = 0.04
+"""Share of the motif's longer side that is kept around it."""
+
+
+def cut_motif(
+    picture: Image.Image, alpha: Image.Image | None, size: int, mask: QueryMask
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The motif of an upright RGB picture, as large as fits a square, and the share of each patch that it takes.
+
+    The view (S, S, 3), S = ``size``, keeps the motif's proportions; the rest is filled with the ground's colour. The
+    shares (P,) sum to 1: a query is the mean of its patches so weighted. ``alpha`` (mode L) is the picture's
+    transparency, if it has any. Memory O(H W) for the crop.
+    """
+    shown = motif_mask(picture, alpha, mask)
+    ground = (255, 255, 255) if alpha is not None else _border_median(picture)
+    box = _box_of(shown, picture.size)
+    scale = size / max(box[2] - box[0], box[3] - box[1])
+    wide, high = (max(1, round((box[axis + 2] - box[axis]) * scale)) for axis in (0, 1))
+    x, y = (size - wide) // 2, (size - high) // 2
+    view = Image.new("RGB", (size, size), ground)
+    view.paste(picture.resize((wide, high), Image.Resampling.BILINEAR, box), (x, y))
+    inside = Image.new("L", (size, size), 0)
+    across, down = shown.width / picture.width, shown.height / picture.height
+    shrunk = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+    inside.paste(shown.resize((wide, high), Image.Resampling.BILINEAR, shrunk), (x, y))
+    patches = np.asarray(inside, np.float32).reshape(size // PATCH, PATCH, size // PATCH, PATCH).mean((1, 3)).ravel()
+    if not patches.any():  # few, faint or far apart, its pixels vanish in a small view
+        patches += 1
+    return np.array(view), patches / patches.sum()
+
+
+def motif_mask(picture: Image.Image, alpha: Image.Image | None, mask: QueryMask) -> Image.Image:
+    """Which pixels are the motif, in mode L (255 is the motif), at no more than the size that is needed to tell.
+
+    By transparency; else, if ``auto``, what differs from the ground around it; else all. The ground is one colour, or
+    grades from one edge to the other: a plane through the border's pixels, by least squares, for each channel.
+    """
+    scale = min(1.0, _LOOKED_AT / max(picture.size))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    whole = Image.new("L", size, 255)
+    if mask == "none":
+        return whole
+    if alpha is not None:
+        shown = alpha.resize(size, Image.Resampling.BILINEAR)
+        return shown if shown.getbbox() and np.asarray(shown).min() < 128 else whole
+    if mask == "alpha" or min(size) < 3:
+        return whole
+    pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.float32)
+    differs = _differs_from_ground(pixels)
+    return whole if differs is None else Image.fromarray(np.where(differs, 255, 0).astype(np.uint8))
+
+
+def _differs_from_ground(pixels: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """(H, W) where pixels (H, W, 3) are not the ground; None where there is no ground, or nothing else."""
+    height, width = pixels.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    place = np.stack([np.ones_like(x), x / width, y / height], axis=-1).astype(np.float32)
+    border = np.zeros((height, width), np.bool_)
+    border[[0, -1]] = border[:, [0, -1]] = True
+    # The border's median first, and then the plane through what is near it: a motif that is cut off must not tilt it.
+    ground = np.broadcast_to(np.median(pixels[border], axis=0), pixels.shape)
+    for _ in range(3):
+        near = border & (np.abs(pixels - ground).max(axis=2) <= 2 * _DIFFERENCE)
+        if near.sum() < border.sum() / 2:
+            break
+        plane = np.linalg.lstsq(place[near], pixels[near], rcond=None)[0]
+        ground = place @ plane
+    differs: NDArray[np.bool_] = np.abs(pixels - ground).max(axis=2) > _DIFFERENCE
+    odd = differs[border].mean() > _ODD_BORDER
+    return None if odd or not differs.any() else differs
+
+
+def _box_of(shown: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The motif's box with its margin, in pixels of a picture of this size."""
+    found = shown.point(lambda value: 255 if value >= 128 else 0).getbbox() or (0, 0, *shown.size)
+    scale = size[0] / shown.width, size[1] / shown.height
+    x0, y0, x1, y1 = (edge * scale[axis % 2] for axis, edge in enumerate(found))
+    margin = _MARGIN * max(x1 - x0, y1 - y0)
+    return max(0.0, x0 - margin), max(0.0, y0 - margin), min(size[0], x1 + margin), min(size[1], y1 + margin)
+
+
+def _border_median(picture: Image.Image) -> tuple[int, int, int]:
+    pixels = np.asarray(picture.resize((min(64, picture.width), min(64, picture.height)), Image.Resampling.BILINEAR))
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    red, green, blue = (int(value) for value in np.median(edge, axis=0))
+    return red, green, blue

@@ -1,0 +1,226 @@
+"""A run with windows: what it stores of fabrics of any proportions, that its pool is right, and that it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from ray_jobs.__main__ import main
+from ray_jobs.pipeline import run_stage, run_workflow
+from ray_jobs.run import Run
+from retrieval_core.config.config import Config
+from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.rgb import decode_rgb
+from retrieval_core.model.weights import load_model
+from retrieval_core.run.workspace import RunError
+from retrieval_core.training.loader import Batch
+from retrieval_core.training.loop import Trainer
+from tests.jobs.small_data import as_options, config, fabric_path, query_paths, settings, write_catalogue
+from tests.unit import plain_windows
+
+FABRICS, QUERIES, VECTORS, SIZE = 7, 4, 3, 84
+BASELINES = ["random", "histogram", "frozen"]
+TORN, HOLED = 5, 1
+SIDES = {1: (96, 32), 2: (32, 96), 3: (44, 33)}
+"""Width and height of fabrics that are no squares."""
+KEYS: dict[str, Any] = {
+    "model__pooling": "patches",
+    "embed__fabric_size": SIZE,
+    "embed__vectors": VECTORS,
+    "train__enabled": True,
+    "train__num_workers": 0,
+    "train__trainable_blocks": 1,
+    "train__batch_size": 2,
+    "train__max_steps": 2,
+    "train__checkpoint_every": 1,
+    "train__select": "last",
+}
+
+
+def rows_of(store: Path) -> list[dict[str, Any]]:
+    """All rows of a store, as any reader that globs sees them."""
+    found: list[dict[str, Any]] = ds.dataset(sorted(map(str, store.glob("*.parquet")))).to_table().to_pylist()
+    return found
+
+
+class Finished(NamedTuple):
+    """A run that ended, and what it was given."""
+
+    root: Path
+    weights: Path
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.out / "trial"
+
+    def config(self, **keys: Any) -> Config:
+        return config(*self, **{**KEYS, **keys})
+
+    def rows(self, role: str) -> list[dict[str, Any]]:
+        return rows_of(self.store(role))
+
+    def store(self, role: str) -> Path:
+        return self.folder / "embeddings" / role
+
+    def pool(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(self.folder / "candidate_pool.parquet").to_pylist()
+        return rows
+
+
+def spoil(root: Path) -> None:
+    """Some fabrics are no squares, one is torn, and the lower right of a query is transparent."""
+    for number, sides in SIDES.items():
+        with Image.open(fabric_path(root, number)) as image:
+            image.resize(sides, Image.Resampling.NEAREST).save(fabric_path(root, number))
+    fabric_path(root, TORN).write_bytes(b"torn")
+    file = root / query_paths(root)[HOLED]
+    with Image.open(file) as image:
+        pixels = np.array(image.convert("RGBA"))
+    pixels[16:, 16:, 3] = 0
+    Image.fromarray(pixels).save(file)
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster: None, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Two steps of training, then all stages with all baselines."""
+    place = tmp_path_factory.mktemp("windows")
+    root = write_catalogue(place / "data", fabrics=FABRICS, queries=QUERIES, training=4)
+    spoil(root)
+    found = Finished(root, weights, place / "out")
+    run_workflow(Run(found.config(evaluate__baselines=BASELINES)))
+    return found
+
+
+def expected(
+    run: Finished, weights: Path
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, list[list[int]]]]]:
+    """Path -> vector of each query, and vectors and boxes of each fabric, image by image."""
+    model = load_model(run.config().model.model_copy(update={"weights": str(weights)}), 0, with_head=False)
+    queries, fabrics = {}, {}
+    for name in query_paths(run.root):
+        picture = decode_rgb((run.root / name).read_bytes(), ImagesConfig())
+        assert (picture.alpha is not None) == (name == query_paths(run.root)[HOLED])
+        queries[name] = plain_windows.motif(model, picture.rgb, 28, picture.alpha).numpy()
+    for number in set(range(FABRICS)) - {TORN}:
+        with Image.open(fabric_path(run.root, number)) as image:
+            fabrics[str(fabric_path(run.root, number))] = plain_windows.fabric(model, image, SIZE, VECTORS)
+    return queries, fabrics
+
+
+def test_the_store_holds_the_whole_and_clusters_of_windows(finished: Finished) -> None:
+    queries, fabrics = expected(finished, finished.folder / "model")
+    rows = finished.rows("gallery")
+    assert len(rows) == (FABRICS - 1) * VECTORS
+    assert [row["region"] for row in rows] == list(range(VECTORS)) * (FABRICS - 1)
+    for row in rows:
+        vectors, boxes = fabrics[row["path"]]
+        np.testing.assert_allclose(row["embedding"], vectors[row["region"]], atol=1e-5)
+        assert row["box"] == boxes[row["region"]]
+    wholes = {tuple(row["box"]) for row in rows if row["region"] == 0}
+    assert wholes == {(0, 0, *sides) for sides in (*SIDES.values(), (32, 32))}
+    rows = finished.rows("queries")
+    assert [row["region"] for row in rows] == [0] * QUERIES
+    for row in rows:
+        np.testing.assert_allclose(row["embedding"], queries[row["path"]], atol=1e-5)
+        assert row["box"] == [0, 0, 32, 32]
+    manifest = json.loads((finished.store("gallery") / "manifest.json").read_text())
+    assert (manifest["regions"], manifest["views"], manifest["image_size"]) == (VECTORS, 1, SIZE)
+
+
+def test_weights_without_a_head_have_windows_and_colours_have_none(finished: Finished) -> None:
+    _, fabrics = expected(finished, finished.weights)
+    rows = rows_of(finished.folder / "work" / "arms" / "frozen" / "embeddings" / "gallery")
+    assert len(rows) == (FABRICS - 1) * VECTORS
+    for row in rows:
+        np.testing.assert_allclose(row["embedding"], fabrics[row["path"]][0][row["region"]], atol=1e-5)
+    rows = rows_of(finished.folder / "work" / "arms" / "histogram" / "embeddings" / "gallery")
+    assert [row["region"] for row in rows] == [0] * (FABRICS - 1)
+
+
+def test_the_hole_of_a_query_counts(finished: Finished) -> None:
+    """The comparison above could fail: without its transparency the query has another vector."""
+    name = query_paths(finished.root)[HOLED]
+    (row,) = [row for row in finished.rows("queries") if row["path"] == name]
+    keys = finished.config().model.model_copy(update={"weights": str(finished.folder / "model")})
+    picture = decode_rgb((finished.root / name).read_bytes(), ImagesConfig())
+    other = plain_windows.motif(load_model(keys, 0, with_head=False), picture.rgb, 28).numpy()
+    assert np.abs(np.array(row["embedding"]) - other).max() > 1e-4
+
+
+def test_the_pool_has_the_best_vector_of_each_fabric_and_its_box(finished: Finished) -> None:
+    queries, fabrics = expected(finished, finished.folder / "model")
+    rows = finished.pool()
+    assert len(rows) == QUERIES * (FABRICS - 1)
+    for row in rows:
+        vectors, boxes = fabrics[row["image_path"]]
+        scores = vectors @ queries[row["query_path"]]
+        assert row["similarity"] == pytest.approx(scores.max(), abs=1e-5)
+        assert scores[boxes.index(row["box"])] == pytest.approx(scores.max(), abs=1e-5)
+
+
+def test_all_stages_ended(finished: Finished) -> None:
+    run = json.loads((finished.folder / "run.json").read_text())
+    assert {"train", "embed.gallery", "embed.queries", "retrieve", "evaluate", "report"} <= set(run["stages"])
+    assert run["counts"]["gallery"] == {"inputs": FABRICS, "embedded": FABRICS - 1, "rejected": 1, "reused": 0}
+    metrics = json.loads((finished.folder / "metrics.json").read_text())
+    assert set(metrics) == {"fine_tuned", *BASELINES}
+    assert {values["queries"] for values in metrics.values()} == {QUERIES}
+    assert "<html" in (finished.folder / "report.html").read_text()
+    head = json.loads((finished.folder / "model" / "config.json").read_text())
+    assert (head["projection_head"]["pooling"], head["num_hidden_layers"]) == ("patches", 1)
+
+
+def test_search_finds_what_the_pool_holds(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    names = query_paths(finished.root)
+    options = as_options(settings(*finished, **KEYS))
+    assert main(["search", *(str(finished.root / name) for name in names), "--top", "3", *options]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    for number, name in enumerate(names):
+        first = [row for row in finished.pool() if row["query_path"] == name][:3]
+        lines = shown[4 * number : 4 * number + 4]
+        assert lines[0] == str(finished.root / name)
+        for row, line in zip(first, lines[1:], strict=True):
+            rank, similarity, path = line.split()
+            assert (int(rank), path) == (row["rank"], row["image_path"])
+            assert float(similarity) == pytest.approx(row["similarity"], abs=1e-4)
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after the first of two steps; then a shard and what came after it are lost."""
+    steps, step = [], Trainer.step
+
+    def one_step(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        if steps:
+            raise ValueError("stopped")
+        steps.append(batch.step)
+        return step(trainer, batch)
+
+    keys = {"run__name": "stopped", "run__output_dir": finished.out / "other"}
+    folder = finished.out / "other" / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", one_step)
+        with pytest.raises(RunError, match="stopped"):
+            run_stage(Run(finished.config(**keys)), "train")
+    assert not (folder / "model").exists()
+    for stage in ("train", "embed"):
+        run_stage(Run(finished.config(**keys)), stage)
+    store = folder / "embeddings" / "gallery"
+    shards = sorted(store.glob("*.parquet"))
+    shards[1].unlink()
+    (store / "manifest.json").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in store.glob("*.parquet")}
+    for stage in ("embed", "retrieve"):
+        run_stage(Run(finished.config(**keys)), stage)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    names = ["model/config.json", "model/model.safetensors", "first_retrieval_results.json", "candidate_pool.parquet"]
+    names += [f"embeddings/gallery/{path.name}" for path in shards]
+    assert [name for name in names if (folder / name).read_bytes() != (finished.folder / name).read_bytes()] == []
