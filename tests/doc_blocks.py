@@ -40,9 +40,12 @@ class Block(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+MODELS = ("Weight_Path/dinov2-motif-small", "Weight_Path/dinov2-motif-tiny")
+
+
 def pages() -> list[Path]:
     """The project's own pages, without those of a virtual environment or of runs."""
-    folders = ("", "docs", "benchmarks", "Output", "Weight_Path", "Weight_Path/dinov2-motif-tiny")
+    folders = ("", "docs", "benchmarks", "Output", "Weight_Path", *MODELS)
     return sorted(page for folder in folders for page in (ROOT / folder).glob("*.md"))
 
 
