@@ -45,5 +45,5 @@ def test_the_first_steps_end_with_a_picture(
     assert done == ["simulate", "run", "search", "simulate"]
     look = tmp_path / "Output" / "look"
     assert "<html" in (look / "report.html").read_text()
-    assert set(json.loads((look / "metrics.json").read_text())) == {"random", "frozen"}
+    assert set(json.loads((look / "metrics.json").read_text())) == {"random", "fine_tuned"}
     assert (tmp_path / "Output/my-fabrics/test.txt").is_file()
