@@ -39,7 +39,10 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
     plan, views = stores[shard["store"]].plan, stores[shard["store"]].views
     rows = read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location"]).to_pylist()
-    cuts: list[Cut] = []
+    pixels = bytearray()  # grows in place: views kept until the end and then put together would be held twice
+    sides: list[tuple[int, ...]] = []
+    boxes: list[np.ndarray] = []
+    shares: list[np.ndarray] = []
     images: list[list[str]] = []
     rejects: list[list[str]] = []
     problems = [name_problem(Record(row["path"], row["location"])) for row in rows]
@@ -50,21 +53,24 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
             rejects.append([row["path"], "unnameable", problem])
             continue
         try:
-            cuts.append(views.of(next(readings).result(), config.images))
+            cut = views.of(next(readings).result(), config.images)
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
+        pixels += np.ascontiguousarray(cut.pixels).data
+        sides.append(cut.pixels.shape[1:3])
+        boxes.append(cut.boxes)
+        shares += [] if cut.shares is None else [cut.shares]
         images.append([row["path"], row["id"]])
-    pixels = np.concatenate([cut.pixels.ravel() for cut in cuts]) if cuts else np.empty(0, np.uint8)
     return pa.table(
         {
             "file": [shard["file"]],
             "store": pa.array([shard["store"]], pa.int64()),
             "images": pa.array([len(rows)], pa.int64()),
-            "pixels": _one_binary(pixels),
-            "sides": _one_binary(np.array([cut.pixels.shape[1:3] for cut in cuts], np.int32)),
-            "boxes": _one_binary(np.array([cut.boxes for cut in cuts], np.int32)),
-            "shares": _one_binary(np.array([cut.shares for cut in cuts if cut.shares is not None], np.float32)),
+            "pixels": _one_binary(np.frombuffer(pixels, np.uint8)),
+            "sides": _one_binary(np.array(sides, np.int32)),
+            "boxes": _one_binary(np.array(boxes, np.int32)),
+            "shares": _one_binary(np.array(shares, np.float32)),
             "embedded": pa.array([images], pa.list_(pa.list_(pa.string()))),
             "rejected": pa.array([rejects], pa.list_(pa.list_(pa.string()))),
             "decoding": pa.array([time.perf_counter() - began], pa.float64()),

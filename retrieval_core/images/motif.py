@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retrieval_core.config.sections import PATCH
+from retrieval_core.images.resizing import background_of
 
 QueryMask = Literal["auto", "alpha", "none"]
 
@@ -35,7 +36,8 @@ def cut_motif(
     transparency, if it has any. Memory O(H W) for the crop.
     """
     shown = motif_mask(picture, alpha, mask)
-    ground = (255, 255, 255) if alpha is not None else _border_median(picture)
+    small = picture.resize((min(64, picture.width), min(64, picture.height)), Image.Resampling.BILINEAR)
+    ground = (255, 255, 255) if alpha is not None else background_of(np.asarray(small))
     box = _box_of(shown, picture.size)
     scale = size / max(box[2] - box[0], box[3] - box[1])
     wide, high = (max(1, round((box[axis + 2] - box[axis]) * scale)) for axis in (0, 1))
@@ -100,10 +102,3 @@ def _box_of(shown: Image.Image, size: tuple[int, int]) -> tuple[float, float, fl
     x0, y0, x1, y1 = (edge * scale[axis % 2] for axis, edge in enumerate(found))
     margin = _MARGIN * max(x1 - x0, y1 - y0)
     return max(0.0, x0 - margin), max(0.0, y0 - margin), min(size[0], x1 + margin), min(size[1], y1 + margin)
-
-
-def _border_median(picture: Image.Image) -> tuple[int, int, int]:
-    pixels = np.asarray(picture.resize((min(64, picture.width), min(64, picture.height)), Image.Resampling.BILINEAR))
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    red, green, blue = (int(value) for value in np.median(edge, axis=0))
-    return red, green, blue

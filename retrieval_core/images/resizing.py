@@ -51,7 +51,7 @@ def rotated(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
 
 
 def background_of(view: np.ndarray) -> tuple[int, int, int]:
-    """Median colour of the outermost pixels of a view (S, S, 3)."""
+    """Median colour of the outermost pixels of an image (H, W, 3)."""
     edge = np.concatenate([view[0], view[-1], view[:, 0], view[:, -1]])
     red, green, blue = (int(value) for value in np.median(edge, axis=0))
     return red, green, blue
