@@ -45,7 +45,9 @@ class WeightsError(ValueError):
 
 def refusal(source: str, problem: str) -> WeightsError:
     """The error that names a file or key and its problem, and where to find help."""
-    return WeightsError(f"{source}: {problem}; {_HELP}")
+    # It may quote names out of a file, which can hold any character: the message stays one line.
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in problem)
+    return WeightsError(f"{source}: {shown}; {_HELP}")
 
 
 def read_config(folder: str) -> dict[str, Any]:

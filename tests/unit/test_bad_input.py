@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ray_jobs.__main__ import main
@@ -115,6 +115,7 @@ def test_bad_input_has_its_outcome(
 
 
 @given(at=st.integers(0, 10**6), value=st.binary(min_size=1, max_size=9), name=st.sampled_from(sorted(SOUND)))
+@example(at=13326, value=b"\n", name="sound.pth")  # a line break in a name that the message quotes
 @settings(max_examples=150)
 def test_a_changed_file_of_weights_is_read_or_refused(tmp_path_factory, at: int, value: bytes, name: str) -> None:
     content = bytearray(SOUND[name])
