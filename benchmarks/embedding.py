@@ -75,6 +75,8 @@ class Case(NamedTuple):
     """Bare forward passes before ours, and as many after it."""
     one_by_one: int
     """Images of the published loop."""
+    windows: bool = False
+    """Fabrics of ``size`` in windows of patches, random weights: `windows.py`."""
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -227,15 +229,14 @@ def ours(case: Case, scratch: Path, name: str) -> tuple[float, float]:
 
 def settings(case: Case, scratch: Path, name: str) -> list[str]:
     """The job: a folder of images, one query, no labels."""
+    if case.windows:
+        pooling = [f"embed.fabric_size={case.size}", "model.pooling=patches", "model.init=random"]
+    else:
+        pooling = [f"model.image_size={case.size}", "model.pooling=cls"]
     return [
         *(f"run.output_dir={scratch / 'out'}", f"run.name={name}", "train.enabled=false", "data.format=folder"),
         *(f"data.root={scratch}", f"data.gallery=gallery-{case.name}", f"data.queries=gallery-{case.name}/000000.png"),
-        *(
-            f"model.weights={case.weights}",
-            f"model.image_size={case.size}",
-            "model.precision=auto",
-            "model.pooling=cls",
-        ),
+        *(f"model.weights={case.weights}", "model.precision=auto", *pooling),
         *(f"embed.batch_size={case.batch}", f"embed.shard_size={case.shard}"),
     ]
 

@@ -1,39 +1,39 @@
 """Which recipe finds more of the fabrics that hold a motif never seen in training?
 
-    1. Every trained arm fine-tunes the same weights with the same number of images through the encoder.
-    2. The rates of `published_best` are chosen on the validation split; the test split is reported.
-    3. Every arm embeds the same views once: the whole fabric and 6 x 6 tiles, and each query with and without rotated
-       copies. Its indexes differ in what they keep of them, which separates the gain of training from that of indexing.
-       No arm has windows (`model.pooling=patches`): their vectors are no choice among those of tiles.
-    4. Rankings and figures are the product's own. Intervals: paired bootstrap over motifs, seeds averaged.
+    1. Every trained arm fine-tunes the same weights with the same number of images through the encoder. `shipped` is
+       the model that comes with the project, as it is.
+    2. The rates of `published` are chosen on the validation split; the test splits are reported.
+    3. An arm is searched with each of its indexes: what is kept of a fabric, at what cost of encoding.
+    4. Rankings and figures are the product's own. Intervals: bootstrap over motifs, seeds averaged.
 
 Trainings and embeddings are cached in benchmarks/results/quality/ by what they were made from, so a stopped run goes on
 with the same command. Without --data a simulated catalogue is drawn there.
 
-Shapes: Q queries, F fabrics, P relevant pairs of them, R views of a fabric, V vectors kept, D dimensions.
+Shapes: Q queries, F fabrics, P relevant pairs of them, V vectors kept, D dimensions.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 import timeit
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from quality_data import Found, Index, Split, read_split
+from quality_data import ARMS, INDEXES, Found, Split, of_arm, read_split
 from quality_results import write_results
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from retrieval_core.config.config import Config, load_config
 from retrieval_core.data.datasets import Record, labelled_split
-from retrieval_core.encoding.arms import histogram_arm
+from retrieval_core.encoding.arms import encoder_fingerprint, histogram_arm, model_arm
 from retrieval_core.encoding.encoders import Encoder, ModelEncoder
-from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
 from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files.fingerprint import fingerprint
-from retrieval_core.images.rgb import read_image
 from retrieval_core.model.devices import pick_device
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.ranking.topk import block_topk
@@ -42,24 +42,10 @@ from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED = ROOT / "ray_jobs" / "configs" / "published.yaml"
-OURS = ["model.pooling=cls_plus_mean", "train.batch_size=32", "train.trainable_blocks=6", "train.warmup_steps=20"]
-OURS += ["train.learning_rate=2e-4", "train.head_learning_rate=2e-4", "train.augmentation=query"]
-OURS += ["train.crop_start=[0.2, 0.5]", "train.crop_end=[0.2, 0.5]"]
-"""The project's recipe for tiles: all blocks of the small network, on parts of the fabric of a tile's size."""
 RATES = {"x1": 1, "x10": 10, "x100": 100}
 """Multiples of the published learning rates, 1e-6 and 1e-5."""
 QUICK = ["train_motifs=24", "val_motifs=8", "test_motifs=10", "train_fabrics=60", "val_fabrics=20", "test_fabrics=30"]
 """Sizes of the simulated catalogue with --quick."""
-INDEXES = (
-    Index("whole", None, False),
-    Index("pooled", 1, True),
-    Index("pooled", 10, True),
-    Index("pooled", 30, False),
-    Index("pooled", 30, True),
-)
-TILES = ["embed.regions=[1, 6]", "embed.region_overlap=0.3", "embed.query_turns=[0, -18, 18]"]
-EMBED = load_config(None, [*OURS, *TILES]).embed
 
 
 # ---- the protocol
@@ -67,17 +53,21 @@ EMBED = load_config(None, [*OURS, *TILES]).embed
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    tracks = {"same": read_split(options.data, "test")}
-    if options.varied:
-        tracks["varied"] = read_split(options.varied, "test")
-    choice, scores = choose_rates(options)
-    found: dict[tuple[str, int, str], Found] = {}
-    for seed in options.seeds:
-        seedless = ("histogram", "frozen") if seed == options.seeds[0] else ()
-        for arm in (*seedless, *dict.fromkeys(("published_x1", f"published_{choice}", "ours"))):
-            for track, split in tracks.items():
-                found[arm, seed, track] = rank_arm(options, arm, seed, track, split)
+    tracks = {Path(root).name: read_split(root, "test") for root in options.tests}
+    choice, scores = choose_rates(options) if "published" in options.arms else (None, {})
+    found: dict[tuple[str, int, str, str], Found] = {}
+    for seed, arm in itertools.product(options.seeds, arms_of(options, choice)):
+        if not ARMS[of_arm(arm)].trained and seed != options.seeds[0]:
+            continue  # no draw of such an arm depends on the seed
+        for (track, split), index in itertools.product(tracks.items(), ARMS[of_arm(arm)].indexes):
+            found[arm, seed, track, index] = rank_arm(options, arm, seed, track, split, index)
     write_results(options, tracks, found, {"choice": choice, "validation recall": scores})
+
+
+def arms_of(options: argparse.Namespace, choice: str | None) -> Iterator[str]:
+    """The arms asked for; the published recipe at its own rates and at the best ones."""
+    for arm in options.arms:
+        yield from dict.fromkeys(("published_x1", f"published_{choice}")) if arm == "published" else (arm,)
 
 
 def choose_rates(options: argparse.Namespace) -> tuple[str, dict[str, float]]:
@@ -86,35 +76,35 @@ def choose_rates(options: argparse.Namespace) -> tuple[str, dict[str, float]]:
     depth = max(1, len(split.fabrics) // 8)  # as deep as a pool of 100 for 800 fabrics
     scores = {}
     for name in RATES:
-        encoder, config, _ = encoder_of(options, f"published_{name}", options.seeds[0])
-        whole = Views(options.size, (1,), 0.0)
-        queries, fabrics = (embed(encoder, config, records, whole) for records in (split.queries, split.fabrics))
-        scores[name] = split.recall(rank_pairs(queries[:, 0], fabrics, split), depth)
+        found = rank_arm(options, f"published_{name}", options.seeds[0], "validation", split, "whole")
+        scores[name] = split.recall(found.ranks, depth)
     print(f"published rates, validation recall@{depth}: {scores}", flush=True)
     return max(scores, key=lambda name: scores[name]), scores
 
 
-def recipe(options: argparse.Namespace, arm: str, seed: int) -> Config:
-    """The configuration of an arm, cut to the benchmark's number of images."""
-    shared = [f"data.root={options.data}", f"model.weights={options.weights}", f"model.image_size={options.size}"]
-    shared += [f"run.seed={seed}", "train.epochs=100000", "train.select=last"]
-    file: Path | None = PUBLISHED
-    images = 3  # triplets
-    if arm in ("ours", "frozen"):
-        file, images = None, 2
-        shared += OURS
-    elif arm.startswith("published"):
+def recipe(options: argparse.Namespace, arm: str, seed: int, index: str | None = None) -> Config:
+    """The configuration of an arm, cut to the benchmark's number of images, with the keys of an index."""
+    kind = ARMS[of_arm(arm)]
+    keys = [f"data.root={options.data}", f"model.weights={options.weights}", f"embed.batch_size={options.batch}"]
+    keys += [f"run.seed={seed}", "train.epochs=100000", "train.select=last", *kind.keys]
+    if "whole" in kind.indexes:
+        keys.append(f"model.image_size={options.size}")
+    if arm.startswith("published"):
         rate = RATES[arm.removeprefix("published_")]
-        shared += [f"train.learning_rate={1e-6 * rate}", f"train.head_learning_rate={1e-5 * rate}"]
-    batch = load_config(file, shared).train.batch_size
-    return load_config(file, [*shared, f"train.max_steps={max(1, options.images // (images * batch))}"])
+        keys += [f"train.learning_rate={1e-6 * rate}", f"train.head_learning_rate={1e-5 * rate}"]
+    file = ROOT / "ray_jobs" / "configs" / kind.file if kind.file else None
+    config = load_config(file, [*keys, *(INDEXES[index].keys if index else ())])
+    images = config.train.batch_size * (3 if config.train.loss == "triplet" else 2)
+    steps = {"max_steps": max(1, options.images // images)}
+    return config.model_copy(update={"train": config.train.model_copy(update=steps)})
 
 
 def train(options: argparse.Namespace, arm: str, seed: int) -> Path:
     """Fine-tune an arm in this process, without Ray, checkpoints and validation."""
     config = recipe(options, arm, seed)
-    what = [config.train.model_dump(), config.model.model_dump(), config.images.model_dump(), seed, options.data]
-    folder = options.cache / f"{arm}-seed{seed}-{fingerprint([*what, weights_fingerprint(config.model)])[:12]}"
+    what = [config.train.model_dump(), config.model.model_dump(), config.images.model_dump(), config.embed.model_dump()]
+    what += [seed, options.data, weights_fingerprint(config.model)]
+    folder = options.cache / f"{arm}-seed{seed}-{fingerprint(what)[:12]}"
     if (folder / "config.json").exists():
         return folder
     model, device = load_model(config.model, seed, with_head=True), pick_device()
@@ -131,58 +121,60 @@ def train(options: argparse.Namespace, arm: str, seed: int) -> Path:
     return folder
 
 
-def encoder_of(options: argparse.Namespace, arm: str, seed: int) -> tuple[Encoder, Config, str]:
-    """The encoder of an arm, its configuration, and a fingerprint of its weights."""
-    config = recipe(options, arm, seed)
+def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split: Split, index: str) -> Found:
+    """Embed a track with an arm and an index, and rank it."""
+    config = recipe(options, arm, seed, index)
     if arm == "histogram":
-        return histogram_arm(config).build(options.batch, seed), config, arm
-    model = config.model
-    if arm != "frozen":
-        model = model.model_copy(update={"weights": str(train(options, arm, seed))})
-    network = load_model(model, seed, with_head=False)
-    weights = fingerprint([weights_fingerprint(model), model.pooling])
-    return ModelEncoder(network, pick_device(), model.precision, options.batch), config, weights
-
-
-def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split: Split) -> Found:
-    """Embed a track with an arm, and rank it with every index."""
-    encoder, config, weights = encoder_of(options, arm, seed)
-    paths = [record.path for record in (*split.queries, *split.fabrics)]
-    inputs = fingerprint([weights, EMBED.model_dump(), options.size, config.images.model_dump(), paths])
-    file = options.cache / f"{arm}-seed{seed}-{track}-{inputs[:12]}.npz"
+        built, model = histogram_arm(config), None
+    else:
+        trained = {"weights": str(train(options, arm, seed))} if ARMS[of_arm(arm)].trained else {}
+        model = config.model.model_copy(update=trained)
+        built = model_arm(arm, model, seed)
+    queries, fabrics = (views_of(config, model, role) for role in ("queries", "gallery"))
+    paths = [record.location for record in (*split.queries, *split.fabrics)]
+    inputs = fingerprint([*(encoder_fingerprint(built, views, config) for views in (queries, fabrics)), paths])
+    file = options.cache / f"{arm}-seed{seed}-{track}-{index}-{inputs[:12]}.npz"
     if not file.exists():
-        began = time.perf_counter()
-        tiled = config.model_copy(update={"embed": EMBED})
-        queries = embed(encoder, config, split.queries, views_of(tiled, config.model, "queries"))
-        fabrics = embed(encoder, config, split.fabrics, views_of(tiled, config.model, "gallery"))
-        np.savez(file.with_suffix(".partial.npz"), queries=queries, fabrics=fabrics)
-        file.with_suffix(".partial.npz").rename(file)
-        print(f"{arm}, seed {seed}, {track}: embedded in {time.perf_counter() - began:.0f} s", flush=True)
+        encoder, began = built.build(options.batch, seed), time.perf_counter()
+        embedded = [
+            embed(encoder, config, records, views)
+            for records, views in ((split.queries, queries), (split.fabrics, fabrics))
+        ]
+        flops, seconds = cost(encoder, fabrics, options.batch)
+        partial = file.with_suffix(".partial.npz")
+        np.savez(partial, queries=embedded[0][:, 0], fabrics=embedded[1], flops=flops, seconds=seconds)
+        partial.rename(file)
+        print(f"{arm}, seed {seed}, {track}, {index}: embedded in {time.perf_counter() - began:.0f} s", flush=True)
     with np.load(file) as stored:
-        queries_QTD, fabrics_FRD = stored["queries"], stored["fabrics"]
-    ranks = {}
-    for index in INDEXES:
-        queries_QD = mean_of_views(queries_QTD) if index.rotated else queries_QTD[:, 0]
-        kept_FVD = fabrics_FRD[:, :1] if index.vectors is None else pool_regions(fabrics_FRD, index.vectors)[0]
-        ranks[index] = rank_pairs(queries_QD, kept_FVD, split)
-    return Found(ranks, queries_QTD.shape[2], seconds_per_view(encoder, options), file)
+        queries_QD, fabrics_FVD = stored["queries"], stored["fabrics"]
+        spent = float(stored["flops"]), float(stored["seconds"])
+    return Found(rank_pairs(queries_QD, fabrics_FVD, split), fabrics_FVD[0].nbytes, *spent)
 
 
 def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Views) -> np.ndarray:
-    """(N, R, D) embeddings of all views. An unreadable image ends the benchmark."""
-    parts = []
+    """(N, V, D) vectors of a role. An unreadable image ends the benchmark."""
     with ThreadPoolExecutor(2) as pool:
-        for start in range(0, len(records), 16):
-            images = pool.map(lambda record: read_image(record.location, config.images), records[start : start + 16])
-            loaded = (views.cut(image, config.images).pixels for image in images)
-            parts.append(encoder.encode(np.concatenate(list(loaded))))
-    return np.concatenate(parts).reshape(len(records), views.per_image, -1)
+        parts = []
+        for start in range(0, len(records), step := 4 * config.embed.batch_size):
+            chunk = records[start : start + step]
+            cuts = list(pool.map(lambda record: views.of(Path(record.location).read_bytes(), config.images), chunk))
+            parts.append(views.embed(encoder, cuts)[0])
+    return np.concatenate(parts)
 
 
-def seconds_per_view(encoder: Encoder, options: argparse.Namespace) -> float:
-    """Seconds that encoding a view takes in the fastest of a few full batches."""
-    pixels = np.random.default_rng(0).integers(0, 256, (options.batch, options.size, options.size, 3), np.uint8)
-    return min(timeit.repeat(lambda: encoder.encode(pixels), number=1, repeat=5)) / options.batch
+def cost(encoder: Encoder, views: Views, batch: int) -> tuple[float, float]:
+    """Floating point operations of the network, and seconds of all that the product does, for a decoded fabric.
+
+    Seconds are those of the fastest of a few batches. The operations of an attention are counted as its two products.
+    """
+    pixels = np.random.default_rng(0).integers(0, 256, (views.image_size, views.image_size, 3), np.uint8)
+    cuts = [views.cut(pixels, load_config(None, []).images)] * batch
+    seconds = min(timeit.repeat(lambda: views.embed(encoder, cuts), number=1, repeat=3)) / batch
+    if not isinstance(encoder, ModelEncoder):
+        return 0.0, seconds
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        views.embed(encoder, cuts)
+    return counter.get_total_flops() / batch, seconds
 
 
 def rank_pairs(queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split) -> np.ndarray:
@@ -196,13 +188,14 @@ def rank_pairs(queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split) ->
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="data set in the published layout (default: a simulated one is drawn)")
-    parser.add_argument("--varied", help="other fabrics with the same test motifs, as a second track")
+    parser.add_argument("--data", help="data set in the published layout to train on (default: a simulated one)")
+    parser.add_argument("--tests", nargs="+", help="data sets whose test splits are searched (default: that of --data)")
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS], help="arms to compare (default: all)")
     parser.add_argument("--weights", default=str(ROOT / "Weight_Path" / "dinov2-motif-tiny"), help="the common start")
-    parser.add_argument("--size", type=int, default=112, help="side of a view in pixels")
+    parser.add_argument("--size", type=int, default=112, help="side of a view in pixels, without windows")
     parser.add_argument("--images", type=int, default=12_000, help="images through the encoder in each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batch", type=int, default=64, help="views a forward pass")
+    parser.add_argument("--batch", type=int, default=8, help="views a forward pass")
     parser.add_argument("--bootstrap", type=int, default=2000, help="resamples of the motifs")
     parser.add_argument("--quick", action="store_true", help="one seed, few images, a small simulated catalogue")
     parser.add_argument(
@@ -217,6 +210,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.data = str(options.cache / ("quick-data" if options.quick else "data"))
         sizes = [f"simulate.{size}" for size in QUICK] if options.quick else []
         simulate(load_config(None, sizes).simulate, 0, options.data)
+    options.tests = options.tests or [options.data]
     return options
 
 

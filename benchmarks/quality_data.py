@@ -15,6 +15,10 @@ from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.evaluation.outcomes import QueryOutcome
 from retrieval_core.store.embeddings import Box
 
+SHIPPED = Path(__file__).resolve().parent.parent / "Weight_Path" / "dinov2-motif-small"
+RECIPE = ("train.batch_size=32", "train.head_learning_rate=1e-4", "train.crop_start=0.5", "train.crop_end=0.5")
+"""Training with windows on parts of fabrics."""
+
 
 class Split(NamedTuple):
     """Queries, fabrics, and the P pairs of them that share a motif."""
@@ -74,23 +78,54 @@ def motif_areas(fabric: Record, boxes: Sequence[tuple[str, Box]]) -> dict[str, f
     return {category: float(np.median(values)) / whole for category, values in areas.items()}
 
 
-class Index(NamedTuple):
-    """What is kept of a fabric's views, and how a query is embedded."""
+class Arm(NamedTuple):
+    """A model, and how it is trained."""
 
-    name: str
-    vectors: int | None
-    """Vectors that all views are pooled to; None to encode the whole fabric alone."""
-    rotated: bool
-    """Whether a query is the mean of its rotated copies."""
+    indexes: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    file: str | None = None
+    """A configuration of ray_jobs/configs that the keys change."""
+    trained: bool = False
+
+
+class Index(NamedTuple):
+    """What is kept of a fabric."""
+
+    about: str
+    keys: tuple[str, ...]
 
 
 class Found(NamedTuple):
-    """What an arm found on a track."""
+    """What an arm found on a track with an index."""
 
-    ranks: dict[Index, np.ndarray]
+    ranks: np.ndarray
     """(P,) rank of every relevant fabric, from 1."""
-    dim: int
+    bytes: int
+    """Of a fabric's float32 vectors."""
+    flops: float
+    """Floating point operations of the network for a fabric."""
     seconds: float
-    """Seconds a view in the encoder, measured in this run."""
-    stored: Path
-    """The embeddings: queries (Q, T, D), the upright copy first; fabrics (F, R, D)."""
+    """Seconds from a decoded fabric to its vectors, measured when it was embedded."""
+
+
+INDEXES = {
+    "whole": Index("the whole", ("embed.regions=[1]",)),
+    "tiles": Index("10 of 37 tiles", ("embed.regions=[1,6]", "embed.region_overlap=0.3", "embed.vectors=10")),
+    "windows": Index("10 of windows", ("embed.vectors=10",)),
+    "windows_30": Index("30 of windows", ("embed.vectors=30",)),
+    "windows_504": Index("30 of windows, 504 px", ("embed.vectors=30", "embed.fabric_size=504")),
+}
+"""Vectors of a fabric. A tile is about a third of the fabric's side."""
+ARMS = {
+    "histogram": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
+    "frozen": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
+    "published": Arm(("whole", "tiles"), file="published.yaml", trained=True),
+    "windows_frozen": Arm(("windows", "windows_30")),
+    "windows": Arm(("windows", "windows_30", "windows_504"), RECIPE, trained=True),
+    "shipped": Arm(("windows", "windows_30", "windows_504"), (f"model.weights={SHIPPED}",)),
+}
+
+
+def of_arm(name: str) -> str:
+    """The key in ARMS of a name like ``published_x10``."""
+    return "published" if name.startswith("published") else name

@@ -1,6 +1,7 @@
 """The speed suite: each part in its own process, one after the other; results as JSON and as a table.
 
-    embedding   the job against a bare forward pass and the published loop
+    embedding   the job against a bare forward pass and the published loop, one vector a fabric
+    windows     the default embedding, ten vectors a fabric, against the bare pass through the same blocks
     retrieval   the kernel against the matrix product and FAISS, the stage against the kernel
     training    the step against a plain torch loop, with and without kept activations
     growth      seconds and memory against the size of the data
@@ -23,10 +24,11 @@ from typing import Any
 from machine import machine
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("retrieval", "embedding", "training", "growth")
+PARTS = ("retrieval", "embedding", "windows", "training", "growth")
 FULL = {
     "retrieval": ["--gallery", "4000000", "--queries", "10000", "--repeats", "1"],
     "embedding": ["--repeats", "5", "--base-shards", "16", "--tiny-shards", "128"],
+    "windows": ["--repeats", "5", "--base-shards", "16", "--small-shards", "24"],
     "training": ["--repeats", "15"],
     "growth": ["--images", "1024", "--gallery", "524288", "--gallery-block", "32768", "--fabrics", "40000"],
 }
@@ -37,6 +39,10 @@ TARGETS = {
     "embed_tiny_vs_forward": (0.85, INFINITY),
     "embed_base_vs_published": (1.0, INFINITY),
     "embed_tiny_vs_published": (1.15, INFINITY),
+    "embed_windows_vs_forward_base": (0.95, INFINITY),
+    "embed_windows_vs_forward_small": (0.95, INFINITY),
+    "embed_windows_stage_vs_work_base": (0.95, INFINITY),
+    "embed_windows_stage_vs_work_small": (0.95, INFINITY),
     "retrieve_vs_matmul": (-INFINITY, 1.25),
     "retrieve_vs_faiss": (-INFINITY, 1.05),
     "retrieve_stage_vs_kernel": (-INFINITY, 1.5),

@@ -57,7 +57,7 @@ def settings(case: Case, *more: str, workers: int = 1) -> Config:
     keys = ["train.loss=triplet", "train.augmentation=none", "train.clip_norm=null", "train.epochs=1000000"]
     keys += ["train.schedule=published_cosine", "train.learning_rate=1e-6", "train.head_learning_rate=1e-5"]
     keys += [f"model.image_size={case.size}", f"train.batch_size={case.queries * workers}", "model.precision=float32"]
-    keys += ["model.pooling=cls"]
+    keys += ["model.pooling=cls", "train.cache_activations=false"]
     return load_config(None, [*keys, *more])
 
 

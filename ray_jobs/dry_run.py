@@ -94,7 +94,8 @@ def _train(run: Run, _: Lists) -> Step:
     model = weights_bytes(run.config.model) or 0
     # Three numbers per parameter in a checkpoint (AdamW has two), and two models: the best and the final one.
     disk = model * (2 + 3 * keys.keep_checkpoints)
-    cache = f"; activation cache: up to {size(keys.cache_max_gb * 1e9)} a worker in TMPDIR" * keys.cache_activations
+    kept = keys.cache_activations is not False and run.config.views_come_again
+    cache = f"; activation cache: up to {size(keys.cache_max_gb * 1e9)} a worker in TMPDIR" * kept
     what = (
         f"at most {steps:,} steps of {keys.batch_size} queries, {keys.epochs} epochs; {len(split.queries):,} queries, "
         f"{len(split.fabrics):,} fabrics{cache}"
@@ -116,10 +117,9 @@ def _embed(run: Run, lists: Lists) -> Step:
             images += todo
             disk += todo * views.rows * (_width(run, arm) * bytes_each + 16)
         parts.append(f"{arm} ({_width(run, arm)} numbers)")
-    gallery, queries = _views(run, "gallery"), _views(run, "queries")
+    gallery = _views(run, "gallery")
     what = (
-        f"{lists.gallery:,} fabrics x {gallery.per_image} views and "
-        f"{lists.queries:,} queries x {queries.per_image} views, "
+        f"{lists.gallery:,} fabrics x {gallery.per_image} views and {lists.queries:,} queries, "
         f"{gallery.image_size} px, {gallery.rows} vectors a fabric; arms {', '.join(parts)}; {images:,} images to do"
     )
     rate = _embedding_rate(run)

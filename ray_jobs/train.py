@@ -51,8 +51,8 @@ def train(run: Run) -> dict[str, Any] | None:
 
 
 def _inputs(config: Config, weights: str, data: str) -> dict[str, Any]:
-    # A removed key, hashed as before so that earlier trainings keep their fingerprint; null was what is done today.
-    keys = {**config.train.model_dump(exclude=EXECUTION_KEYS), "fixed_views": None}
+    # Removed keys, at values that did nothing: hashed as before, so that earlier trainings keep their fingerprint.
+    keys = {**config.train.model_dump(exclude=EXECUTION_KEYS), "fixed_views": None, "locate": False}
     patches = config.model.pooling == "patches"
     return {
         "train": keys,

@@ -17,18 +17,14 @@ from ray_jobs.cluster import gauges
 from ray_jobs.cluster.connect import watch
 from ray_jobs.console.progress import Progress, say
 from retrieval_core.config.config import Config
-from retrieval_core.data.datasets import Labelled, labelled_split
+from retrieval_core.data.datasets import labelled_split
 from retrieval_core.encoding.arms import FINE_TUNED
-from retrieval_core.encoding.encoders import ModelEncoder
 from retrieval_core.files import storage
-from retrieval_core.model.embedder import FabricEmbedder
 from retrieval_core.model.weights import load_model, save_model
 from retrieval_core.run.workspace import Workspace
 from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
-from retrieval_core.training.pseudo_boxes import find_pseudo_boxes, needs_pseudo_boxes
-from retrieval_core.training.sampling import Boxes
 from retrieval_core.training.validation import Validator
 
 T = TypeVar("T")
@@ -64,8 +60,7 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         lambda model: ray.train.torch.prepare_model(model, move_to_device=device),
     )
     split, model = labelled_split(config.data, "train"), load_model(config.model, config.run.seed, with_head=True)
-    boxes = _pseudo_boxes(config, settings["training"], split, model, worker) if needs_pseudo_boxes(config) else None
-    data = TrainingData(config, split, workers=worker.count, most_workers=settings["workers"], pseudo_boxes=boxes)
+    data = TrainingData(config, split, workers=worker.count, most_workers=settings["workers"])
     trainer = Trainer(config, model, data, worker)
     folder = Workspace(config).path("checkpoints")
     state = newest_checkpoint(folder, settings["training"])
@@ -93,22 +88,6 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         "last": _finite(history[-1]),
         "rejects": [list(value) for _, value in sorted(data.rejects.items())],
     }
-
-
-def _pseudo_boxes(config: Config, training: str, split: Labelled, model: FabricEmbedder, worker: Worker) -> Boxes:
-    """Find the motifs on the training fabrics, each worker on its share; what was found stays for a resumed run."""
-    file = Workspace(config).work(f"located-{training[:16]}.json")
-    if storage.exists(file):
-        found: Boxes = storage.read_json(file)
-        return found
-    _say(worker, f"looking for the motifs on {len(split.fabrics)} fabrics")
-    encoder = ModelEncoder(model, worker.device, config.model.precision, config.embed.batch_size, compile=False)
-    share = range(len(split.fabrics))[worker.rank :: worker.count]
-    parts = _of_all(worker, find_pseudo_boxes(encoder.encode, config, split, share))
-    united = {path: boxes for part in parts for path, boxes in sorted(part.items())}
-    if worker.rank == 0:
-        storage.write_json(file, united)
-    return united
 
 
 def _hooks(config: Config, training: str, worker: Worker) -> Hooks:

@@ -51,25 +51,38 @@ class Config(Section):
                 "train.cache_activations: blocks with random weights (model.init = 'random') must be trained, not "
                 "kept; set train.cache_activations=false and train.trainable_blocks=all"
             )
+        if self.train.cache_activations and self.train.crops and self.model.pooling != "patches":
+            raise ValueError(
+                "train.cache_activations: with model.pooling other than patches a part of a fabric is a view that does "
+                "not come again; train whole fabrics (train.crop_start=1 train.crop_end=1), or set "
+                "train.cache_activations=false"
+            )
         return self
 
     @model_validator(mode="after")
     def _fabrics_have_the_vectors(self) -> Config:
         embed, views = self.embed, sum(grid * grid for grid in self.embed.regions)
         if self.model.pooling == "patches":
-            if len(embed.regions) > 1 or embed.query_turns != [0.0]:
+            if len(embed.regions) > 1:
                 raise ValueError(
-                    "embed.regions and embed.query_turns have no use with model.pooling = patches, whose windows take "
-                    "the place of tiles; drop them, or set model.pooling=cls"
-                )
-            if self.train.locate:
-                raise ValueError(
-                    "train.locate looks for motifs in tiles, which model.pooling = patches does not have; drop it and "
-                    "train on whole fabrics, or set model.pooling=cls"
+                    "embed.regions has no use with model.pooling = patches, whose windows take the place of tiles; "
+                    "drop it, or set model.pooling=cls"
                 )
         elif embed.vectors is not None and embed.vectors > views:
             raise ValueError(f"embed.vectors = {embed.vectors} is more than the {views} views that embed.regions gives")
         return self
+
+    @property
+    def views_come_again(self) -> bool:
+        """Whether training shows the frozen blocks the same images in every epoch."""
+        train = self.train
+        frozen = train.trainable_blocks != "all" and self.model.init != "random"
+        return frozen and train.augmentation == "none" and (not train.crops or self.model.pooling == "patches")
+
+    @property
+    def cuts_tokens(self) -> bool:
+        """Whether a part of a fabric is cut out of the frozen blocks' tokens, and not out of its pixels."""
+        return self.views_come_again and self.train.crops
 
     @model_validator(mode="before")
     @classmethod

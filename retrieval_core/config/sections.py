@@ -149,11 +149,6 @@ class EmbedConfig(Section):
     window_stride: int = Field(2, ge=1, le=32, description="patches: distance of neighbouring windows, in patches.")
     regions: list[int] = Field([1], min_length=1, description="Not patches: grids; 1 is the whole, 4 is 4 x 4 tiles.")
     region_overlap: float = Field(0.25, ge=0, lt=1, description="Not patches: overlap of tiles, share of their side.")
-    query_turns: list[Annotated[float, Field(ge=-180, le=180)]] = Field(
-        [0.0],
-        min_length=1,
-        description="Not patches: degrees of rotated copies of a query, averaged.",
-    )
     vectors: int | None = Field(
         None,
         ge=1,

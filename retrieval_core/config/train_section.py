@@ -74,16 +74,13 @@ class TrainConfig(Section):
         description="Side of a fabric crop at the first step, a share or a range to draw it from.",
     )
     crop_end: Range = Field((1.0, 1.0), description="The same at the last step; 1 is the whole fabric.")
-    cache_activations: bool = Field(
-        False,
-        description="Keep the frozen blocks' output on local disk (TMPDIR); only without augmentation and crops.",
+    cache_activations: bool | None = Field(
+        None,
+        description="Keep the frozen blocks' output on local disk (TMPDIR), at most half of what is free; null does on "
+        "CPUs where views come again: without augmentation, and either on whole fabrics or with patches.",
     )
     cache_max_gb: float = Field(
         50.0, gt=0, description="Size of that cache per worker (1 GB is 10^9 bytes); further views are not kept."
-    )
-    locate: bool = Field(
-        False,
-        description="Not patches; crops without motif_boxes.csv: first find the motifs in tiles.",
     )
     select: Literal["best", "last"] = Field("best", description="Model kept: best validation pool recall, or last.")
     loader_threads: int = Field(2, ge=1, le=64, description="Threads that decode training images, per worker.")
@@ -109,9 +106,9 @@ class TrainConfig(Section):
                 "train.cache_activations: with train.trainable_blocks = 'all' nothing is frozen; train fewer blocks, "
                 "or set train.cache_activations=false"
             )
-        if self.cache_activations and (self.crops or self.augmentation != "none"):
+        if self.cache_activations and self.augmentation != "none":
             raise ValueError(
-                "train.cache_activations: no view comes again while train.augmentation or train.crop_start are drawn "
-                "afresh; set train.augmentation=none and train whole fabrics, or set train.cache_activations=false"
+                "train.cache_activations: no view comes again while train.augmentation is drawn afresh; set "
+                "train.augmentation=none, or set train.cache_activations=false"
             )
         return self

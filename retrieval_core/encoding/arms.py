@@ -63,7 +63,7 @@ def histogram_arm(config: Config) -> Arm:
 def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
     """What an embedding depends on besides its image; batch and shard size change it within tolerance only."""
     images, described = config.images, views._asdict()
-    rotations, windows, mask = (described.pop(name) for name in ("rotations", "windows", "mask"))
+    windows, mask = described.pop("windows"), described.pop("mask")
     patches = {"windows": windows, "mask": mask, "layer": config.model.layer}
     return fingerprint(
         {
@@ -78,6 +78,6 @@ def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
             **(patches if windows or mask else {}),
             "overlap": views.overlap if len(views.regions) > 1 else None,
             "dtype": config.embed.storage_dtype,
-            "turns": rotations or (0.0,),
+            "turns": (0.0,),  # of a removed key, hashed as before so that earlier stores stay valid
         }
     )

@@ -45,11 +45,6 @@ def pool_regions(embeddings_NRD: NDArray[np.float32], vectors: int) -> tuple[NDA
     )
 
 
-def mean_of_views(embeddings_NRD: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, D) normalised means of the R views of each image."""
-    return _normalised(embeddings_NRD.mean(axis=1))
-
-
 def _cluster_means(tiles_NRD: NDArray[np.float32], clusters: int) -> NDArray[np.float32]:
     """(N, clusters, D) means of spherical k-means. A cluster that loses all its tiles keeps its last mean."""
     means_NVD = np.take_along_axis(tiles_NRD, _seeds(tiles_NRD, clusters)[:, :, None], axis=1)

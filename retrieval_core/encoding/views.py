@@ -14,7 +14,7 @@ from PIL import Image
 
 from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ImagesConfig, ModelConfig, Role
-from retrieval_core.encoding.region_pooling import mean_of_views, pool_regions
+from retrieval_core.encoding.region_pooling import pool_regions
 from retrieval_core.images.motif import QueryMask, cut_motif
 from retrieval_core.images.patches import (
     Windows,
@@ -24,7 +24,7 @@ from retrieval_core.images.patches import (
     window_weights,
     windows_of,
 )
-from retrieval_core.images.regions import cut_views, rotated_views
+from retrieval_core.images.regions import cut_views
 from retrieval_core.images.rgb import Picture, decode_rgb
 
 if TYPE_CHECKING:
@@ -51,14 +51,13 @@ class Views(NamedTuple):
     regions: tuple[int, ...] = (1,)  # grids of tiles, see ``region_boxes``
     overlap: float = 0.25  # of the tiles
     vectors: int | None = None  # V of a fabric, to which its regions are pooled; None for one a region
-    rotations: tuple[float, ...] | None = None  # degrees of the copies of a query to average; None for a fabric
     windows: Windows | None = None  # of a fabric in one view
     mask: QueryMask | None = None  # how the motif is found of a query that is the mean of its own patches
 
     @property
     def per_image(self) -> int:
         """R, views of an image."""
-        return sum(grid * grid for grid in self.regions) if self.rotations is None else len(self.rotations)
+        return sum(grid * grid for grid in self.regions)
 
     @property
     def pixel_bytes(self) -> int:
@@ -70,7 +69,7 @@ class Views(NamedTuple):
         """V, rows of an image in the store."""
         if self.windows is not None:
             return self.windows.vectors
-        return 1 if self.rotations is not None else self.vectors or self.per_image
+        return self.vectors or self.per_image
 
     def of(self, content: bytes, images: ImagesConfig) -> Cut:
         """Decode the bytes of a file and ``cut`` the picture; raises ImageRejected."""
@@ -91,8 +90,6 @@ class Views(NamedTuple):
             inside = (0, 0, image.whole[0] / scale, image.whole[1] / scale)  # as in ``cut_views``
             view = np.asarray(image.rgb.resize((wide, high), Image.Resampling.BILINEAR, inside))
             return Cut(view[None], np.array([[0, 0, *image.whole]], np.int32))
-        if self.rotations is not None:
-            return Cut(*rotated_views(image.rgb, images, self.image_size, self.rotations, image.whole))
         return Cut(*cut_views(image.rgb, images, self.image_size, self.regions, self.overlap, image.whole))
 
     def embed(self, encoder: Encoder, cuts: Sequence[Cut]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +104,6 @@ class Views(NamedTuple):
         embeddings_NRD = encoder.encode(views).reshape(len(cuts), self.per_image, encoder.dim)
         if self.rows == self.per_image:
             return embeddings_NRD, boxes_NR4
-        if self.rotations is not None:
-            return mean_of_views(embeddings_NRD)[:, None], boxes_NR4[:, :1]
         pooled_NVD, source_NV = pool_regions(embeddings_NRD, self.rows)
         return pooled_NVD, np.take_along_axis(boxes_NR4, source_NV[:, :, None], axis=1)
 
@@ -140,9 +135,7 @@ def views_of(config: Config, model: ModelConfig | None, role: Role) -> Views:
     keys, size = config.embed, config.model.image_size
     windows = config.model.pooling == "patches"
     if role == "queries":
-        if windows and model is not None:
-            return Views(size, mask=config.images.query_mask)
-        return Views(size, (1,), keys.region_overlap, rotations=tuple(keys.query_turns))
+        return Views(size, mask=config.images.query_mask if windows and model is not None else None)
     if not windows:
         return Views(size, tuple(keys.regions), keys.region_overlap, keys.vectors)
     if model is None:

@@ -1,4 +1,4 @@
-"""The views of an image: its regions, or rotated copies of it, each resized to what a model sees.
+"""The square views of an image: its regions, each resized to what a model sees.
 
 Shapes: H, W of the upright image; S the side of a view; R regions. Pixels are uint8 RGB.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.resizing import resize, rotated
+from retrieval_core.images.resizing import resize
 
 
 def region_boxes(width: int, height: int, grids: Sequence[int], overlap: float) -> np.ndarray:
@@ -72,21 +72,6 @@ def cut_views(
         inside = (x0 - edges[0], y0 - edges[1], x1 - edges[0], y1 - edges[1])
         view[...] = np.asarray(region.resize((size, size), Image.Resampling.BILINEAR, inside))
     return views, boxes
-
-
-def rotated_views(
-    image: np.ndarray | Image.Image,
-    images: ImagesConfig,
-    size: int,
-    rotations: Sequence[float],
-    whole: tuple[int, int] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The whole image as ``cut_views`` gives it, rotated by degrees (see ``rotated``), as prints rotate their motifs.
-
-    Returns views (len(rotations), S, S, 3) uint8; boxes (len(rotations), 4) int32, each the whole image.
-    """
-    views, boxes = cut_views(image, images, size, whole=whole)
-    return np.stack([rotated(views[0], degrees) for degrees in rotations]), np.repeat(boxes, len(rotations), axis=0)
 
 
 def _intervals(side: int, grid: int, overlap: float) -> list[tuple[int, int]]:

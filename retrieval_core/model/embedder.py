@@ -41,7 +41,7 @@ class FabricEmbedder(nn.Module):
         settings: Any = dinov2.config
         self.patch_size = square_side(settings.patch_size, "patch_size")
         # Register tokens stand between the CLS token and the patches; they hold no place in the image.
-        self._first_patch = 1 + int(getattr(settings, "num_register_tokens", 0))
+        self.first_patch = 1 + int(getattr(settings, "num_register_tokens", 0))
         self.feature_dim = pooled_width(int(settings.hidden_size), pooling)
         reads = self.feature_dim if projection_head is None else head_shape(projection_head)[0]
         if reads != self.feature_dim:
@@ -89,11 +89,11 @@ class FabricEmbedder(nn.Module):
         if self.pooling == "patches":
             assert weights is not None
             with torch.autocast(device_type=tokens.device.type, enabled=False):
-                return weights.to(wide) @ tokens[:, self._first_patch :].to(wide)
+                return weights.to(wide) @ tokens[:, self.first_patch :].to(wide)
         cls = tokens[:, 0].to(wide)
         if self.pooling == "cls":
             return cls
-        mean = tokens[:, self._first_patch :].to(wide).mean(dim=1)
+        mean = tokens[:, self.first_patch :].to(wide).mean(dim=1)
         return cls + mean if self.pooling == "cls_plus_mean" else torch.cat([cls, mean], dim=1)
 
     def train(self, mode: bool = True) -> FabricEmbedder:

@@ -104,8 +104,8 @@ def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
     vectors = load_vectors(store, manifest)
     if not len(vectors.paths):
         raise RunError(f"{store}: it holds no fabric; see rejects.parquet in the run's folder")
-    # A batch is padded to its size, so one as large as a query's own views is the fastest.
-    encoder = arm.build(views_of(config, arm.model, "queries").per_image, config.run.seed)
+    # A batch is padded to its size, and a query is one view.
+    encoder = arm.build(1, config.run.seed)
     stored = vectors.embeddings_FRD.shape[2]
     if stored != encoder.dim:
         raise RunError(f"{store}: vectors of {stored} dimensions, the model gives {encoder.dim}; embed again")

@@ -1,7 +1,8 @@
 """The frozen blocks' output for a training view, computed once and read back in later epochs.
 
 Shapes: b views of a part of a step, V of them decoded, h, w their sides, T tokens and H hidden width of the backbone.
-Only whole images without augmentation come again. The configuration refuses the cache for other views.
+Only whole images without augmentation come again; a part of a fabric is cut out of the tokens of the whole. The
+configuration refuses the cache for other views.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Part(NamedTuple):
     cached: np.ndarray  # (b,) whether an image was in the activation cache, if there is one
     tokens: np.ndarray  # (b - V, T, H) of those that were
     shares: np.ndarray | None = None  # (b, P) float32, of each patch in a query's motif, for windows
+    cuts: np.ndarray | None = None  # (b, p) int64, the patches of each fabric that are seen; None is all
 
 
 class ActivationCache:
@@ -116,10 +118,13 @@ class FrozenBlocks:
         self._device, self._autocast = device, autocast
 
     def tokens(self, part: Part) -> NDArray[np.float32]:
-        """Tokens (b, T, H) of a part's views; each distinct one that the cache lacks is computed once and put there."""
+        """Tokens (b, T, H) of a part's views, of the patches that are seen.
+
+        Each distinct view that the cache lacks is computed once and put there.
+        """
         self.cache.read += len(part.tokens)
         if not len(part.views):
-            return part.tokens
+            return self._cut(part.tokens, part.cuts)
         rows = dict(zip(compress(part.keys, part.cached), part.tokens, strict=True))
         decoded = dict(zip(compress(part.keys, ~part.cached), part.views, strict=True))
         # A step since then may have put what the loader had to decode.
@@ -136,7 +141,14 @@ class FrozenBlocks:
                 self.cache.put(key, row)
         self.cache.read += len(found_now)
         self.cache.computed += len(new)
-        return np.stack([rows[key] for key in part.keys])
+        return self._cut(np.stack([rows[key] for key in part.keys]), part.cuts)
+
+    def _cut(self, tokens: NDArray[np.float32], cuts: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        if cuts is None:
+            return tokens
+        first = self.model.first_patch
+        seen = np.take_along_axis(tokens[:, first:], cuts[:, :, None], axis=1)
+        return np.concatenate([tokens[:, :first], seen], axis=1)
 
     @torch.no_grad()
     def _forward(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -93,20 +93,8 @@ class Schedule:
 class TrainingData:
     """Loads what the sampler draws. Memory O(labels + a few batches)."""
 
-    def __init__(
-        self,
-        config: Config,
-        split: Labelled,
-        *,
-        workers: int = 1,
-        most_workers: int | None = None,
-        pseudo_boxes: Boxes | None = None,
-    ) -> None:
-        """Index the training split, for workers as ``Schedule`` counts them.
-
-        ``pseudo_boxes`` of ``find_pseudo_boxes`` place crops where the data set does not say. They say where a motif
-        is, never where it is not: such a crop counts as showing all that its fabric holds.
-        """
+    def __init__(self, config: Config, split: Labelled, *, workers: int = 1, most_workers: int | None = None) -> None:
+        """Index the training split, for workers as ``Schedule`` counts them."""
         self.config = config
         self.sampler = PairSampler(split, config.run.seed, config.train.labels)
         self.schedule = Schedule(len(self.sampler.usable), config, workers, most_workers)
@@ -114,8 +102,8 @@ class TrainingData:
         self.cache: ActivationCache | None = None  # set by the trainer, if there is one
         self.windows = windows_of(config.embed) if config.model.pooling == "patches" else None
         self._shares: dict[ViewKey, np.ndarray] = {}  # of queries whose tokens are in the cache
+        self._sizes: dict[ViewKey, tuple[int, int]] = {}  # width and height of fabrics whose tokens are in the cache
         self._boxes: Boxes = load_motif_boxes(config.data) if config.train.crops else {}
-        self._pseudo_boxes = pseudo_boxes or {}
 
     def batches(self, first_step: int, rank: int) -> Iterator[Batch]:
         """This worker's batches from ``first_step`` on, decoded ahead by ``train.loader_threads`` threads."""
@@ -166,22 +154,44 @@ class TrainingData:
     def _view(self, key: ViewKey, draw: Draw, step: int) -> _View:
         split = self.sampler.split
         record = (split.queries if key.kind == "query" else split.fabrics)[key.row]
-        tokens = None if self.cache is None else self.cache.get(key)
-        if tokens is not None:
-            # Only whole images are cached: a fabric shows all that it holds.
-            return _View(key, set(record.categories), tokens=tokens, shares=self._shares.get(key))
-        picture, categories = self._read(record), set(record.categories)
+        tokens, categories, cut = None if self.cache is None else self.cache.get(key), set(record.categories), None
+        picture = None if tokens is not None else self._read(record)
+        if key.kind == "fabric" and self.config.cuts_tokens:
+            if picture is not None:
+                self._sizes[key] = picture.rgb.size
+            cut, categories = self._cut(self._sizes[key], record, split.queries[draw.query], draw.rng, step)
+        if picture is None:
+            return _View(key, categories, tokens=tokens, shares=self._shares.get(key), cut=cut)
         if key.kind == "query" and self.windows is not None:
             pixels, shares = self._motif(picture, draw.rng)
             if self.cache is not None:
                 self._shares[key] = shares
             return _View(key, categories, pixels=pixels, shares=shares)
         pixels, side = np.array(picture.rgb), self.config.model.image_size
-        if key.kind == "fabric":
+        if key.kind == "fabric" and self.config.cuts_tokens:
+            side = self.config.embed.fabric_size
+        elif key.kind == "fabric":
             share, side = self._share_and_side(draw.rng, step)
             pixels, categories = self._crop(pixels, record, split.queries[draw.query], draw.rng, share)
         pixels = resize(pixels, side, self.config.images.resize)
-        return _View(key, categories, pixels=self._augment(pixels, draw.rng, query=key.kind == "query"))
+        return _View(key, categories, pixels=self._augment(pixels, draw.rng, query=key.kind == "query"), cut=cut)
+
+    def _cut(
+        self, size: tuple[int, int], fabric: Record, query: Record, rng: np.random.Generator, step: int
+    ) -> tuple[np.ndarray, set[str]]:
+        """A square of a fabric's patches with the query's motif in it, (p,) int64, and the categories that it shows."""
+        side = self.config.embed.fabric_size // PATCH
+        share = self._share_and_side(rng, step)[1] / (side * PATCH)
+        scale = np.array([*size, *size]) / side  # pixels a patch
+        boxes = [
+            (*np.floor(box[:2] / scale[:2]).astype(int), *np.ceil(box[2:] / scale[2:]).astype(int))
+            for box in map(np.array, motif_boxes_of(fabric, query, self._boxes))
+        ]
+        window = crop_window(side, side, share, boxes, rng)
+        seen = tuple(np.rint(window * scale).astype(int).tolist())
+        categories = categories_in(seen, fabric, query, self._boxes) if share < 1 else set(fabric.categories)
+        x0, y0, x1, y1 = window
+        return np.arange(side * side).reshape(side, side)[y0:y1, x0:x1].ravel(), categories
 
     def _share_and_side(self, rng: np.random.Generator, step: int) -> tuple[float, int]:
         """The share of a fabric's side that is seen, and the side of its view in pixels."""
@@ -214,7 +224,7 @@ class TrainingData:
         if share >= 1:
             return pixels, set(fabric.categories)
         height, width = pixels.shape[:2]
-        boxes = motif_boxes_of(fabric, query, self._boxes) or motif_boxes_of(fabric, query, self._pseudo_boxes)
+        boxes = motif_boxes_of(fabric, query, self._boxes)
         x0, y0, x1, y1 = window = crop_window(width, height, share, boxes, rng)
         return np.ascontiguousarray(pixels[y0:y1, x0:x1]), categories_in(window, fabric, query, self._boxes)
 
@@ -248,12 +258,14 @@ def _part(views: Sequence[_View]) -> Part:
     decoded = [view.pixels for view in views if view.pixels is not None]
     tokens = [view.tokens for view in views if view.tokens is not None]
     shares = [view.shares for view in views if view.shares is not None]
+    cuts = [view.cut for view in views if view.cut is not None]
     return Part(
         views=np.stack(decoded) if decoded else np.empty(0, np.uint8),
         keys=tuple(view.key for view in views),
         cached=np.array([view.tokens is not None for view in views]),
         tokens=np.stack(tokens) if tokens else np.empty(0, np.float32),
         shares=np.stack(shares) if shares else None,
+        cuts=np.stack(cuts) if cuts else None,
     )
 
 
@@ -269,6 +281,7 @@ class _View(NamedTuple):
     pixels: np.ndarray | None = None
     tokens: np.ndarray | None = None
     shares: np.ndarray | None = None
+    cut: np.ndarray | None = None
 
 
 class _Sample(NamedTuple):

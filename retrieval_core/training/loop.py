@@ -7,6 +7,8 @@ Dropout's random state, the only global one, is seeded for every step, so a resu
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from retrieval_core.config.config import Config
+from retrieval_core.config.sections import PATCH
 from retrieval_core.config.train_section import TrainConfig
-from retrieval_core.images.patches import Windows, grid_of_view, window_boxes, window_weights, windows_of
+from retrieval_core.images.patches import Grid, Windows, grid_of_view, window_boxes, window_weights, windows_of
 from retrieval_core.model.clusters import cluster
 from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise, set_trainable
@@ -90,18 +93,23 @@ class Trainer:
         self._unread: deque[tuple[int, Tensor]] = deque()
         self._windows = windows_of(config.embed) if config.model.pooling == "patches" else None
         self._in_bfloat16 = resolve_precision(config.model.precision, worker.device) == torch.bfloat16
-        self.frozen = self._cache_activations() if config.train.cache_activations else None
+        self.frozen = self._frozen_blocks()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.worker.device.type, torch.bfloat16, enabled=self._in_bfloat16)
 
-    def _cache_activations(self) -> FrozenBlocks:
-        train, model = self.config.train, self.model
-        assert train.trainable_blocks != "all"
-        blocks = int(model.dinov2.config.num_hidden_layers) - train.trainable_blocks
-        cache = ActivationCache(int(train.cache_max_gb * 1e9))
-        self.data.cache = cache
-        return FrozenBlocks(model, blocks, cache, self.worker.device, self._autocast)
+    def _frozen_blocks(self) -> FrozenBlocks | None:
+        """What passes images through the frozen blocks ahead of a step; None where the step itself does."""
+        config, train, device = self.config, self.config.train, self.worker.device
+        keep = train.cache_activations
+        if keep is None:
+            keep = device.type == "cpu" and config.views_come_again
+        if train.trainable_blocks == "all" or not (keep or config.cuts_tokens):
+            return None
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        self.data.cache = ActivationCache(min(int(train.cache_max_gb * 1e9), free // 2) if keep else 0)
+        blocks = int(self.model.dinov2.config.num_hidden_layers) - train.trainable_blocks
+        return FrozenBlocks(self.model, blocks, self.data.cache, device, self._autocast)
 
     def step(self, batch: Batch) -> Tensor:
         """Do one optimiser step and return the loss of the global batch, a scalar on the device.
@@ -147,16 +155,20 @@ class Trainer:
         for part in batch.parts:
             inputs = self._inputs(part)
             if part.shares is None:
-                weights = self._window_weights(inputs, self._windows)
+                weights = self._window_weights(part, inputs, self._windows)
             else:
                 weights = self._to_device(part.shares)[:, None]
             parts.append(self._forward(inputs, weights))
         return [parts[0][:, 0], *parts[1:]]
 
-    def _window_weights(self, inputs: Tensor, windows: Windows) -> Tensor:
-        """(W, P) for fabrics, as normalised images or as the tokens of whole ones."""
-        high, wide = inputs.shape[2:] if inputs.dim() == 4 else [self.config.embed.fabric_size] * 2
-        return torch.from_numpy(window_weights(grid_of_view(high, wide), windows)).to(inputs.device, non_blocking=True)
+    def _window_weights(self, part: Part, inputs: Tensor, windows: Windows) -> Tensor:
+        """(W, P) for fabrics, as normalised images or as tokens."""
+        if inputs.dim() == 4:
+            grid = grid_of_view(*inputs.shape[2:])
+        else:
+            side = self.config.embed.fabric_size // PATCH if part.cuts is None else math.isqrt(part.cuts.shape[1])
+            grid = Grid(side, side)
+        return torch.from_numpy(window_weights(grid, windows)).to(inputs.device, non_blocking=True)
 
     def _inputs(self, part: Part) -> Tensor:
         if self.frozen is None:

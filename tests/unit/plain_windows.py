@@ -5,6 +5,8 @@ Shapes: D width of embeddings, V vectors of a fabric.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image
@@ -22,6 +24,15 @@ def patches_of(model, view):
     """(rows, columns, H) of a view as transformers computes them, before the layer norm."""
     states = model.dinov2(pixel_values=normalise(torch.from_numpy(view[None])), output_hidden_states=True)
     return states.hidden_states[-1][0, 1:].reshape(len(view) // 14, view.shape[1] // 14, -1)
+
+
+def cut_patches_of(model, view, cut):
+    """The same of a square of patches that is cut out ahead of the last block."""
+    states = model.dinov2(pixel_values=normalise(torch.from_numpy(view[None])), output_hidden_states=True)
+    tokens = states.hidden_states[-2][0]
+    patches = model.dinov2.encoder.layer[-1](torch.stack([tokens[0], *(tokens[1 + place] for place in cut)])[None])
+    side = math.isqrt(len(cut))
+    return patches[0, 1:].reshape(side, side, -1)
 
 
 def embedding_of(model, feature):

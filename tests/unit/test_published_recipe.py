@@ -18,6 +18,7 @@ PUBLISHED = [
     "train.loss=triplet",
     "train.schedule=published_cosine",
     "train.augmentation=none",
+    "train.cache_activations=false",
     "train.clip_norm=null",
     "train.margin=0.2",
     "train.learning_rate=1e-6",

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 import quality
-from quality_data import Split, read_split
-from quality_results import BINS
+from quality_data import ARMS, Split, read_split
+from quality_results import BINS, FIGURES
 
 from retrieval_core.data.datasets import Record
 from retrieval_core.evaluation.metrics import recall_at
@@ -26,32 +26,44 @@ def run(folder, *more):
     quality.main(["--quick", "--size", "56", "--images", "96", "--results", str(folder), *more])
 
 
-def figures(folder):
-    """The rows without what a clock measured."""
-    rows = json.loads((folder / "quality.json").read_text())
-    return [{name: value for name, value in row.items() if name != "encode_ms"} for row in rows]
+def rows_of(folder):
+    return json.loads((folder / "quality.json").read_text())["rows"]
 
 
-def test_rows_for_every_arm_and_index(results):
-    rows = json.loads((results / "quality.json").read_text())
-    shown = {(row["arm"], row["vectors"], row.get("query_turned")) for row in rows}
-    for arm in ("frozen", "published", "published_best", "ours"):
-        assert {(arm, 1, False), (arm, 1, True), (arm, 10, True), (arm, 30, False), (arm, 30, True)} <= shown
-    assert ("random", 0, None) in shown and ("histogram", 1, False) in shown and ("tiled_histogram", 30, True) in shown
+def test_a_row_for_every_arm_and_index(results):
+    rows = rows_of(results)
+    assert {(row["arm"], row.get("index")) for row in rows} == {("random", None)} | {
+        (shown, index)
+        for arm, kind in ARMS.items()
+        for shown in ({"published_x1", best_of(results)} if arm == "published" else {arm})
+        for index in kind.indexes
+    }
     for row in rows:
-        assert {"arm", "vectors", "track", "seed"} <= row.keys()
-        assert all(0 <= row[name] <= 1 for name in ("recall@10", "recall@50", "recall@100", "mAP@100"))
+        assert all(0 <= row[name] <= 1 for name in FIGURES)
+        assert row["arm"] == "random" or all(row["intervals"][name][0] <= row[name] for name in FIGURES)
     text = (results / "quality.md").read_text()
-    assert "| ours |" in text and "Overlap of the first 100 with float32" in text and "NaN" not in text
+    assert "| windows | 10 of windows |" in text and "nan" not in text.lower()
     assert (results / "quality.svg").read_text().startswith("<svg")
+
+
+def best_of(folder):
+    return "published_" + json.loads((folder / "quality.json").read_text())["about"]["published rates"]["choice"]
+
+
+def test_bytes_and_operations_of_a_fabric(results):
+    rows = {(row["arm"], row.get("index")): row for row in rows_of(results)}
+    assert rows["frozen", "tiles"]["gflop"] == pytest.approx(37 * rows["frozen", "whole"]["gflop"], rel=0.01)
+    assert rows["windows_frozen", "windows"]["gflop"] > rows["frozen", "whole"]["gflop"] > 0
+    assert rows["histogram", "whole"]["bytes"] == 4 * 512
+    assert rows["windows_frozen", "windows_30"]["bytes"] == 3 * rows["windows_frozen", "windows"]["bytes"]
 
 
 def test_a_second_run_computes_nothing_and_says_the_same(results):
     before = {path: path.stat().st_mtime_ns for path in (results / "quality").rglob("*") if path.is_file()}
-    rows = figures(results)
+    rows = rows_of(results)
     run(results)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert figures(results) == rows
+    assert rows_of(results) == rows
 
 
 def test_motif_sizes_and_relevance_come_from_the_data_set(results):

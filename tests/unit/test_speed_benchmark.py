@@ -12,10 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import decoding
+import embedding
 import reading
 import retrieval
 import speed
 import timing
+import windows
 
 from ray_jobs.retrieve import gallery_blocks
 from retrieval_core.store.embeddings import read_vectors
@@ -102,3 +104,13 @@ def test_reading_ahead_is_compared_with_one_after_another() -> None:
     distant = found["raw"]["rows"][1]["images_per_second"]
     assert distant["opened"] < 100, "two requests of 5 ms each"
     assert distant["asked"] < 200
+
+
+def test_an_actors_work_with_windows_is_compared_with_the_bare_pass(tmp_path: Path) -> None:
+    (case,) = windows.cases(windows.parse(["--quick"]), tmp_path)
+    ways = windows.ways_of(case, embedding.draw(tmp_path, case), tmp_path)
+    vectors, boxes = ways["actor"]()
+    assert vectors.shape == (case.batch, 10, 32) and boxes.shape == (case.batch, 10, 4)
+    rates = windows.rates_alone(ways, case, 2)
+    assert set(rates) == {"forward", "actor", "own"}
+    assert all(len(turns) == 2 and min(turns) > 0 for turns in rates.values())

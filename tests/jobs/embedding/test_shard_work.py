@@ -22,7 +22,7 @@ from retrieval_core.files import tables
 from tests.jobs.small_data import config
 
 WAYS: dict[str, dict[str, Any]] = {
-    "cls": {"embed__regions": [1, 2], "embed__query_turns": [0.0, 10.0]},
+    "cls": {"embed__regions": [1, 2]},
     "patches": {"model__pooling": "patches", "embed__fabric_size": 84, "embed__vectors": 3},
 }
 SHAPES = [(32, 32), (96, 32), (32, 96), (32, 44), (33, 31)]

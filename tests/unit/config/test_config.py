@@ -165,7 +165,7 @@ def test_an_impossible_value_is_named_with_the_reason(text, key, reason):
     ("keys", "named"),
     [
         (["train.augmentation=published"], ["train.augmentation=none"]),
-        (["train.augmentation=none", "train.crop_end=0.5", "train.crop_start=0.5"], ["train.crop_start"]),
+        (["model.pooling=cls", "train.crop_end=0.5", "train.crop_start=0.5"], ["train.crop_start"]),
         (["train.augmentation=none", "train.trainable_blocks=all"], ["train.trainable_blocks"]),
         (["train.augmentation=none", "model.init=random"], ["model.init", "train.trainable_blocks=all"]),
     ],
@@ -181,12 +181,11 @@ def test_jpegs_are_not_reduced_where_single_pixels_are_picked():
     assert message.startswith("images.jpeg = reduced: ") and "set images.resize=antialias" in message
 
 
-@pytest.mark.parametrize("text", ["embed.regions=[1, 4]", "embed.query_turns=[0, 20]"])
-def test_tiles_and_turns_are_refused_beside_windows(text):
-    message = complaint(text)
-    assert message.startswith("embed.regions and embed.query_turns have no use with model.pooling = patches")
+def test_tiles_are_refused_beside_windows():
+    message = complaint("embed.regions=[1, 4]")
+    assert message.startswith("embed.regions has no use with model.pooling = patches")
     assert "set model.pooling=cls" in message
-    assert load_config(None, [text, "model.pooling=cls"])
+    assert load_config(None, ["embed.regions=[1, 4]", "model.pooling=cls"])
 
 
 def test_more_vectors_than_views_are_refused_without_windows():
@@ -195,8 +194,11 @@ def test_more_vectors_than_views_are_refused_without_windows():
     assert load_config(None, ["embed.vectors=2"]).embed.vectors == 2
 
 
-def test_a_removed_key_is_an_unknown_one():
-    assert complaint("train.fixed_views=4").startswith("unknown key train.fixed_views (value 4); the nearest valid key")
+@pytest.mark.parametrize(
+    ("key", "value"), [("train.fixed_views", "4"), ("train.locate", "True"), ("embed.query_turns", "[0, 20]")]
+)
+def test_a_removed_key_is_an_unknown_one(key, value):
+    assert complaint(f"{key}={value}").startswith(f"unknown key {key} (value {value}); the nearest valid key")
 
 
 def test_every_problem_has_its_line():

@@ -129,13 +129,6 @@ def test_no_more_vectors_are_kept_than_there_are_views(regions, views):
         Config(model=model, embed=EmbedConfig(**keys | {"vectors": views + 1}))
 
 
-@pytest.mark.parametrize("degrees", [[], [181.0], [0.0, -180.5]])
-def test_queries_are_rotated_by_half_a_circle_at_most(degrees):
-    with pytest.raises(ValidationError):
-        EmbedConfig(query_turns=degrees)
-    assert EmbedConfig(query_turns=[-180, 0, 180]).query_turns == [-180, 0, 180]
-
-
 def test_depths_are_at_least_one():
     assert EvaluateConfig(ks=[1, 7]).ks == [1, 7]
     for ks in ([], [0], [10, -1]):

@@ -60,7 +60,6 @@ def test_other_blocks_are_refused(blocks):
     ("keys", "named"),
     [
         ({"augmentation": "published"}, "train.augmentation"),
-        ({"augmentation": "none", "crop_start": 0.5, "crop_end": 0.5}, "train.crop_start"),
         ({"augmentation": "none", "trainable_blocks": "all"}, "train.trainable_blocks"),
     ],
 )

@@ -15,7 +15,6 @@ from retrieval_core.encoding.views import Cut, Views, views_of
 from retrieval_core.images.motif import cut_motif
 from retrieval_core.images.patches import Grid, Windows, boxes_in_pixels, window_weights
 from retrieval_core.images.regions import cut_views
-from retrieval_core.images.resizing import rotated
 from retrieval_core.model.embedder import normalise
 from tests.odd_images import encode, photograph, quadrants, with_orientation
 from tests.unit.tiny_split import make_model
@@ -38,12 +37,6 @@ class TestReducedJpeg:
         difference = np.abs(found.astype(int) - expected)
         assert not np.array_equal(found, expected), "nothing was reduced"
         assert difference.mean() < 1.5 and np.quantile(difference, 0.99) <= 6
-
-    def test_a_query_is_rotated_like_a_whole_one(self):
-        content, views = encode(photograph(801, 603), "JPEG", quality=92), Views(56, (1,), 0.25, rotations=(0.0, 30.0))
-        (expected, boxes, _), (found, same, _) = (views.of(content, images) for images in (DEFAULT, REDUCED))
-        np.testing.assert_array_equal(same, boxes)
-        assert 0 < np.abs(found.astype(int) - expected).mean() < 1.5
 
 
 class Given:
@@ -68,23 +61,15 @@ class TestStoredVectors:
         found = np.random.default_rng(rows).normal(size=(rows, dim)).astype(np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    def test_a_query_is_rotated_and_averaged(self):
-        views = self.views("queries", query_turns=[0, -20, 20], regions=[1, 3])
+    def test_a_query_is_one_view(self):
+        views = self.views("queries", regions=[1, 3], vectors=4)
         cut = views.of(encode(Image.fromarray(quadrants()), "PNG"), DEFAULT)
-        assert (views.per_image, views.rows, cut.boxes.tolist()) == (3, 1, [[0, 0, 40, 30]] * 3)
-        whole = cut_views(quadrants(), DEFAULT, 14)[0][0]
-        for view, degrees in zip(cut.pixels, [0, -20, 20], strict=True):
-            np.testing.assert_array_equal(view, rotated(whole, degrees))
-        embeddings = self.embeddings(6)
-        pooled, kept = views.embed(Given(embeddings), [cut, cut])
-        mean = embeddings.reshape(2, 3, 6).mean(axis=1, keepdims=True)
-        np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean, axis=2, keepdims=True), atol=1e-6)
-        assert kept.shape == (2, 1, 4)
-
-    def test_a_query_is_one_view_by_default(self):
-        embeddings, cut = self.embeddings(4), Cut(np.zeros((1, 14, 14, 3), np.uint8), np.zeros((1, 4), np.int32))
-        pooled, _ = self.views("queries", regions=[1, 3]).embed(Given(embeddings), [cut] * 4)
-        np.testing.assert_array_equal(pooled, embeddings[:, None])
+        assert (views.per_image, views.rows, cut.boxes.tolist()) == (1, 1, [[0, 0, 40, 30]])
+        np.testing.assert_array_equal(cut.pixels, cut_views(quadrants(), DEFAULT, 14)[0])
+        embeddings = self.embeddings(4)
+        kept, boxes = views.embed(Given(embeddings), [cut] * 4)
+        np.testing.assert_array_equal(kept, embeddings[:, None])
+        assert boxes.tolist() == [[[0, 0, 40, 30]]] * 4
 
     @pytest.mark.parametrize("vectors", [1, 3, 10])
     @pytest.mark.parametrize("images", [0, 4])
@@ -188,14 +173,14 @@ class TestWindows:
         ("patches", True, "gallery", Views(112, windows=Windows((3,), 1, 5))),
         ("patches", True, "queries", Views(28, mask="alpha")),
         ("patches", False, "gallery", Views(112)),
-        ("patches", False, "queries", Views(28, rotations=(0.0,))),
+        ("patches", False, "queries", Views(28)),
         ("cls", True, "gallery", Views(28, (1, 3), vectors=5)),
-        ("cls", True, "queries", Views(28, rotations=(0.0, 9.0))),
+        ("cls", True, "queries", Views(28)),
         ("cls", False, "gallery", Views(28, (1, 3), vectors=5)),
     ],
 )
 def test_the_views_of_an_arm(pooling, network, role, expected):
-    tiles = {"regions": [1, 3], "query_turns": [0, 9]} if pooling == "cls" else {}
+    tiles = {"regions": [1, 3]} if pooling == "cls" else {}
     config = Config(
         images=ImagesConfig(query_mask="alpha"),
         model=ModelConfig(pooling=pooling, image_size=28),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig
-from retrieval_core.images.regions import cut_views, region_boxes, rotated_views
+from retrieval_core.images.regions import cut_views, region_boxes
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
 from tests.odd_images import BLUE, MEAN, encode, quadrants, smooth_noise, with_orientation
@@ -104,5 +104,3 @@ class TestViews:
         (views, boxes), (expected, same) = (cut_views(of, images, size, grids) for of in (picture, np.array(picture)))
         np.testing.assert_array_equal(views, expected)
         np.testing.assert_array_equal(boxes, same)
-        found, of_pixels = (rotated_views(of, images, size, (0.0, 20.0))[0] for of in (picture, np.array(picture)))
-        np.testing.assert_array_equal(found, of_pixels)

@@ -92,18 +92,6 @@ def test_store_is_loaded_in_path_order_whatever_its_shards(
         assert (hits[0].box is None) == (sections != REGIONS)
 
 
-def test_queries_are_turned_as_configured(tmp_path: Path) -> None:
-    paths = write_fabrics(tmp_path / "fabrics")
-    plain, turned = config(), config(embed={"query_turns": [-30, 0, 30]})
-    arm = embed(plain, paths, tmp_path / "store")
-    # Turns concern queries alone, so the same store serves both.
-    first, second = (open_index(str(tmp_path / "store"), arm, keys) for keys in (plain, turned))
-    one, other = first.encode(picture(2)), second.encode(picture(2))
-    assert one.shape == other.shape == (512,)
-    assert not np.allclose(one, other)
-    assert math.isclose(float(np.linalg.norm(other)), 1, abs_tol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("sections", "words"),
     [

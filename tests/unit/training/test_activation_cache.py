@@ -22,8 +22,9 @@ SHAPE = (3, 4)
 BYTES = 3 * 4 * 4
 QUERY_BYTES, FABRIC_BYTES = 5 * 32 * 4, 17 * 32 * 4
 """Tokens of the tiny model: CLS and 2 x 2 patches of a view without windows and of a query, 4 x 4 of a fabric."""
-WAYS = pytest.mark.parametrize("way", [[], WINDOWS], ids=["whole", "windows"])
-CACHED = "train.cache_activations=true"
+PARTS = [*WINDOWS, "train.crop_start=0.5", "train.crop_end=[0.5, 1]"]
+WAYS = pytest.mark.parametrize("way", [[], WINDOWS, PARTS], ids=["whole", "windows", "parts"])
+CACHED, PLAIN = "train.cache_activations=true", "train.cache_activations=false"
 RATES = ["train.learning_rate=1e-3", "train.head_learning_rate=5e-3", "train.warmup_steps=2"]
 
 
@@ -79,7 +80,7 @@ def rounds_alike(model):
 @WAYS
 def test_a_training_with_the_cache_is_the_one_without(split, loss, way):
     keys = [f"train.loss={loss}", "train.epochs=7", *way]
-    plain, cached = make_trainer(split, *keys), make_trainer(split, *keys, CACHED)
+    plain, cached = make_trainer(split, *keys, PLAIN), make_trainer(split, *keys, CACHED)
     expected, found = trained(plain), trained(cached)
     assert cached.progress.step == plain.progress.step == 21
     assert len(cached.data.cache) > 18
@@ -93,7 +94,7 @@ def test_a_training_with_the_cache_is_the_one_without(split, loss, way):
 
 @WAYS
 def test_batches_with_and_without_the_cache_show_the_same(split, way):
-    plain, cached = make_trainer(split, *way), make_trainer(split, CACHED, *way)
+    plain, cached = make_trainer(split, PLAIN, *way), make_trainer(split, CACHED, *way)
     for one, other in zip(plain.data.batches(0, 0), cached.data.batches(0, 0), strict=True):
         for part, of_other in zip(one.parts, other.parts, strict=True):
             np.testing.assert_array_equal(part.views, of_other.views)  # nothing was put, so all is decoded

@@ -16,7 +16,7 @@ from retrieval_core.model.clusters import cluster
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 from retrieval_core.training.validation import Validator
-from tests.unit.plain_windows import embedding_of, mean_by, patches_of
+from tests.unit.plain_windows import cut_patches_of, embedding_of, mean_by, patches_of
 from tests.unit.tiny_split import COLOURS, WINDOWS, make_config, make_model, make_split, save
 
 CPU = torch.device("cpu")
@@ -41,13 +41,18 @@ def motifs_of(model, part):
     return [embedding_of(model, mean_by(shares, patches_of(model, view).flatten(0, 1))) for view, shares in pairs]
 
 
-def windows_of(model, view):
+def windows_of(model, view, cut):
     """(W, D) of the windows of a square fabric: 2 x 2 patches from every patch on, or the one patch that there is."""
-    patches = patches_of(model, view)
+    patches = patches_of(model, view) if cut is None else cut_patches_of(model, view, cut.tolist())
     side = min(2, len(patches))
     starts = range(len(patches) - side + 1)
     means = [patches[y : y + side, x : x + side].mean(dim=(0, 1)) for y in starts for x in starts]
     return torch.stack([embedding_of(model, mean) for mean in means])
+
+
+def seen_of(part):
+    """View and cut of each fabric."""
+    return zip(part.views, [None] * len(part.views) if part.cuts is None else part.cuts, strict=True)
 
 
 def similarity(query, fabric):
@@ -72,7 +77,7 @@ def naive_loss(trainer, batch, vectors):
     """Of a batch, image by image; ``vectors`` are what is stored of such views."""
     model, train, split = trainer.model, trainer.config.train, trainer.data.sampler.split
     queries = motifs_of(model, batch.parts[0])
-    fabrics = [[windows_of(model, view) for view in part.views] for part in batch.parts[1:]]
+    fabrics = [[windows_of(model, *seen) for seen in seen_of(part)] for part in batch.parts[1:]]
     if train.loss == "triplet":
         near, far = ([similarity(*pair) for pair in zip(queries, part, strict=True)] for part in fabrics)
         return np.mean([max(0.0, train.margin - p + n) for p, n in zip(near, far, strict=True)])
@@ -85,12 +90,16 @@ def naive_loss(trainer, batch, vectors):
 
 @pytest.mark.parametrize("loss", ["info_nce", "triplet"])
 @pytest.mark.parametrize(("share", "windows", "vectors"), [(1.0, 9, 3), (0.75, 4, 2), (0.5, 1, 1), (0.2, 1, 1)])
-def test_the_loss_is_that_of_a_plain_loop(split, loss, share, windows, vectors):
+@pytest.mark.parametrize("way", ["pixels", "tokens"])
+def test_the_loss_is_that_of_a_plain_loop(split, loss, share, windows, vectors, way):
     """Of 4 x 4 patches of a whole fabric parts have 3 x 3, 2 x 2 and 1; of fewer windows fewer vectors are stored."""
     keys = ["embed.window_stride=1", f"train.loss={loss}", "train.learning_rate=1e-3", "train.margin=0.5"]
+    keys += [f"train.trainable_blocks={1 if way == 'tokens' else 'all'}", "train.cache_activations=false"]
     trainer = make_trainer(split, *keys, f"train.crop_start={share}", f"train.crop_end={share}")
     for batch in trainer.data.batches(0, 0):
-        assert len(windows_of(trainer.model, batch.parts[1].views[0])) == windows
+        part = batch.parts[1]
+        assert (part.cuts is not None) == (way == "tokens" and share < 1)
+        assert len(windows_of(trainer.model, *next(seen_of(part)))) == windows
         expected = naive_loss(trainer, batch, vectors)
         assert expected > 0.1
         assert float(trainer.step(batch)) == pytest.approx(expected, rel=1e-4)
@@ -99,20 +108,29 @@ def test_the_loss_is_that_of_a_plain_loop(split, loss, share, windows, vectors):
 # ---- crops
 
 
+@pytest.mark.parametrize("blocks", ["1", "all"])
 @pytest.mark.parametrize("loss", ["info_nce", "triplet"])
-def test_a_part_of_a_fabric_keeps_its_scale(split, loss):
+def test_a_part_of_a_fabric_keeps_its_scale(split, loss, blocks):
     """All parts of a step are of one size, whichever worker has them, in whole patches of the whole's size."""
     keys = ["train.crop_start=[0.2, 1.0]", "train.crop_end=[0.2, 1.0]", "train.epochs=8", f"train.loss={loss}"]
-    config = make_config(*WINDOWS, *keys)
+    config = make_config(*WINDOWS, *keys, f"train.trainable_blocks={blocks}")
     workers = [list(TrainingData(config, split, workers=2).batches(0, rank)) for rank in range(2)]
     alone = list(TrainingData(config, split).batches(0, 0))
     sides = set()
     for step in zip(alone, *workers, strict=True):
-        (side,) = {length for batch in step for part in batch.parts[1:] for length in part.views.shape[1:3]}
+        parts = [part for batch in step for part in batch.parts[1:]]
+        (side,) = {
+            length
+            for part in parts
+            for length in (part.views.shape[1:3] if part.cuts is None else [14 * math.isqrt(part.cuts.shape[1])])
+        }
         sides.add(side)
         assert {batch.parts[0].views.shape[1:] for batch in step} == {(28, 28, 3)}
         for kind, part in enumerate(step[0].parts):
             np.testing.assert_array_equal(np.concatenate([batch.parts[kind].views for batch in step[1:]]), part.views)
+            if kind and part.cuts is not None:
+                np.testing.assert_array_equal(np.concatenate([batch.parts[kind].cuts for batch in step[1:]]), part.cuts)
+    assert (alone[0].parts[1].cuts is None) == (blocks == "all")
     assert len(sides) > 1 and sides <= {14, 28, 42, 56}
 
 
