@@ -5,6 +5,7 @@ Shapes: H, W of the upright picture; S the side of the view; P its patches, rows
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,18 @@ _DIFFERENCE = 24
 """Grey levels of 255 by which a pixel of the motif differs from the ground, in any channel."""
 _ODD_BORDER = 0.25
 """Share of the border that may differ from the ground, as a motif that is cut off does; with more, it is no ground."""
+_CLEAN_BORDER = 0.02
+"""Share of the border that may differ from a plain ground before a pattern is looked for."""
+_MOST_COLOURS = 3
+"""Colours of a patterned ground."""
+_RARE = 0.03
+"""Share of the border without a known colour at which no further colour is looked for."""
+_FEWEST_RUNS = 3
+"""Times that a pattern's colour comes again around the picture, at least."""
+_ODD_PATTERN = 0.1
+"""Share of the border that may differ from a pattern."""
+_LEAST_MOTIF = 0.1
+"""Share of the picture that a motif on a pattern covers; what is less may be a rare colour of a crop of cloth."""
 _MARGIN = 0.04
 """Share of the motif's longer side that is kept around it."""
 
@@ -58,7 +71,8 @@ def motif_mask(picture: Image.Image, alpha: Image.Image | None, mask: QueryMask)
     """Which pixels are the motif, in mode L (255 is the motif), at no more than the size that is needed to tell.
 
     By transparency; else, if ``auto``, what differs from the ground around it; else all. The ground is one colour, or
-    grades from one edge to the other: a plane through the border's pixels, by least squares, for each channel.
+    grades from one edge to the other: a plane through the border's pixels, by least squares, for each channel. Or it is
+    a pattern of two or three colours that come again and again along the border.
     """
     scale = min(1.0, _LOOKED_AT / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -77,11 +91,20 @@ def motif_mask(picture: Image.Image, alpha: Image.Image | None, mask: QueryMask)
 
 def _differs_from_ground(pixels: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """(H, W) where pixels (H, W, 3) are not the ground; None where there is no ground, or nothing else."""
-    height, width = pixels.shape[:2]
+    border = np.zeros(pixels.shape[:2], np.bool_)
+    border[[0, -1]] = border[:, [0, -1]] = True
+    differs = _differs_from_plane(pixels, border)
+    odd = differs[border].mean()
+    if odd > _CLEAN_BORDER and (patterned := _differs_from_pattern(pixels)) is not None:
+        return patterned
+    return None if odd > _ODD_BORDER or not differs.any() else differs
+
+
+def _differs_from_plane(pixels: NDArray[np.float32], border: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) where pixels differ from a ground of one colour that may grade from one edge to the other."""
+    height, width = border.shape
     y, x = np.mgrid[0:height, 0:width]
     place = np.stack([np.ones_like(x), x / width, y / height], axis=-1).astype(np.float32)
-    border = np.zeros((height, width), np.bool_)
-    border[[0, -1]] = border[:, [0, -1]] = True
     # The border's median first, and then the plane through what is near it: a motif that is cut off must not tilt it.
     ground = np.broadcast_to(np.median(pixels[border], axis=0), pixels.shape)
     for _ in range(3):
@@ -91,8 +114,35 @@ def _differs_from_ground(pixels: NDArray[np.float32]) -> NDArray[np.bool_] | Non
         plane = np.linalg.lstsq(place[near], pixels[near], rcond=None)[0]
         ground = place @ plane
     differs: NDArray[np.bool_] = np.abs(pixels - ground).max(axis=2) > _DIFFERENCE
-    odd = differs[border].mean() > _ODD_BORDER
-    return None if odd or not differs.any() else differs
+    return differs
+
+
+def _differs_from_pattern(pixels: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """(H, W) where pixels are neither of the colours of a pattern, as of stripes or checks, nor between two of them.
+
+    None where the border is no such pattern, or too little of the picture is left for a motif.
+    """
+    rest = ring = np.concatenate([pixels[0], pixels[1:, -1], pixels[-1, -2::-1], pixels[-2:0:-1, 0]])
+    colours: list[NDArray[np.float32]] = []
+    while len(rest) > _RARE * len(ring) and len(colours) < _MOST_COLOURS:
+        bins = (rest // 16).astype(np.int64) @ (256, 16, 1)
+        colour = np.median(rest[bins == np.bincount(bins).argmax()], axis=0)
+        near = np.abs(ring - colour).max(axis=1) <= _DIFFERENCE
+        # A pattern comes again and again around the picture, a motif that is cut off hardly does.
+        if np.count_nonzero(near & ~np.roll(near, 1)) >= _FEWEST_RUNS:
+            colours.append(colour)
+        rest = rest[np.abs(rest - colour).max(axis=1) > _DIFFERENCE]
+
+    def differs(shown: NDArray[np.float32]) -> NDArray[np.bool_]:
+        found = np.ones(shown.shape[:-1], np.bool_)
+        for one, other in combinations(colours, 2):
+            step = other - one
+            share = np.clip((shown - one) @ step / (step @ step), 0, 1)  # how far a pixel is from one to the other
+            found &= np.abs(shown - one - share[..., None] * step).max(axis=-1) > _DIFFERENCE
+        return found
+
+    found = differs(pixels)
+    return None if differs(ring).mean() > _ODD_PATTERN or found.mean() < _LEAST_MOTIF else found
 
 
 def _box_of(shown: Image.Image, size: tuple[int, int]) -> tuple[float, float, float, float]:
