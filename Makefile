@@ -39,7 +39,7 @@ docs: $(VENV)/.installed ## write docs/configuration.md from the typed configura
 site: $(VENV)/.installed-docs ## build the documentation as a web site in site/; fails on a broken link
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
 
-bench: $(VENV)/.installed-bench ## measure speed, 20 minutes on two cores, into benchmarks/results/
+bench: $(VENV)/.installed-bench ## measure speed, 25 minutes on two cores, into benchmarks/results/
 	env -u RAY_ADDRESS $(PY) benchmarks/speed.py $(ARGS)
 
 bench-full: $(VENV)/.installed-bench ## the same with more data, an hour

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed, arm in itertools.product(options.seeds, arms_of(options, choice)):
         if not ARMS[of_arm(arm)].trained and seed != options.seeds[0]:
             continue  # no draw of such an arm depends on the seed
-        for (track, split), index in itertools.product(tracks.items(), ARMS[of_arm(arm)].indexes):
+        indexes = [index for index in ARMS[of_arm(arm)].indexes if index in options.indexes]
+        for (track, split), index in itertools.product(tracks.items(), indexes):
             found[arm, seed, track, index] = rank_arm(options, arm, seed, track, split, index)
     write_results(options, tracks, found, {"choice": choice, "validation recall": scores})
 
@@ -191,6 +192,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", help="data set in the published layout to train on (default: a simulated one)")
     parser.add_argument("--tests", nargs="+", help="data sets whose test splits are searched (default: that of --data)")
     parser.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS], help="arms to compare (default: all)")
+    parser.add_argument(
+        "--indexes", nargs="+", choices=[*INDEXES], default=[*INDEXES], help="indexes to search (default: all)"
+    )
     parser.add_argument("--weights", default=str(ROOT / "Weight_Path" / "dinov2-motif-tiny"), help="the common start")
     parser.add_argument("--size", type=int, default=112, help="side of a view in pixels, without windows")
     parser.add_argument("--images", type=int, default=12_000, help="images through the encoder in each training")

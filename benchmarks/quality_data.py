@@ -16,7 +16,13 @@ from retrieval_core.evaluation.outcomes import QueryOutcome
 from retrieval_core.store.embeddings import Box
 
 SHIPPED = Path(__file__).resolve().parent.parent / "Weight_Path" / "dinov2-motif-small"
-RECIPE = ("train.batch_size=32", "train.head_learning_rate=1e-4", "train.crop_start=0.5", "train.crop_end=0.5")
+RECIPE = (
+    "model.precision=bfloat16",
+    "train.batch_size=32",
+    "train.head_learning_rate=1e-4",
+    "train.crop_start=0.5",
+    "train.crop_end=0.5",
+)
 """Training with windows on parts of fabrics."""
 
 

@@ -77,7 +77,7 @@ class Config(Section):
         """Whether training shows the frozen blocks the same images in every epoch."""
         train = self.train
         frozen = train.trainable_blocks != "all" and self.model.init != "random"
-        return frozen and train.augmentation == "none" and (not train.crops or self.model.pooling == "patches")
+        return frozen and train.augmentation != "published" and (not train.crops or self.model.pooling == "patches")
 
     @property
     def cuts_tokens(self) -> bool:

@@ -64,10 +64,10 @@ class TrainConfig(Section):
     cosine_epochs: int = Field(80, ge=1, description="published_cosine: T_max in epochs; beyond it the rate rises.")
     min_learning_rate: float = Field(1e-7, ge=0, description="Both schedules: the lowest rate of either group.")
     clip_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm; null for never.")
-    augmentation: Literal["none", "published", "query", "print"] = Field(
+    augmentation: Literal["none", "published", "reprint"] = Field(
         "none",
-        description="none; published: flip and weak jitter; query: the query slightly rotated, sometimes on another "
-        "background; print: all that printing and cutting do to a motif.",
+        description="none; published: flip and weak jitter; reprint: half of the fabrics turned, mirrored, dyed and "
+        "photographed, each always in the same way.",
     )
     crop_start: Range = Field(
         (1.0, 1.0),
@@ -77,7 +77,7 @@ class TrainConfig(Section):
     cache_activations: bool | None = Field(
         None,
         description="Keep the frozen blocks' output on local disk (TMPDIR), at most half of what is free; null does on "
-        "CPUs where views come again: without augmentation, and either on whole fabrics or with patches.",
+        "CPUs where views come again: not augmented as published, and either on whole fabrics or with patches.",
     )
     cache_max_gb: float = Field(
         50.0, gt=0, description="Size of that cache per worker (1 GB is 10^9 bytes); further views are not kept."
@@ -106,9 +106,9 @@ class TrainConfig(Section):
                 "train.cache_activations: with train.trainable_blocks = 'all' nothing is frozen; train fewer blocks, "
                 "or set train.cache_activations=false"
             )
-        if self.cache_activations and self.augmentation != "none":
+        if self.cache_activations and self.augmentation == "published":
             raise ValueError(
-                "train.cache_activations: no view comes again while train.augmentation is drawn afresh; set "
-                "train.augmentation=none, or set train.cache_activations=false"
+                "train.cache_activations: no view comes again with train.augmentation = published, which is drawn "
+                "afresh; set train.augmentation=reprint or none, or set train.cache_activations=false"
             )
         return self

@@ -1,4 +1,4 @@
-"""Pixels (uint8 RGB) resized and rotated. Shapes: H, W of an image; S the side of a view."""
+"""Pixels (uint8 RGB) resized. Shapes: H, W of an image; S the side of a view."""
 
 from __future__ import annotations
 
@@ -29,25 +29,6 @@ def resize(image: np.ndarray, size: int, mode: str) -> np.ndarray:
     lower += upper
     blend: np.ndarray = np.rint(lower).astype(np.uint8).reshape(size, size, 3)
     return blend
-
-
-def rotated(view: np.ndarray, degrees: float, scale: float = 1.0) -> np.ndarray:
-    """A view (S, S, 3) rotated counter-clockwise about its centre and scaled, bilinear between pixels.
-
-    Where it does not reach, the background is the median colour of its edge. A scale above 1 enlarges; 0 degrees at
-    scale 1 return the view itself.
-    """
-    if degrees == 0 and scale == 1:
-        return view
-    cos, sin = np.cos(np.deg2rad(degrees)) / scale, np.sin(np.deg2rad(degrees)) / scale
-    centre = view.shape[0] / 2
-    matrix = (
-        cos, -sin, centre - cos * centre + sin * centre,
-        sin, cos, centre - sin * centre - cos * centre,
-    )  # fmt: skip
-    picture = Image.fromarray(view)
-    affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
-    return np.asarray(picture.transform(picture.size, affine, matrix, bilinear, fillcolor=background_of(view)))
 
 
 def background_of(view: np.ndarray) -> tuple[int, int, int]:

@@ -52,6 +52,11 @@ def photograph(rng: np.random.Generator, cell: Cell, size: int, x0: int, y0: int
     return Photograph(_expose(rng, shown, size), boxes)
 
 
+def photographed(rng: np.random.Generator, cloth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A square picture of cloth (S, S, 3) as a camera straight above it takes it."""
+    return _expose(rng, Image.fromarray(_weave(rng, cloth)), len(cloth))
+
+
 def _camera(rng: np.random.Generator, size: int, side: int) -> NDArray[np.float64]:
     """Corners of the picture on the cloth, clockwise from the upper left: (4, 2), all of them on the cloth."""
     angle = np.radians(rng.uniform(-7, 7))

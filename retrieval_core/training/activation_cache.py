@@ -1,7 +1,7 @@
 """The frozen blocks' output for a training view, computed once and read back in later epochs.
 
 Shapes: b views of a part of a step, V of them decoded, h, w their sides, T tokens and H hidden width of the backbone.
-Only whole images without augmentation come again; a part of a fabric is cut out of the tokens of the whole. The
+Only whole images come again, as they are or reprinted; a part of a fabric is cut out of the tokens of the whole. The
 configuration refuses the cache for other views.
 """
 
@@ -25,10 +25,11 @@ log = logging.getLogger("fabric_retrieval")
 
 
 class ViewKey(NamedTuple):
-    """An image of the training split, seen whole and as it is, by its row among the split's queries or fabrics."""
+    """An image of the training split, seen whole, by its row among the split's queries or fabrics."""
 
     kind: Literal["query", "fabric"]
     row: int
+    reprinted: bool = False
 
 
 class Part(NamedTuple):

@@ -1,14 +1,21 @@
-"""Augmentation of training views: as published, or as printing and cutting treat a motif.
+"""Augmentation of training views: as published, or as a fabric is printed and photographed again.
 
 Views are uint8 RGB arrays. Every draw comes from the sample's own stream.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from retrieval_core.images.resizing import background_of, rotated
+from retrieval_core.simulation.photograph import photographed
+from retrieval_core.store.embeddings import Box
+from retrieval_core.training.sampling import RECOGNISABLE_SHARE, share_inside
 
 
 def jitter_colour(
@@ -42,39 +49,55 @@ def published(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def query_only(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A query rotated by up to 20 degrees, as prints rotate their motifs; one in seven on dyed cloth."""
-    background = background_of(image)
-    image = rotated(image, rng.uniform(-20, 20))
-    return _dyed(image, background, rng) if rng.random() < 1 / 7 else image
+class Reprint(NamedTuple):
+    """Another print of the same fabric: turned about its middle, perhaps mirrored.
+
+    What is seen is the largest part of the fabric's proportions that has no corner outside, enlarged to its size.
+    """
+
+    angle: float  # radians, counter-clockwise
+    mirrored: bool
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> Reprint:
+        """Any angle, mirrored or not."""
+        return cls(rng.uniform(0, 2 * math.pi), bool(rng.random() < 0.5))
+
+    def pixels(self, image: Image.Image) -> Image.Image:
+        """The picture (RGB), of the same size."""
+        wide, high = image.size
+        across, down = self._rows(wide, high)
+        corner = (wide / 2 - across @ (wide / 2, high / 2), high / 2 - down @ (wide / 2, high / 2))
+        way = (*across.tolist(), corner[0], *down.tolist(), corner[1])
+        return image.transform(image.size, Image.Transform.AFFINE, way, Image.Resampling.BICUBIC)
+
+    def boxes(self, boxes: Iterable[tuple[str, Box]], width: int, height: int) -> list[tuple[str, Box]]:
+        """Where motifs in boxes of a fabric of width x height pixels come to lie, those that can still be told.
+
+        A motif is taken for the ellipse in its box.
+        """
+        there = np.linalg.inv(np.stack(self._rows(width, height)))
+        middle, found = np.array([width, height]) / 2, []
+        for name, box in boxes:
+            low, high = np.array(box[:2]), np.array(box[2:])
+            centre = there @ ((low + high) / 2 - middle) + middle
+            reach = np.hypot(*(there * (high - low) / 2).T)
+            turned = (*np.floor(centre - reach).astype(int).tolist(), *np.ceil(centre + reach).astype(int).tolist())
+            if share_inside(turned, (0, 0, width, height)) >= RECOGNISABLE_SHARE:
+                found.append((name, turned))
+        return found
+
+    def _rows(self, width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The matrix, row by row, from places about the middle of the reprint to those on the fabric."""
+        cosine, sine = math.cos(self.angle), math.sin(self.angle)
+        upright, lying = abs(cosine), abs(sine)
+        part = min(width / (width * upright + height * lying), height / (width * lying + height * upright))
+        side = -1 if self.mirrored else 1
+        return part * np.array([side * cosine, -sine]), part * np.array([side * sine, cosine])
 
 
-def print_fabric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A fabric in any of the eight orientations (quarter rotations, mirrored or not), mostly of another dye lot."""
-    orientation = int(rng.integers(8))
-    image = np.rot90(image, orientation % 4)
-    if orientation >= 4:
-        image = image[:, ::-1]
-    image = np.ascontiguousarray(image)
+def dyed_and_photographed(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A square fabric mostly of another dye lot, and often photographed: weave, light, blur and noise."""
     if rng.random() < 0.8:
-        image = np.asarray(jitter_colour(Image.fromarray(image), (0.3, 0.3, 0.3, 0.05), rng))
-    return image
-
-
-def print_query(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A designer's cut-out as it may be printed: mirrored, a little rotated and scaled, in other ink, on dyed cloth."""
-    background = background_of(image)
-    if rng.random() < 0.5:
-        image = image[:, ::-1]
-    pixels = rotated(np.ascontiguousarray(image), rng.uniform(-25, 25), rng.uniform(0.75, 1.25))
-    if rng.random() < 0.8:
-        pixels = np.asarray(jitter_colour(Image.fromarray(pixels), (0.3, 0.3, 0.3, 0.05), rng))
-    return _dyed(pixels, background, rng) if rng.random() < 0.5 else pixels
-
-
-def _dyed(image: np.ndarray, background: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Multiply by a colour, as ink printed on dyed cloth: white becomes the cloth, dark stays dark."""
-    if min(background) < 200:
-        return image
-    cloth = rng.uniform(0.4, 1.0, size=3)
-    return np.clip(np.rint(image * cloth), 0, 255).astype(np.uint8)
+        view = np.asarray(jitter_colour(Image.fromarray(view), (0.3, 0.3, 0.3, 0.08), rng))
+    return photographed(rng, view) if rng.random() < 0.6 else view

@@ -24,8 +24,9 @@ from retrieval_core.images.motif import cut_motif
 from retrieval_core.images.patches import windows_of
 from retrieval_core.images.resizing import background_of, resize
 from retrieval_core.images.rgb import ImageRejected, Picture, decode_rgb
-from retrieval_core.training import augmentation
+from retrieval_core.store.embeddings import Box
 from retrieval_core.training.activation_cache import ActivationCache, Part, ViewKey
+from retrieval_core.training.augmentation import Reprint, dyed_and_photographed, published
 from retrieval_core.training.sampling import (
     Boxes,
     Draw,
@@ -102,7 +103,7 @@ class TrainingData:
         self.cache: ActivationCache | None = None  # set by the trainer, if there is one
         self.windows = windows_of(config.embed) if config.model.pooling == "patches" else None
         self._shares: dict[ViewKey, np.ndarray] = {}  # of queries whose tokens are in the cache
-        self._sizes: dict[ViewKey, tuple[int, int]] = {}  # width and height of fabrics whose tokens are in the cache
+        self._sizes: dict[int, tuple[int, int]] = {}  # width and height of fabrics that were read
         self._boxes: Boxes = load_motif_boxes(config.data) if config.train.crops else {}
 
     def batches(self, first_step: int, rank: int) -> Iterator[Batch]:
@@ -145,53 +146,83 @@ class TrainingData:
         )
 
     def _sample(self, draw: Draw, step: int) -> _Sample:
-        keys = [ViewKey("query", draw.query), ViewKey("fabric", draw.positive)]
-        if self.config.train.loss == "triplet":
-            keys.append(ViewKey("fabric", draw.negative))
-        views = [self._view(key, draw, step) for key in keys]
+        fabrics = [draw.positive, draw.negative] if self.config.train.loss == "triplet" else [draw.positive]
+        views = [self._query(draw), *(self._fabric(row, draw, step) for row in fabrics)]
         return _Sample(draw, views, self.sampler.numbers(views[1].categories))
 
-    def _view(self, key: ViewKey, draw: Draw, step: int) -> _View:
-        split = self.sampler.split
-        record = (split.queries if key.kind == "query" else split.fabrics)[key.row]
-        tokens, categories, cut = None if self.cache is None else self.cache.get(key), set(record.categories), None
-        picture = None if tokens is not None else self._read(record)
-        if key.kind == "fabric" and self.config.cuts_tokens:
-            if picture is not None:
-                self._sizes[key] = picture.rgb.size
-            cut, categories = self._cut(self._sizes[key], record, split.queries[draw.query], draw.rng, step)
-        if picture is None:
-            return _View(key, categories, tokens=tokens, shares=self._shares.get(key), cut=cut)
-        if key.kind == "query" and self.windows is not None:
+    def _query(self, draw: Draw) -> _View:
+        record, key = self.sampler.split.queries[draw.query], ViewKey("query", draw.query)
+        tokens, categories = self._kept(key), set(record.categories)
+        if tokens is not None:
+            return _View(key, categories, tokens=tokens, shares=self._shares.get(key))
+        picture = self._read(record)
+        if self.windows is not None:
             pixels, shares = self._motif(picture, draw.rng)
             if self.cache is not None:
                 self._shares[key] = shares
             return _View(key, categories, pixels=pixels, shares=shares)
-        pixels, side = np.array(picture.rgb), self.config.model.image_size
-        if key.kind == "fabric" and self.config.cuts_tokens:
-            side = self.config.embed.fabric_size
-        elif key.kind == "fabric":
-            share, side = self._share_and_side(draw.rng, step)
-            pixels, categories = self._crop(pixels, record, split.queries[draw.query], draw.rng, share)
-        pixels = resize(pixels, side, self.config.images.resize)
-        return _View(key, categories, pixels=self._augment(pixels, draw.rng, query=key.kind == "query"), cut=cut)
+        pixels = resize(np.array(picture.rgb), self.config.model.image_size, self.config.images.resize)
+        return _View(key, categories, pixels=self._augmented(pixels, draw.rng))
 
-    def _cut(
-        self, size: tuple[int, int], fabric: Record, query: Record, rng: np.random.Generator, step: int
-    ) -> tuple[np.ndarray, set[str]]:
-        """A square of a fabric's patches with the query's motif in it, (p,) int64, and the categories that it shows."""
-        side = self.config.embed.fabric_size // PATCH
-        share = self._share_and_side(rng, step)[1] / (side * PATCH)
-        scale = np.array([*size, *size]) / side  # pixels a patch
-        boxes = [
-            (*np.floor(box[:2] / scale[:2]).astype(int), *np.ceil(box[2:] / scale[2:]).astype(int))
-            for box in map(np.array, motif_boxes_of(fabric, query, self._boxes))
-        ]
-        window = crop_window(side, side, share, boxes, rng)
-        seen = tuple(np.rint(window * scale).astype(int).tolist())
-        categories = categories_in(seen, fabric, query, self._boxes) if share < 1 else set(fabric.categories)
+    def _fabric(self, row: int, draw: Draw, step: int) -> _View:
+        config, rng = self.config, draw.rng
+        fabric, query = self.sampler.split.fabrics[row], self.sampler.split.queries[draw.query]
+        reprint, boxes = self._reprint(row, query, rng)
+        key = ViewKey("fabric", row, reprint is not None)
+        tokens, cut, categories = self._kept(key), None, set(fabric.categories)
+        share, side = self._share_and_side(rng, step)
+        if config.cuts_tokens:
+            cut, window = self._cut(row, motif_boxes_of(fabric, query, boxes), side // PATCH, rng)
+            side = config.embed.fabric_size
+            if share < 1:
+                categories = categories_in(window, fabric, query, boxes)
+        if reprint is not None and share >= 1:
+            categories = categories_in((0, 0, *self._size(row)), fabric, query, boxes)
+        if tokens is not None:
+            return _View(key, categories, tokens=tokens, cut=cut)
+        image = self._read(fabric).rgb
+        pixels = np.array(image if reprint is None else reprint.pixels(image))
+        if share < 1 and cut is None:
+            x0, y0, x1, y1 = window = crop_window(*image.size, share, motif_boxes_of(fabric, query, boxes), rng)
+            pixels, categories = pixels[y0:y1, x0:x1], categories_in(window, fabric, query, boxes)
+        pixels = resize(np.ascontiguousarray(pixels), side, config.images.resize)
+        if reprint is not None:
+            pixels = dyed_and_photographed(pixels, np.random.default_rng([config.run.seed, row, 1]))
+        return _View(key, categories, pixels=self._augmented(pixels, rng), cut=cut)
+
+    def _reprint(self, row: int, query: Record, rng: np.random.Generator) -> tuple[Reprint | None, Boxes]:
+        """How a fabric is printed again, None for as it is; and the motif boxes, its own as they then are."""
+        if self.config.train.augmentation != "reprint" or rng.random() < 0.5:
+            return None, self._boxes
+        fabric = self.sampler.split.fabrics[row]
+        reprint = Reprint.drawn(np.random.default_rng([self.config.run.seed, row]))
+        boxes = {fabric.path: reprint.boxes(self._boxes.get(fabric.path, ()), *self._size(row))}
+        if motif_boxes_of(fabric, query, self._boxes) and not motif_boxes_of(fabric, query, boxes):
+            return None, self._boxes  # it would not show the motif
+        return reprint, boxes
+
+    def _size(self, row: int) -> tuple[int, int]:
+        """Width and height of a fabric."""
+        if row not in self._sizes:
+            self._sizes[row] = self._read(self.sampler.split.fabrics[row]).rgb.size
+        return self._sizes[row]
+
+    def _cut(self, row: int, hold: Sequence[Box], side: int, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
+        """A square of ``side`` x ``side`` of a fabric's patches, (p,) int64, and where it lies in pixels.
+
+        It holds one of the boxes, if there are any.
+        """
+        patches = self.config.embed.fabric_size // PATCH
+        scale = np.array([*self._size(row), *self._size(row)]) / patches  # pixels a patch
+        inner = [np.array(box) / scale for box in hold]
+        boxes = [(*np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)) for box in inner]
+        window = crop_window(patches, patches, side / patches, boxes, rng)
         x0, y0, x1, y1 = window
-        return np.arange(side * side).reshape(side, side)[y0:y1, x0:x1].ravel(), categories
+        left, top, right, bottom = np.rint(window * scale).astype(int).tolist()
+        return np.arange(patches**2).reshape(patches, patches)[y0:y1, x0:x1].ravel(), (left, top, right, bottom)
+
+    def _kept(self, key: ViewKey) -> np.ndarray | None:
+        return None if self.cache is None else self.cache.get(key)
 
     def _share_and_side(self, rng: np.random.Generator, step: int) -> tuple[float, int]:
         """The share of a fabric's side that is seen, and the side of its view in pixels."""
@@ -204,10 +235,10 @@ class TrainingData:
     def _motif(self, picture: Picture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A query's motif and the shares of its patches; where it is augmented, the motif is looked for afterwards."""
         size, mask = self.config.model.image_size, self.config.images.query_mask
-        if self.config.train.augmentation == "none":
+        if self.config.train.augmentation != "published":
             return cut_motif(picture.rgb, picture.alpha, size, mask)
         square = ImageOps.pad(picture.rgb, (2 * size, 2 * size), color=background_of(np.asarray(picture.rgb)))
-        view = self._augment(np.asarray(square), rng, query=True)
+        view = published(np.asarray(square), rng)
         return cut_motif(Image.fromarray(view), None, size, mask)
 
     def _read(self, record: Record) -> Picture:
@@ -217,17 +248,6 @@ class TrainingData:
             self.rejects[record.location] = (record.path, rejected.reason, rejected.detail)
             raise _UnreadableError(f"{record.path}: {rejected.reason}") from rejected
 
-    def _crop(
-        self, pixels: np.ndarray, fabric: Record, query: Record, rng: np.random.Generator, share: float
-    ) -> tuple[np.ndarray, set[str]]:
-        """A part of the fabric with the query's motif in it, and the categories that it shows."""
-        if share >= 1:
-            return pixels, set(fabric.categories)
-        height, width = pixels.shape[:2]
-        boxes = motif_boxes_of(fabric, query, self._boxes)
-        x0, y0, x1, y1 = window = crop_window(width, height, share, boxes, rng)
-        return np.ascontiguousarray(pixels[y0:y1, x0:x1]), categories_in(window, fabric, query, self._boxes)
-
     def _crop_share(self, rng: np.random.Generator, step: int) -> float:
         """Drawn from the step's range so that a halving is as likely anywhere in it (log-uniform)."""
         progress = step / max(1, self.schedule.total - 1)
@@ -235,13 +255,8 @@ class TrainingData:
         low, high = (start + (end - start) * progress for start, end in ends)
         return low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
 
-    def _augment(self, view: np.ndarray, rng: np.random.Generator, *, query: bool) -> np.ndarray:
-        kind = self.config.train.augmentation
-        if kind == "published":
-            return augmentation.published(view, rng)
-        if kind == "print":
-            return augmentation.print_query(view, rng) if query else augmentation.print_fabric(view, rng)
-        return augmentation.query_only(view, rng) if query and kind == "query" else view
+    def _augmented(self, view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return published(view, rng) if self.config.train.augmentation == "published" else view
 
     def _assemble(self, step: int, epoch: int, samples: Sequence[_Sample]) -> Batch:
         return Batch(

@@ -188,10 +188,11 @@ def categories_in(window: Box, fabric: Record, query: Record, boxes: Boxes) -> s
     known = boxes.get(fabric.path)
     if not known:
         return set(fabric.categories)
-    seen = {category for category, box in known if _share_inside(box, window) >= RECOGNISABLE_SHARE}
+    seen = {category for category, box in known if share_inside(box, window) >= RECOGNISABLE_SHARE}
     return (seen | set(query.categories)) & set(fabric.categories)
 
 
-def _share_inside(box: Box, window: Box) -> float:
+def share_inside(box: Box, window: Box) -> float:
+    """The share of a box's area that lies in a window."""
     sides = [min(box[axis + 2], window[axis + 2]) - max(box[axis], window[axis]) for axis in (0, 1)]
     return max(0, sides[0]) * max(0, sides[1]) / ((box[2] - box[0]) * (box[3] - box[1]))

@@ -164,7 +164,7 @@ def test_an_impossible_value_is_named_with_the_reason(text, key, reason):
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        (["train.augmentation=published"], ["train.augmentation=none"]),
+        (["train.augmentation=published"], ["train.augmentation=reprint"]),
         (["model.pooling=cls", "train.crop_end=0.5", "train.crop_start=0.5"], ["train.crop_start"]),
         (["train.augmentation=none", "train.trainable_blocks=all"], ["train.trainable_blocks"]),
         (["train.augmentation=none", "model.init=random"], ["model.init", "train.trainable_blocks=all"]),

@@ -1,4 +1,4 @@
-"""Resizing and rotating, against OpenCV, Pillow and their definitions."""
+"""Resizing, against OpenCV, Pillow and their definitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval_core.images.resizing import resize, rotated
+from retrieval_core.images.resizing import resize
 from tests.odd_images import quadrants, smooth_noise
 
 sides = st.integers(1, 60)
@@ -60,29 +60,3 @@ class TestResize:
             resize(quadrants(), 8, "cubic")
         with pytest.raises(ValueError, match="at least 1"):
             resize(quadrants(), 0, "published")
-
-
-class TestRotated:
-    @pytest.mark.parametrize("quarters", [1, 2, 3])
-    def test_a_quarter_turn_moves_every_pixel_counter_clockwise(self, quarters):
-        view = np.array(smooth_noise(32, 32).convert("RGB"))
-        found = rotated(view, 90 * quarters).astype(int)
-        inner = slice(1, -1)
-        assert np.abs(found - np.rot90(view, quarters)).max(axis=2)[inner, inner].max() <= 1
-
-    def test_the_corners_show_the_background(self):
-        view = np.full((41, 41, 3), (250, 240, 200), np.uint8)
-        view[10:31, 10:31] = (10, 120, 30)
-        found = rotated(view, 30)
-        for corner in (found[0, 0], found[0, -1], found[-1, 0], found[-1, -1]):
-            assert corner.tolist() == [250, 240, 200]
-        assert found[20, 20].tolist() == [10, 120, 30]
-
-    def test_scale_enlarges_what_is_in_the_middle(self):
-        view = np.zeros((40, 40, 3), np.uint8)
-        view[15:25, 15:25] = 255
-        assert (rotated(view, 0, 2.0)[..., 0] > 127).sum() == pytest.approx(400, rel=0.05)
-
-    def test_zero_degrees_give_the_view_itself(self):
-        view = np.array(smooth_noise(20, 20).convert("RGB"))
-        np.testing.assert_array_equal(rotated(view, 0.0), view)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import colorsys
+import math
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
-from retrieval_core.training.augmentation import jitter_colour, print_fabric, print_query, published, query_only
+from retrieval_core.training.augmentation import Reprint, dyed_and_photographed, jitter_colour, published
 
-KINDS = [published, print_fabric, print_query, query_only]
+KINDS = [published, dyed_and_photographed]
 
 
 def picture(side=28, seed=0):
@@ -36,12 +39,11 @@ def test_a_view_is_a_function_of_image_and_stream(kind):
     assert len(seen) > 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("colour", [(255, 255, 255), (200, 40, 90), (0, 0, 0)])
-def test_a_plain_cloth_stays_plain(kind, colour):
-    """No black corner of a turn, no seam of a shift."""
+def test_a_plain_cloth_stays_plain(colour):
+    """No seam of a shift."""
     for seed in range(30):
-        view = kind(flat(colour), np.random.default_rng(seed))
+        view = published(flat(colour), np.random.default_rng(seed))
         assert len(np.unique(view.reshape(-1, 3), axis=0)) == 1
 
 
@@ -64,52 +66,57 @@ def test_published_jitter_is_weak():
         assert abs(mean - image.mean()) < 0.12 * image.mean() + 2
 
 
-def test_a_query_alone_is_turned_a_little_and_seldom_dyed():
-    image = flat((255, 255, 255), 57)
-    image[24:33, 40:49] = (180, 30, 60)  # a patch right of the centre
-    dyed, angles = 0, []
-    for seed in range(280):
-        view = query_only(image, np.random.default_rng(seed))
-        dyed += view[0, 0].tolist() != [255, 255, 255]
-        rows, columns = np.nonzero(view[..., 1] < view[0, 0, 1] * 0.5)
-        angles.append(np.degrees(np.arctan2(28 - rows.mean(), columns.mean() - 28)))
-    assert 20 < dyed < 65
-    assert -21 < min(angles) < -17 and 17 < max(angles) < 21
+# ---- reprints
+
+ANGLES = st.floats(0, 2 * math.pi)
 
 
-def test_fabrics_are_turned_and_mirrored_in_all_eight_ways():
-    image = picture(6)
-    turns = {
-        np.rot90(side, k).tobytes(): (name, k) for name, side in (("", image), ("m", image[:, ::-1])) for k in range(4)
-    }
-    assert len(turns) == 8
-    found = {print_fabric(image, np.random.default_rng(seed)).tobytes() for seed in range(400)}
-    assert set(turns) <= found
+@given(ANGLES, st.booleans(), st.integers(20, 90), st.integers(20, 90))
+def test_a_reprint_shows_nothing_but_the_fabric(angle, mirrored, width, height):
+    turned = Reprint(angle, mirrored).pixels(Image.new("RGB", (width, height), (200, 40, 90)))
+    assert turned.size == (width, height)
+    assert np.asarray(turned)[1:-1, 1:-1].reshape(-1, 3).min(axis=0).tolist() == [200, 40, 90]
 
 
-def test_a_white_ground_may_become_cloth_and_a_dark_one_does_not():
-    def grounds(colour):
-        image = flat(colour)
-        image[10:18, 10:18] = 0
-        return np.array([print_query(image, np.random.default_rng(seed))[0, 0] for seed in range(60)]).astype(int)
+@given(ANGLES, st.booleans(), st.integers(40, 80), st.integers(40, 160))
+def test_boxes_go_where_the_motifs_go(angle, mirrored, x, y):
+    fabric, reach = Image.new("RGB", (120, 200)), (11, 7)
+    box = (x - reach[0], y - reach[1], x + reach[0], y + reach[1])
+    ImageDraw.Draw(fabric).ellipse(box, fill=(255, 255, 255))
+    reprint = Reprint(angle, mirrored)
+    white = np.asarray(reprint.pixels(fabric))[..., 0] > 127
+    rows, columns = np.nonzero(white)
+    found = reprint.boxes([("rose", box)], 120, 200)
+    inside = len(rows) and rows.min() > 1 and rows.max() < 198 and columns.min() > 1 and columns.max() < 118
+    if inside:
+        [(name, turned)] = found
+        assert name == "rose"
+        drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.array(turned) - drawn).max() <= 3
+    if not len(rows):
+        assert found == []
 
-    white = grounds(255)
-    assert (white.max(axis=1) - white.min(axis=1) > 30).any(), "dyed"
-    assert (white.min(axis=1) > 170).any(), "left"
-    grey = grounds(120)
-    assert (grey.max(axis=1) - grey.min(axis=1) <= 2).all()
+
+def test_mirrored_reprints_are_mirror_images():
+    image = Image.fromarray(picture(40))
+    plain, mirrored = (np.asarray(Reprint(0.0, way).pixels(image)) for way in (False, True))
+    np.testing.assert_array_equal(plain, np.asarray(image))
+    np.testing.assert_array_equal(mirrored, plain[:, ::-1])
 
 
-def test_a_motif_stays_in_the_picture():
-    image = flat(255, 56)
-    image[18:38, 18:38] = (200, 0, 0)
-    for seed in range(40):
-        view = print_query(image, np.random.default_rng(seed)).astype(int)
-        ink = np.abs(view - view[0, 0]).sum(axis=2) > 60
-        rows, columns = np.nonzero(ink)
-        assert 0.5 * 400 < len(rows) < 1.8 * 400
-        assert abs(rows.mean() - 27.5) < 2
-        assert abs(columns.mean() - 27.5) < 2
+def test_a_quarter_turn_is_one():
+    image = Image.fromarray(picture(40))
+    found = np.asarray(Reprint(math.pi / 2, False).pixels(image)).astype(int)
+    assert min(np.abs(found - np.rot90(np.asarray(image), k)).max() for k in (1, 3)) <= 1
+
+
+def test_most_reprints_are_dyed_or_photographed():
+    image = flat((120, 160, 90), 56)
+    found = [dyed_and_photographed(image, np.random.default_rng(seed)) for seed in range(60)]
+    assert all((view.dtype, view.shape) == (np.uint8, image.shape) for view in found)
+    same = sum(np.array_equal(view, image) for view in found)
+    woven = sum(len(np.unique(view.reshape(-1, 3), axis=0)) > 1 for view in found)
+    assert 0 < same < 15 and 20 < woven < 55
 
 
 # ---- jitter

@@ -12,6 +12,7 @@ from retrieval_core.data.datasets import DataError, Labelled
 from retrieval_core.images.motif import cut_motif
 from retrieval_core.images.resizing import resize
 from retrieval_core.images.rgb import read_image
+from retrieval_core.training.activation_cache import ViewKey
 from retrieval_core.training.loader import MAX_ATTEMPTS, Schedule, TrainingData
 from tests.unit.tiny_split import WINDOWS, make_config, make_split
 
@@ -122,7 +123,7 @@ def test_a_batch_holds_queries_then_positives_then_negatives(split, loss):
     assert data.rejects == {}
 
 
-AUGMENTED = ["train.augmentation=print", "train.loss=triplet", "train.crop_start=0.5"]
+AUGMENTED = ["train.augmentation=published", "train.loss=triplet", "train.crop_start=0.5"]
 WAYS = pytest.mark.parametrize("way", [[], WINDOWS], ids=["whole", "windows"])
 
 
@@ -193,9 +194,8 @@ def test_with_windows_queries_are_motifs_and_fabrics_large_squares(split, loss):
                 np.testing.assert_array_equal(pixels, view(split.fabrics[key.row], config, 56))
 
 
-@pytest.mark.parametrize("augmentation", ["published", "query", "print"])
-def test_an_augmented_query_is_a_motif_with_shares(split, augmentation):
-    found = batches(split, *WINDOWS, f"train.augmentation={augmentation}")
+def test_an_augmented_query_is_a_motif_with_shares(split):
+    found = batches(split, *WINDOWS, "train.augmentation=published")
     queries = [batch.parts[0] for batch in found]
     for part in queries:
         assert part.views.shape[1:] == (28, 28, 3)
@@ -220,41 +220,72 @@ def test_a_transparent_picture_says_itself_where_its_motif_is(tmp_path, mask, ex
     np.testing.assert_allclose(batch.parts[0].shares, [expected] * 4, atol=0.02)
 
 
+# ---- reprints
+
+
+REPRINT = ["train.augmentation=reprint", "train.epochs=8"]
+
+
+@WAYS
+def test_half_of_the_fabrics_are_reprinted_each_always_in_the_same_way(split, way):
+    shown = {}
+    for batch, plain in zip(batches(split, *REPRINT, *way), batches(split, *way, "train.epochs=8"), strict=True):
+        np.testing.assert_array_equal(batch.parts[0].views, plain.parts[0].views)
+        for key, pixels in zip(batch.parts[1].keys, batch.parts[1].views, strict=True):
+            shown.setdefault(key, set()).add(pixels.tobytes())
+    assert all(len(views) == 1 for views in shown.values())
+    kinds = [key.reprinted for key in shown]
+    assert sum(kinds) >= 4 and len(kinds) - sum(kinds) >= 4
+    both = {key.row for key in shown if key.reprinted} & {key.row for key in shown if not key.reprinted}
+    assert both
+    for row in both:
+        assert shown[ViewKey("fabric", row, True)] != shown[ViewKey("fabric", row)]
+
+
+@WAYS
+def test_a_part_of_a_reprint_holds_the_motif(tmp_path, way):
+    """One white motif on black cloth, at the edge, where a turn may take it away; then the fabric is shown as it is."""
+    split, keys = of_white_motifs(tmp_path, [(20 * number, 20) for number in range(4)])
+    found = batches(split, *keys, *REPRINT, "train.crop_start=0.5", "train.crop_end=0.5", *way, "embed.fabric_size=280")
+    kinds = [key.reprinted for batch in found for key in batch.parts[1].keys]
+    assert 5 < sum(kinds) < len(kinds) - 5
+    for batch in found:
+        lit = seen(batch.parts[1], 60)
+        assert (lit.reshape(len(lit), -1).mean(axis=1) > 0.02).all()
+
+
 # ---- crops
 
 
-def seen(part):
+def seen(part, level=127):
     """(b, ...) whether each pixel that is seen is white, of views of 20 x 20 patches if they are cut."""
-    white = part.views.mean(axis=3) > 127
+    white = part.views.mean(axis=3) > level
     if part.cuts is None:
         return white
     patches = white.reshape(-1, 20, 14, 20, 14).swapaxes(2, 3).reshape(len(white), 400, 196)
     return np.take_along_axis(patches, part.cuts[:, :, None], axis=1)
 
 
-@WAYS
-def test_crops_hold_the_motif_and_widen(tmp_path, way):
-    """A fabric of black cloth with one white motif; the boxes say where."""
-    split = make_split(tmp_path / "img", queries=4, fabrics=4)
+def of_white_motifs(folder, places):
+    """Four fabrics of black cloth with one white motif; the boxes say where. Also the key that names their folder."""
+    split = make_split(folder / "img", queries=4, fabrics=4)
     rows = ["image_path,category,x0,y0,x1,y1"]
-    for number, fabric in enumerate(split.fabrics):
+    for fabric, (x0, y0) in zip(split.fabrics, places, strict=True):
         pixels = np.zeros((100, 100, 3), np.uint8)
-        x0, y0 = 20 * number, 70 - 20 * number
         pixels[y0 : y0 + 16, x0 : x0 + 16] = 255
         Image.fromarray(pixels).save(fabric.location)
         box = f"{x0},{y0},{x0 + 16},{y0 + 16}"
         rows += [f"{fabric.path},{category},{box}" for category in fabric.categories]
-    (tmp_path / "motif_boxes.csv").write_text("\n".join(rows) + "\n")
-    fabrics = [fabric._replace(path=f"{tmp_path}/{fabric.path}") for fabric in split.fabrics]
-    found = batches(
-        Labelled(split.queries, fabrics),
-        f"data.root={tmp_path}",
-        "train.crop_start=0.2",
-        "train.crop_end=1.0",
-        "train.epochs=5",
-        *way,
-        "embed.fabric_size=280",
-    )
+    (folder / "motif_boxes.csv").write_text("\n".join(rows) + "\n")
+    fabrics = [fabric._replace(path=f"{folder}/{fabric.path}") for fabric in split.fabrics]
+    return Labelled(split.queries, fabrics), [f"data.root={folder}"]
+
+
+@WAYS
+def test_crops_hold_the_motif_and_widen(tmp_path, way):
+    split, keys = of_white_motifs(tmp_path, [(20 * number, 70 - 20 * number) for number in range(4)])
+    keys += ["train.crop_start=0.2", "train.crop_end=1.0", "train.epochs=5", *way, "embed.fabric_size=280"]
+    found = batches(split, *keys)
     white = [float(seen(batch.parts[1]).mean()) for batch in found]
     shares = np.linspace(0.2, 1.0, 5)
     assert white == pytest.approx(list((16 / (100 * shares)) ** 2), rel=0.15)

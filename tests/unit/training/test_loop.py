@@ -87,7 +87,7 @@ def test_the_random_state_of_the_surroundings_does_not_matter(split):
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the state that must not matter
-        trainer = make_trainer(split, "train.augmentation=print", "train.max_steps=2")
+        trainer = make_trainer(split, "train.augmentation=reprint", "train.max_steps=2")
         fit(trainer, hooks())
         found.append(weights_of(trainer.model))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -130,7 +130,7 @@ def equal(one, other):
 def test_a_training_resumed_at_any_step_ends_with_the_same_bytes(tmp_path, loss, way):
     split = make_split(tmp_path / "img", queries=10, fabrics=12)
     (tmp_path / "img" / "q2.png").write_bytes(b"torn")
-    keys = [f"train.loss={loss}", "train.augmentation=print", "train.checkpoint_every=1", "train.crop_start=0.7"]
+    keys = [f"train.loss={loss}", "train.augmentation=reprint", "train.checkpoint_every=1", "train.crop_start=0.7"]
     keys += ["train.learning_rate=1e-3", "train.head_learning_rate=1e-2", "train.max_steps=5", *way]
     scores = [0.1, 0.3, 0.2]
     folders = []
