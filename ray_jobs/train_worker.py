@@ -22,7 +22,7 @@ from retrieval_core.encoding.arms import FINE_TUNED
 from retrieval_core.files import storage
 from retrieval_core.model.weights import load_model, save_model
 from retrieval_core.run.workspace import Workspace
-from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
+from retrieval_core.training.checkpoints import CheckpointError, save_checkpoint, shared_checkpoint
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 from retrieval_core.training.validation import Validator
@@ -42,6 +42,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         return outcome
     try:
         return _fit(config, settings)
+    except CheckpointError as error:
+        return {"error": str(error)}  # every rank has it, and the store may not take a file
     except (ValueError, FloatingPointError) as error:
         if ray.train.get_context().get_world_size() == 1:
             return {"error": str(error)}
@@ -63,7 +65,7 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
     data = TrainingData(config, split, workers=worker.count, most_workers=settings["workers"])
     trainer = Trainer(config, model, data, worker)
     folder = Workspace(config).path("checkpoints")
-    state = newest_checkpoint(folder, settings["training"])
+    state = shared_checkpoint(folder, settings["training"], worker)
     if state is not None:
         trainer.load_state(state)
         lost = worker.count < settings["workers"]

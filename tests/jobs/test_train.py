@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
+from ray_jobs import train_worker
 from ray_jobs.train import _inputs
 from ray_jobs.train_worker import _epoch_line
 from retrieval_core.config.config import load_config
 from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.training.checkpoints import CheckpointError
 
 OLD = ["model.pooling=cls", "model.image_size=224", "train.augmentation=published"]
 """Defaults from before there were windows."""
@@ -66,3 +69,17 @@ def test_an_epoch_has_a_line() -> None:
 def test_before_the_first_step_there_is_no_loss_and_no_rate() -> None:
     row = ROW | {"epoch": 0.0, "step": 0.0, "loss": math.nan, "images_per_second": 0.0}
     assert _epoch_line(row) == "before the first step: validation pool recall@3 0.5000, mAP 0.1250"
+
+
+def test_a_checkpoint_that_cannot_be_read_ends_every_worker_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome says it, and not a file: the store that does not let read may not let write."""
+
+    def fit(*_: object) -> None:
+        raise CheckpointError("step-4 cannot be read")
+
+    monkeypatch.setattr(train_worker, "_fit", fit)
+    keys = load_config(None, [f"run.output_dir={tmp_path}"]).model_dump()
+    assert train_worker.train_worker({"config": keys, "attempt": "1"}) == {"error": "step-4 cannot be read"}
+    assert not list(tmp_path.rglob("*.json"))
