@@ -8,6 +8,7 @@ from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.embedding.finish_store import REJECTS, finish, write_rejects
 from ray_jobs.embedding.graph import EmbeddingGraph
 from ray_jobs.embedding.plan_store import Store, list_images, plan_store
+from ray_jobs.embedding.tally import Tally, require_embedded
 from ray_jobs.run import Run
 from retrieval_core.config.sections import ROLES
 from retrieval_core.files import storage
@@ -15,7 +16,11 @@ from retrieval_core.store.embeddings import MANIFEST
 
 
 def embed(run: Run) -> None:
-    """Embed gallery and queries for every arm, then list what was rejected. The driver holds O(shards)."""
+    """Embed gallery and queries for every arm, then list what was rejected. The driver holds O(shards).
+
+    Raises:
+        RunError: if nothing of the gallery or of the queries could be embedded.
+    """
     list_images(run)
     stores = [plan_store(run, arm, role) for arm in run.arms() for role in ROLES]
     graph = EmbeddingGraph(run, stores)
@@ -23,7 +28,16 @@ def embed(run: Run) -> None:
         _embed_store(run, graph, store)
     graph.run_to_end()
     own_stores = {role: run.store(run.main, role) for role in ROLES}
-    next(run_tasks(write_rejects, [(run.workspace.path(REJECTS), run.train_rejects(), own_stores)]))
+    target = run.workspace.path(REJECTS)
+    rejected = next(run_tasks(write_rejects, [(target, run.train_rejects(), own_stores)]))
+    run.tallies = [
+        Tally(role, run.counts[_stage(run, run.main, role)], rejected[role], run.left_out[role]) for role in ROLES
+    ]
+    require_embedded(run.tallies, target)
+
+
+def _stage(run: Run, arm: str, role: str) -> str:
+    return f"embed.{role}{run.suffix(arm)}"
 
 
 def _embed_store(run: Run, graph: EmbeddingGraph, store: Store) -> None:
@@ -31,7 +45,7 @@ def _embed_store(run: Run, graph: EmbeddingGraph, store: Store) -> None:
         facts = graph.complete(store)
         return {**facts, **store.inputs, "counts": finish(store)}
 
-    stage = f"embed.{store.role}{run.suffix(store.arm.name)}"
+    stage = _stage(run, store.arm.name, store.role)
     record = run.workspace.stage(stage, store.inputs, [storage.join(store.folder, MANIFEST)], action)
     if record["skipped"]:
         record["counts"]["reused"] = record["counts"]["inputs"]

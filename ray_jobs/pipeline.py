@@ -12,12 +12,15 @@ records what its result was computed from. Any stage can be run alone with the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from ray_jobs.cluster.connect import interrupt_ends_ray, is_shared
 from ray_jobs.cluster.probe import require_shared_paths
+from ray_jobs.console.progress import say
 from ray_jobs.embed import embed
+from ray_jobs.embedding.finish_store import REJECTS
 from ray_jobs.evaluate import evaluate
 from ray_jobs.report import report
 from ray_jobs.retrieve import retrieve
@@ -45,6 +48,7 @@ def run_workflow(run: Run) -> None:
             stage(run)
             write_run_json(run)
         storage.copy(run.workspace.path(POOL_JSON), storage.join(run.workspace.output_dir, POOL_JSON))
+        _say_what_became_of_the_images(run)
 
 
 def run_stage(run: Run, name: str) -> None:
@@ -53,6 +57,14 @@ def run_stage(run: Run, name: str) -> None:
         connect(run)
         STAGES[name](run)
         write_run_json(run)
+        _say_what_became_of_the_images(run)
+
+
+def _say_what_became_of_the_images(run: Run) -> None:
+    for tally in run.tallies:
+        say(tally.line(), logging.WARNING if tally.rejected.total else logging.INFO)
+    if any(tally.rejected.total for tally in run.tallies):
+        say(f"{run.workspace.path(REJECTS)} lists what was rejected, and why")
 
 
 def connect(run: Run) -> None:

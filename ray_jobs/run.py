@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ray_jobs.cluster.connect import Resources, connect
+from ray_jobs.embedding.tally import LeftOut, Tally
 from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ModelConfig
 from retrieval_core.data.datasets import has_labels, has_training_data
@@ -25,6 +26,8 @@ class Run:
         self.overwrite = overwrite
         self.only_rejected = only_rejected
         self.listed: dict[str, int] = {}  # buckets of this run's listings, by role; all arms share a listing
+        self.left_out: dict[str, LeftOut] = {}  # by those listings, by role
+        self.tallies: list[Tally] = []  # of the run's own arm, once it is embedded
         self.counts: dict[str, dict[str, int]] = {}  # of this run's embedding stages, with what was reused
 
     def connect(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.embedding.plan_store import Store
+from ray_jobs.embedding.tally import NAMES_SHOWN, Rejected
 from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, read_manifest, shard_summary, write_manifest
@@ -63,8 +65,12 @@ def rejects_of(store: str) -> Iterator[Reject]:
             yield from shard_summary(storage.join(store, entry["file"]))[1]
 
 
-def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> None:
-    """Write rejects.parquet, streamed, from (path, reason, detail) of training images and role -> finished store."""
+def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> dict[str, Rejected]:
+    """Write rejects.parquet, streamed, from (path, reason, detail) of training images and role -> finished store.
+
+    Returns the counts of each store by its role. Memory O(rejects of training + reasons).
+    """
+    found: dict[str, Rejected] = {}
     with storage.atomic_write(path) as file, pq.ParquetWriter(file, REJECTS_SCHEMA) as writer:
 
         def write(role: str, stage: str, rows: Iterable[Sequence[str]]) -> None:
@@ -73,6 +79,12 @@ def write_rejects(path: str, train: list[list[str]], stores: dict[str, str]) -> 
 
         write("train", "train", train)
         for role, store in stores.items():
+            reasons: Counter[str] = Counter()
+            first: list[str] = []
             rejects = rejects_of(store)
             while rows := list(islice(rejects, REJECTS_PER_WRITE)):
                 write("gallery" if role == "gallery" else "query", "embed", rows)
+                reasons.update(row.reason for row in rows)
+                first += [row.path for row in rows[: NAMES_SHOWN - len(first)]]
+            found[role] = Rejected(dict(reasons), first)
+    return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.console.progress import say
+from ray_jobs.embedding.tally import LeftOut
 from ray_jobs.run import Run
 from retrieval_core.config.sections import ROLES, DataConfig, Role
 from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
@@ -44,7 +46,8 @@ class Store(NamedTuple):
 def list_images(run: Run) -> None:
     """List gallery and queries at the same time; all arms share the listings."""
     calls = [(run.config.data, role, _listing(run, role)) for role in ROLES]
-    run.listed = dict(run_tasks(_list_task, calls))
+    for role, buckets, ignored in run_tasks(_list_task, calls):
+        run.listed[role], run.left_out[role] = buckets, LeftOut(ignored)
 
 
 def _listing(run: Run, role: Role) -> str:
@@ -66,6 +69,7 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     )
     by_bucket = dict(run_tasks(_plan_task, calls))
     buckets = [by_bucket[number] for number in range(run.listed[role])]
+    run.left_out[role] = run.left_out[role]._replace(repeats=sum(bucket.repeats for bucket in buckets))
     shards = [shard for bucket in buckets for shard in bucket.shards]
     inputs: dict[str, Any] = {
         "shards": fingerprint([shard.fingerprint for shard in shards]),
@@ -77,14 +81,19 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     return Store(arm, role, folder, plan_folder, views, encoder, shards, done, inputs)
 
 
-def _list_task(data: DataConfig, role: Role, folder: str) -> tuple[Role, int]:
-    records: Iterator[Record] = iter_gallery(data) if role == "gallery" else iter_queries(data)
+def _list_task(data: DataConfig, role: Role, folder: str) -> tuple[Role, int, int]:
+    ignored: Counter[str] = Counter()
+
+    def ignore(name: str) -> None:
+        ignored["files"] += 1
+
+    records: Iterator[Record] = iter_gallery(data, ignore) if role == "gallery" else iter_queries(data, ignore)
     # As many buckets as before, so that every image stays in its bucket.
     before = sum(name.startswith("listing-") for name in storage.list_names(folder)) or None
     images, buckets = write_listing(records, folder, 1 if role == "queries" else before)
     if not images:
         raise DataError(f"there are no {role}: data.root = {data.root!r}; see `fabric-retrieval check`")
-    return role, buckets
+    return role, buckets, ignored["files"]
 
 
 def _plan_task(

@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 LabelledSplit = Literal["train", "validation"]
+Ignored = Callable[[str], None] | None
 _MANIFEST_KEYS: dict[LabelledSplit, tuple[str, str]] = {
     "train": ("train_queries", "train_gallery"),
     "validation": ("val_queries", "val_gallery"),
@@ -50,22 +51,28 @@ _MANIFEST_KEYS: dict[LabelledSplit, tuple[str, str]] = {
 _TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 
 
-def iter_gallery(data: DataConfig) -> Iterator[Record]:
+def iter_gallery(data: DataConfig, ignored: Ignored = None) -> Iterator[Record]:
     """The fabrics that are searched, in the order of the data set. A path may repeat: the caller unites its records.
 
     A local file whose name is not UTF-8 has a path that shows the odd bytes and a location that does not open:
-    ``records.name_problem`` says why. Raises DataError if there are no fabrics, or the data set cannot be read. Memory:
-    O(largest folder) for a folder, O(rows in a batch) for a manifest, O(split) for the published layout.
+    ``records.name_problem`` says why. ``ignored`` is told of files whose suffix is no image's. Raises DataError if
+    there are no fabrics, or the data set cannot be read. Memory: O(largest folder) for a folder, O(rows in a batch) for
+    a manifest, O(split) for the published layout.
     """
-    return _at_least_one(gallery_records(data), lambda: f"the gallery is empty: {_where_the_gallery_is(data)}")
+    return _at_least_one(
+        gallery_records(data, ignored=ignored), lambda: f"the gallery is empty: {_where_the_gallery_is(data)}"
+    )
 
 
-def iter_queries(data: DataConfig) -> Iterator[Record]:
+def iter_queries(data: DataConfig, ignored: Ignored = None) -> Iterator[Record]:
     """The queries that are searched for, in list order, repeats left in; a missing image is a record like any other.
 
-    Raises DataError if there are none, or the data set cannot be read. Memory O(1), for the published layout O(split).
+    ``ignored`` is told of files in a folder of queries whose suffix is no image's. Raises DataError if there are none,
+    or the data set cannot be read. Memory O(1), for the published layout O(split).
     """
-    return _at_least_one(query_records(data), lambda: f"there are no queries: {_where_the_queries_are(data)}")
+    return _at_least_one(
+        query_records(data, ignored=ignored), lambda: f"there are no queries: {_where_the_queries_are(data)}"
+    )
 
 
 def _at_least_one(records: Iterator[Record], problem: Callable[[], str]) -> Iterator[Record]:
@@ -132,12 +139,14 @@ def has_training_data(data: DataConfig) -> bool:
     )
 
 
-def gallery_records(
-    data: DataConfig, report: Report = fail, ignored: Callable[[str], None] | None = None
-) -> Iterator[Record]:
+def gallery_records(data: DataConfig, report: Report = fail, ignored: Ignored = None) -> Iterator[Record]:
     """As ``iter_gallery``, but may be empty. ``report`` is told of faults, ``ignored`` of files that are no images."""
     if data.format == "published":
-        yield from published_layout.read_fabrics(data.root, data.gallery_split, report=report).records
+        fabrics = published_layout.read_fabrics(data.root, data.gallery_split, report=report)
+        if ignored is not None:
+            for name in fabrics.ignored:
+                ignored(name)
+        yield from fabrics.records
     elif data.format == "manifest":
         yield from _manifest_fabrics(data, "gallery", labels_needed=False, report=report)
     else:
@@ -146,14 +155,14 @@ def gallery_records(
             yield fabric_record(storage.join(folder, name), stamp=stamp)
 
 
-def query_records(data: DataConfig, report: Report = fail) -> Iterator[Record]:
+def query_records(data: DataConfig, report: Report = fail, ignored: Ignored = None) -> Iterator[Record]:
     """As ``iter_queries``, but there may be none and faults go to ``report``."""
     if data.format == "published":
         yield from published_layout.read_queries(data.root, data.gallery_split, report)
     elif data.format == "manifest":
         yield from _manifest_queries(data, "queries", labels_needed=False, report=report)
     else:
-        yield from _loose_queries(data, report)
+        yield from _loose_queries(data, report, ignored)
 
 
 def _gallery_folder(data: DataConfig) -> str:
@@ -189,10 +198,10 @@ def _manifest_fabrics(data: DataConfig, key: str, *, labels_needed: bool, report
         yield fabric_record(from_root(data.root, path), categories)
 
 
-def _loose_queries(data: DataConfig, report: Report) -> Iterator[Record]:
+def _loose_queries(data: DataConfig, report: Report, ignored: Ignored) -> Iterator[Record]:
     source = find_source(data, "queries")
     if is_folder(source):
-        for name, stamp in walk_images(source, report=report):
+        for name, stamp in walk_images(source, ignored=ignored, report=report):
             # Listed, not spelled by a person: it opens as it is.
             yield fabric_record(storage.join(source, name), stamp=stamp)
     elif has_image_suffix(source):

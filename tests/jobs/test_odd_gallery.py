@@ -85,6 +85,16 @@ def test_counts_add_up(odd: OddRun) -> None:
     }
 
 
+def test_the_run_ends_with_what_became_of_the_images(odd: OddRun) -> None:
+    counts = json.loads((odd.folder / "run.json").read_text())["counts"]["gallery"]
+    (log,) = (odd.folder / "work" / "logs").glob("*-run-*.txt")
+    gallery, queries, rejects = (line.partition("fabric_retrieval: ")[2] for line in log.read_text().splitlines()[-3:])
+    told = f"gallery: {counts['inputs']} images, {counts['embedded']} embedded, {counts['rejected']} rejected ("
+    assert gallery.startswith(told)
+    assert queries == f"queries: 3 images, 2 embedded, 1 rejected (1 truncated): {odd.gallery}/cut.png"
+    assert rejects == f"{odd.folder / 'rejects.parquet'} lists what was rejected, and why"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the logical GPUs must not be real")
 def test_each_actor_had_a_gpu(odd: OddRun) -> None:
     record = json.loads((odd.folder / "run.json").read_text())["stages"]["embed.gallery"]

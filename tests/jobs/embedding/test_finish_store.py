@@ -62,7 +62,8 @@ def test_rejects_of_training_and_embedding_are_listed(tmp_path: Path) -> None:
     shards = [shard(folder, "00000-000000-aa.parquet", 1, [REJECT], 2)]
     finish_store.finish(store(folder, shards, set()))
     target = str(tmp_path / "rejects.parquet")
-    finish_store.write_rejects(target, [["t.png", "missing", "gone"]], {"queries": str(folder)})
+    counted = finish_store.write_rejects(target, [["t.png", "missing", "gone"]], {"queries": str(folder)})
+    assert counted == {"queries": ({"corrupt": 1}, ["bad.png"])}
     rows = [tuple(row.values()) for row in pq.read_table(target).to_pylist()]
     assert rows == [
         ("t.png", "train", "train", "missing", "gone"),

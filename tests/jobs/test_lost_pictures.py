@@ -1,0 +1,43 @@
+"""Catalogues whose pictures cannot be read, or are gone: the run says so, and keeps what it had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.__main__ import main
+from tests.jobs.small_data import as_options, settings, write_png
+
+KEYS = {"data__format": "folder"}
+
+
+def command(place: Path, weights: Path, *words: str, name: str = "run") -> list[str]:
+    """A command over the folders ``gallery`` and ``queries`` of a place."""
+    keys = {**KEYS, "data__gallery": place / "gallery", "data__queries": place / "queries"}
+    return [name, *as_options(settings(place, weights, place / "out", **keys)), *words]
+
+
+def complaint(err: str) -> str:
+    (line,) = (line for line in err.splitlines() if line.startswith("fabric-retrieval: "))
+    return line
+
+
+def test_a_gallery_of_which_nothing_was_embedded_is_a_failure(
+    ray_cluster: None, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_png(tmp_path / "queries" / "q.png", 1)
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "notes.txt").write_text("no picture, and not counted as one")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "gallery" / name).write_text("not a picture")
+    for _ in range(2):  # the second time its stage is skipped
+        assert main(command(tmp_path, weights, name="embed")) == 1
+        told = complaint(capsys.readouterr().err)
+        assert "gallery: none of 2 images could be embedded (2 not_an_image)" in told
+        assert f"{tmp_path}/out/trial/rejects.parquet" in told
+    write_png(tmp_path / "gallery" / "a.png", 2)
+    assert main(command(tmp_path, weights, name="embed")) == 0
+    err = capsys.readouterr().err
+    assert "gallery: 2 images, 1 embedded, 1 rejected (1 not_an_image); left out: 1 without an image suffix\n" in err
+    assert "queries: 1 images, 1 embedded\n" in err
