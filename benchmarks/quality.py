@@ -29,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from retrieval_core.config.config import Config, load_config
+from retrieval_core.config.sections import ModelConfig
 from retrieval_core.data.datasets import Record, labelled_split
 from retrieval_core.encoding.arms import encoder_fingerprint, histogram_arm, model_arm
 from retrieval_core.encoding.encoders import Encoder, ModelEncoder
@@ -141,7 +142,7 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
             embed(encoder, config, records, views)
             for records, views in ((split.queries, queries), (split.fabrics, fabrics))
         ]
-        flops, seconds = cost(encoder, fabrics, options.batch)
+        flops, seconds = cost(encoder, model, fabrics, options.batch)
         partial = file.with_suffix(".partial.npz")
         np.savez(partial, queries=embedded[0][:, 0], fabrics=embedded[1], flops=flops, seconds=seconds)
         partial.rename(file)
@@ -163,18 +164,20 @@ def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Vi
     return np.concatenate(parts)
 
 
-def cost(encoder: Encoder, views: Views, batch: int) -> tuple[float, float]:
+def cost(encoder: Encoder, model: ModelConfig | None, views: Views, batch: int) -> tuple[float, float]:
     """Floating point operations of the network, and seconds of all that the product does, for a decoded fabric.
 
-    Seconds are those of the fastest of a few batches. The operations of an attention are counted as its two products.
+    Seconds are those of the fastest of a few batches. Operations are those of the weights as they are, before any of
+    them are folded; an attention is counted as its two products.
     """
     pixels = np.random.default_rng(0).integers(0, 256, (views.image_size, views.image_size, 3), np.uint8)
     cuts = [views.cut(pixels, load_config(None, []).images)] * batch
     seconds = min(timeit.repeat(lambda: views.embed(encoder, cuts), number=1, repeat=3)) / batch
-    if not isinstance(encoder, ModelEncoder):
+    if model is None:
         return 0.0, seconds
+    plain = ModelEncoder(load_model(model, 0, with_head=False), pick_device(), "float32", batch, compile=False)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        views.embed(encoder, cuts)
+        views.embed(plain, cuts)
     return counter.get_total_flops() / batch, seconds
 
 

@@ -22,8 +22,13 @@ def results(tmp_path_factory):
     return folder
 
 
-def run(folder, *more):
-    quality.main(["--quick", "--size", "56", "--images", "96", "--results", str(folder), *more])
+ASKED = {arm: kind for arm, kind in ARMS.items() if arm != "shipped"}
+"""The model that comes with the project takes its time."""
+
+
+def run(folder):
+    keys = ["--size", "56", "--images", "96", "--arms", *ASKED, "--indexes", "whole", "tiles", "windows", "windows_30"]
+    quality.main(["--quick", "--results", str(folder), *keys])
 
 
 def rows_of(folder):
@@ -34,9 +39,10 @@ def test_a_row_for_every_arm_and_index(results):
     rows = rows_of(results)
     assert {(row["arm"], row.get("index")) for row in rows} == {("random", None)} | {
         (shown, index)
-        for arm, kind in ARMS.items()
+        for arm, kind in ASKED.items()
         for shown in ({"published_x1", best_of(results)} if arm == "published" else {arm})
         for index in kind.indexes
+        if index != "windows_504"
     }
     for row in rows:
         assert all(0 <= row[name] <= 1 for name in FIGURES)
