@@ -22,7 +22,13 @@ from retrieval_core.encoding.arms import FINE_TUNED
 from retrieval_core.files import storage
 from retrieval_core.model.weights import load_model, save_model
 from retrieval_core.run.workspace import Workspace
-from retrieval_core.training.checkpoints import CheckpointError, save_checkpoint, shared_checkpoint
+from retrieval_core.training.checkpoints import (
+    CheckpointError,
+    best_folder,
+    best_model,
+    save_checkpoint,
+    shared_checkpoint,
+)
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
 from retrieval_core.training.validation import Validator
@@ -77,7 +83,7 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         fit(trainer, replace(hooks, step_done=lambda _: progress.advance()) if worker.rank == 0 else hooks)
     _share_rejects(trainer)
     if worker.rank == 0:
-        _leave_model(config, trainer)
+        _leave_model(config, settings["training"], trainer)
     if worker.count > 1:
         dist.barrier()
     history = trainer.progress.history
@@ -110,7 +116,7 @@ def _hooks(config: Config, training: str, worker: Worker) -> Hooks:
     def epoch_done(trainer: Trainer, row: dict[str, float], best: bool) -> None:
         if worker.rank == 0:
             if best:
-                save_model(trainer.model, storage.join(folder, "best"))
+                save_model(trainer.model, best_folder(folder, training))
             _write_log(workspace, trainer.progress.history)
             if math.isfinite(rate := row["images_per_second"]):
                 gauges.TRAIN_RATE.set(rate, gauges.Tags(config.run.name, "train", FINE_TUNED))
@@ -143,17 +149,17 @@ def _of_all(worker: Worker, value: T) -> list[T]:
 
 
 def _share_rejects(trainer: Trainer) -> None:
-    for part in _of_all(trainer.worker, trainer.data.rejects):
+    for part in _of_all(trainer.worker, trainer.data.rejects.copy()):  # as in Trainer.state
         trainer.data.rejects.update(part)
 
 
-def _leave_model(config: Config, trainer: Trainer) -> None:
+def _leave_model(config: Config, training: str, trainer: Trainer) -> None:
     """Put the chosen model into ``model/``; config.json last, so that its presence means a whole model."""
     workspace = Workspace(config)
     if config.train.select == "last":
         save_model(trainer.model, workspace.path("model"))
         return
-    best = workspace.path("checkpoints", "best")
+    best = best_model(workspace.path("checkpoints"), training)
     storage.remove(workspace.path("model"))
     for name in sorted(storage.list_names(best), key=lambda name: name == "config.json"):
         storage.copy(storage.join(best, name), workspace.path("model", name))

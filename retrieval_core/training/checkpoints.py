@@ -1,6 +1,7 @@
 """Training checkpoints: one file each, whole or absent, loaded without unpickling code.
 
-A name holds the step and the training's fingerprint: ``checkpoints/step-00000120-0123456789abcdef.pt``.
+A name holds the step and the training's fingerprint: ``checkpoints/step-00000120-0123456789abcdef.pt``. The best model
+so far, in ``checkpoints/best-0123456789abcdef/``, is bound to its training likewise.
 
 A damaged file is passed over. A store that does not let a file be read ends the run, with every file in place: what
 cannot be read now may be the newest state, and going on from an older one would remove it.
@@ -19,10 +20,12 @@ import torch.distributed as dist
 
 from retrieval_core.files import storage
 from retrieval_core.files.retries import retried
+from retrieval_core.model.weight_files import CONFIG
 from retrieval_core.training.loop import Worker
 
 log = logging.getLogger("fabric_retrieval")
 _NAME = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.pt")
+_BEST = re.compile(r"best(-[0-9a-f]{16})?")  # earlier versions did not say whose it is
 _PIECE = 64 << 20  # bytes that are sent at once, and so held on a GPU
 
 
@@ -34,8 +37,10 @@ def save_checkpoint(folder: str, step: int, fingerprint: str, state: Mapping[str
     """Write a checkpoint and remove all but the newest ``keep`` (at least 1) of this training up to it.
 
     Later ones are removed too: they were damaged when this training was taken up again. Nothing is removed before the
-    new file is whole. ``step`` counts the optimiser steps done, ``fingerprint`` has at least 16 hexadecimal digits, and
-    ``state`` holds tensors and plain values. Memory: the state once more.
+    new file is whole; best models of other trainings go last, and only if this one has its own.
+
+    ``step`` counts the optimiser steps done, ``fingerprint`` has at least 16 hexadecimal digits, and ``state`` holds
+    tensors and plain values. Memory: the state once more.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
@@ -45,6 +50,28 @@ def save_checkpoint(folder: str, step: int, fingerprint: str, state: Mapping[str
     for name in names:
         if _NAME.fullmatch(name) and name not in own[-keep:]:
             storage.remove(storage.join(folder, name))
+    best = best_folder(folder, fingerprint)
+    if storage.exists(storage.join(best, CONFIG)):
+        for name in names:
+            if _BEST.fullmatch(name) and storage.join(folder, name) != best:
+                storage.remove(storage.join(folder, name))
+
+
+def best_folder(folder: str, fingerprint: str) -> str:
+    """Where the best model of this training so far is kept."""
+    return storage.join(folder, f"best-{fingerprint[:16]}")
+
+
+def best_model(folder: str, fingerprint: str) -> str:
+    """The folder with the best model of this training.
+
+    That is ``best``, without a fingerprint, for a training that an earlier version began and that got no better since.
+    ValueError if there is no whole one.
+    """
+    for found in (best_folder(folder, fingerprint), storage.join(folder, "best")):
+        if storage.exists(storage.join(found, CONFIG)):
+            return found
+    raise ValueError(f"{folder}: the best model of this training is no longer there; train again with --overwrite")
 
 
 def newest_checkpoint(folder: str, fingerprint: str) -> dict[str, Any] | None:

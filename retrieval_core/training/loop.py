@@ -217,7 +217,8 @@ class Trainer:
             "model": {name: parameter.detach().cpu().clone() for name, parameter in self.trained.items()},
             "optimiser": self.optimiser.state_dict(),
             "progress": vars(self.progress).copy(),
-            "rejects": {key: list(value) for key, value in self.data.rejects.items()},
+            # Loader threads add to it meanwhile: copying it is one step, going through it is not.
+            "rejects": {key: list(value) for key, value in self.data.rejects.copy().items()},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from retrieval_core.files import storage
-from retrieval_core.training.checkpoints import newest_checkpoint, save_checkpoint
+from retrieval_core.training.checkpoints import best_folder, best_model, newest_checkpoint, save_checkpoint
 
 MINE, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
@@ -91,6 +91,45 @@ def test_no_more_than_asked_for_are_kept_and_nothing_else_is_touched(tmp_path):
         save(tmp_path, step, keep=3)
     kept = [f"step-{step:08d}-{MINE[:16]}.pt" for step in (3, 4, 5)]
     assert storage.list_names(str(tmp_path)) == sorted(["best", "step-1.pt", *kept])
+
+
+def write_best(place, whole=True):
+    for name in ["model.safetensors", *(["config.json"] if whole else [])]:
+        storage.write_bytes(storage.join(str(place), name), str(place).encode())
+    return str(place)
+
+
+@pytest.mark.parametrize("where", ["checkpoints", "memory://best/checkpoints"])
+def test_the_best_model_is_that_of_the_same_training(tmp_path, where):
+    """The other training was stopped after its best model and before its checkpoint; then the old one goes on."""
+    folder = where if "://" in where else str(tmp_path / where)
+    mine = write_best(best_folder(folder, MINE))
+    save_checkpoint(folder, 3, MINE, state(3), 2)
+    other = write_best(best_folder(folder, OTHER))
+    assert best_model(folder, MINE) == mine
+    assert best_model(folder, OTHER) == other
+    assert newest_step(folder) == 3
+    save_checkpoint(folder, 4, MINE, state(4), 2)
+    assert storage.list_names(mine) == ["config.json", "model.safetensors"]
+    assert not storage.exists(other)
+
+
+def test_a_best_model_of_an_earlier_version_is_used_until_there_is_a_better_one(tmp_path):
+    old = write_best(tmp_path / "best")
+    save(tmp_path, 5)
+    write_best(best_folder(str(tmp_path), MINE), whole=False)
+    save(tmp_path, 6)
+    assert best_model(str(tmp_path), MINE) == old
+    mine = write_best(best_folder(str(tmp_path), MINE))
+    assert best_model(str(tmp_path), MINE) == mine
+    save(tmp_path, 7)
+    assert not (tmp_path / "best").exists()
+
+
+def test_the_best_model_of_another_training_is_none(tmp_path):
+    write_best(best_folder(str(tmp_path), OTHER))
+    with pytest.raises(ValueError, match="the best model of this training is no longer there; train again"):
+        best_model(str(tmp_path), MINE)
 
 
 class Malicious:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -192,6 +195,32 @@ def test_unreadable_images_do_not_stop_a_training(tmp_path):
     trainer = make_trainer(split, "train.epochs=4")
     fit(trainer, hooks())
     assert [row[0] for row in trainer.state()["rejects"].values()] == ["img/f3.png"]
+
+
+def test_a_state_is_taken_while_threads_reject_images(split):
+    trainer, stop, before = make_trainer(split), threading.Event(), sys.getswitchinterval()
+    rejects = trainer.data.rejects
+    rejects |= {f"old-{number}": ("path", "truncated", "detail") for number in range(20_000)}  # long to go through
+
+    def reject(thread):
+        for number in itertools.count():
+            rejects[f"{thread}-{number}"] = ("path", "truncated", "detail")
+            if stop.wait(1e-4):
+                return
+
+    threads = [threading.Thread(target=reject, args=(thread,)) for thread in range(2)]
+    sys.setswitchinterval(1e-4)
+    try:
+        for thread in threads:
+            thread.start()
+        sizes = [len(trainer.state()["rejects"]) for _ in range(30)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(before)
+    assert sizes == sorted(sizes)
+    assert 20_000 < sizes[-1] <= len(rejects)
 
 
 def test_a_training_without_a_readable_image_stops(tmp_path):
