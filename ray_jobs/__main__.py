@@ -57,6 +57,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
         config,
         overwrite=getattr(options, "overwrite", False),
         only_rejected=getattr(options, "only_rejected", False),
+        accept_removals=getattr(options, "accept_removals", False),
     )
     if options.command == "search":
         from ray_jobs.search import search

@@ -20,11 +20,14 @@ from retrieval_core.run.workspace import RunError, Workspace
 class Run:
     """One run: its configuration, its folder and the cluster it computes on."""
 
-    def __init__(self, config: Config, *, overwrite: bool = False, only_rejected: bool = False) -> None:
+    def __init__(
+        self, config: Config, *, overwrite: bool = False, only_rejected: bool = False, accept_removals: bool = False
+    ) -> None:
         self.config = config
         self.workspace = Workspace(config)
         self.overwrite = overwrite
         self.only_rejected = only_rejected
+        self.accept_removals = accept_removals
         self.listed: dict[str, int] = {}  # buckets of this run's listings, by role; all arms share a listing
         self.left_out: dict[str, LeftOut] = {}  # by those listings, by role
         self.tallies: list[Tally] = []  # of the run's own arm, once it is embedded

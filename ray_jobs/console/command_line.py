@@ -26,7 +26,7 @@ class Command(NamedTuple):
     text: str
     examples: tuple[str, ...]
     keys: tuple[str, ...] = ()
-    flags: frozenset[str] = frozenset()  # which of --overwrite, --dry-run and --only-rejected it has
+    flags: frozenset[str] = frozenset()  # which of FLAGS it has
 
 
 REDO = frozenset({"--overwrite"})
@@ -41,7 +41,7 @@ COMMANDS = {
             "--set run.name=mine --set data.format=folder --set data.gallery=fabrics --set data.queries=motifs",
         ),
         ("run.name", "run.output_dir", "data.root", "data.format", "model.weights", "train.enabled", "retrieve.top_k"),
-        STAGE | {"--only-rejected"},
+        STAGE | {"--only-rejected", "--accept-removals"},
     ),
     "train": Command(
         "fine-tune the model",
@@ -53,7 +53,7 @@ COMMANDS = {
         "embed the gallery and the queries",
         (f"{DEMO}", f"{DEMO} --only-rejected"),
         ("embed.batch_size", "embed.shard_size", "embed.num_actors", "embed.regions", "embed.vectors"),
-        STAGE | {"--only-rejected"},
+        STAGE | {"--only-rejected", "--accept-removals"},
     ),
     "retrieve": Command(
         "rank the gallery for every query and write the candidate pool",
@@ -115,6 +115,7 @@ FLAGS = {
     "--overwrite": "redo what is finished (default: it is skipped)",
     "--dry-run": "print the plan with counts, time and disk, and stop (default: do it)",
     "--only-rejected": "try rejected images again (default: they stay rejected until their file changes)",
+    "--accept-removals": "believe that most of the gallery is gone (default: embed.max_removed says when to refuse)",
 }
 EXITS = "exit codes: 0 done; 1 it failed, and a line says why; 2 wrong command line or key; 130 stopped by Ctrl-C"
 

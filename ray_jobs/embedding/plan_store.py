@@ -6,18 +6,30 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from ray_jobs.cluster.connect import run_tasks
 from ray_jobs.console.progress import say
+from ray_jobs.embedding.removals import removal_problem
 from ray_jobs.embedding.tally import LeftOut
 from ray_jobs.run import Run
 from retrieval_core.config.sections import ROLES, DataConfig, Role
 from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
 from retrieval_core.data.listing import write_listing
-from retrieval_core.data.shard_plan import BucketSummary, Shard, bucket_shards, plan_bucket, plan_file
+from retrieval_core.data.shard_plan import (
+    BucketSummary,
+    Shard,
+    ShrunkenShard,
+    bucket_shards,
+    plan_bucket,
+    plan_file,
+    staged_plan,
+)
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import shard_summary, shrink_shard
 
 SHARD_BYTES = 1024 * 224**2 * 3
@@ -55,20 +67,28 @@ def _listing(run: Run, role: Role) -> str:
 
 
 def plan_store(run: Run, arm: Arm, role: Role) -> Store:
-    """Plan a store as last time but for images that came, changed or went; committed shards that still hold stay."""
+    """Plan a store as last time but for images that came, changed or went; committed shards that still hold stay.
+
+    Plans that lose images are staged until all buckets are known.
+
+    Raises:
+        RunError: if more of a stored gallery is gone than is believed; its plan, shards and vectors stay as they were.
+    """
     config, folder, plan_folder = run.config, run.store(arm.name, role), run.plan(arm.name, role)
+    staged = run.workspace.work("staged", arm.name, role)
     views = views_of(config, arm.model, role)
     encoder = encoder_fingerprint(arm, views, config)
-    if run.overwrite:
-        storage.remove(plan_folder)
-        storage.remove(folder)
     images_per_shard = max(1, min(config.embed.shard_size // views.per_image, SHARD_BYTES // views.pixel_bytes))
     calls = (
-        (_listing(run, role), plan_folder, folder, bucket, images_per_shard, encoder, role, run.only_rejected)
+        (
+            *(_listing(run, role), plan_folder, folder, staged, bucket, images_per_shard, encoder, role),
+            *(run.only_rejected, run.overwrite),
+        )
         for bucket in range(run.listed[role])
     )
     by_bucket = dict(run_tasks(_plan_task, calls))
     buckets = [by_bucket[number] for number in range(run.listed[role])]
+    _commit_staged(run, role, buckets, (staged, plan_folder, folder, encoder))
     run.left_out[role] = run.left_out[role]._replace(repeats=sum(bucket.repeats for bucket in buckets))
     shards = [shard for bucket in buckets for shard in bucket.shards]
     inputs: dict[str, Any] = {
@@ -79,6 +99,24 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     }
     done = frozenset(storage.list_names(folder))
     return Store(arm, role, folder, plan_folder, views, encoder, shards, done, inputs)
+
+
+def _commit_staged(run: Run, role: Role, buckets: list[BucketSummary], places: tuple[str, str, str, str]) -> None:
+    staged, plan_folder, folder, encoder = places
+    stored = any(name.endswith(".parquet") for name in storage.list_names(folder))
+    if role == "gallery" and stored and not run.accept_removals:
+        removals = (bucket.removals for bucket in buckets)
+        problem = removal_problem(run.config.data, removals, run.config.embed.max_removed)
+        if problem:
+            storage.remove(staged)
+            raise RunError(problem)
+    if run.overwrite:
+        storage.remove(plan_folder)
+        storage.remove(folder)
+    waiting = [number for number, bucket in enumerate(buckets) if run.overwrite or bucket.removals.gone]
+    for _ in run_tasks(_commit_task, ((staged, plan_folder, folder, number, encoder) for number in waiting)):
+        pass
+    storage.remove(staged)
 
 
 def _list_task(data: DataConfig, role: Role, folder: str) -> tuple[Role, int, int]:
@@ -100,11 +138,13 @@ def _plan_task(
     listing: str,
     folder: str,
     store: str,
+    staged: str,
     bucket: int,
     images_per_shard: int,
     encoder: str,
     role: Role,
     retry_rejected: bool,
+    fresh: bool,
 ) -> tuple[int, BucketSummary]:
     plan = plan_bucket(
         listing,
@@ -114,23 +154,35 @@ def _plan_task(
         encoder=encoder,
         keep_order=role == "queries",
         retry=_rejected_paths(store, bucket) if retry_rejected else set(),
+        fresh=fresh,
     )
-    for shrunken in plan.shrunken:
-        old = storage.join(store, shrunken.before.file_name)
+    if plan.summary.removals.gone or fresh:
+        tables.write_table(plan_file(staged, bucket), plan.table)
+    else:
+        _commit(plan.table, plan.summary.shards, plan.shrunken, plan_file(folder, bucket), store)
+    return bucket, plan.summary
+
+
+def _commit_task(staged: str, folder: str, store: str, bucket: int, encoder: str) -> None:
+    _commit(*staged_plan(staged, folder, bucket, encoder), plan_file(folder, bucket), store)
+
+
+def _commit(table: pa.Table, shards: list[Shard], shrunken: list[ShrunkenShard], target: str, store: str) -> None:
+    """Make a plan the store's own, after writing the shards that lost images and removing torn ones."""
+    for lesser in shrunken:
+        old = storage.join(store, lesser.before.file_name)
         if tables.is_whole_table(old):
-            shrink_shard(old, storage.join(store, shrunken.after.file_name), shrunken.kept)
-    for shard in plan.summary.shards:
+            shrink_shard(old, storage.join(store, lesser.after.file_name), lesser.kept)
+    for shard in shards:
         file = storage.join(store, shard.file_name)
         if storage.exists(file) and not tables.is_whole_table(file):
             say(f"{file}: cut short, as by a power cut; it is embedded again")
             storage.remove(file)
     # Last: a plan that names a shrunken shard must find it made.
-    target = plan_file(folder, bucket)
     before = tables.read_table(target) if storage.exists(target) else None
     # The schema's own comparison with metadata would see Parquet's other name for the items of a list.
-    if before is None or not before.equals(plan.table) or before.schema.metadata != plan.table.schema.metadata:
-        tables.write_table(target, plan.table)
-    return bucket, plan.summary
+    if before is None or not before.equals(table) or before.schema.metadata != table.schema.metadata:
+        tables.write_table(target, table)
 
 
 def _rejected_paths(store: str, bucket: int) -> set[str]:

@@ -135,6 +135,12 @@ class EmbedConfig(Section):
         ge=1,
         description="Views per shard, what is committed at once; fewer of large ones.",
     )
+    max_removed: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the embedded gallery that may be gone at once; more needs --accept-removals.",
+    )
     storage_dtype: Literal["float32", "float16"] = Field("float32", description="Type of the stored vectors.")
     fabric_size: int = Field(
         336,

@@ -46,9 +46,16 @@ def write_listing(records: Iterable[Record], folder: str, buckets: int | None) -
     Records are in list order; their paths may repeat. ``buckets`` is as in the last plan, or None to choose by the
     number of images. Returns (images listed, buckets). Memory O(buckets * chunk), whatever the catalogue.
     """
+    images, buckets = _write_buckets(records, folder, buckets)
+    # Last: records that cannot be read leave the old listing, and with it the number of buckets.
+    live = {listing_file(folder, bucket) for bucket in range(buckets)}
     for name in storage.list_names(folder):
-        if name.startswith("listing-"):
+        if name.startswith("listing-") and storage.join(folder, name) not in live:
             storage.remove(storage.join(folder, name))
+    return images, buckets
+
+
+def _write_buckets(records: Iterable[Record], folder: str, buckets: int | None) -> tuple[int, int]:
     if buckets is not None:
         return _spread(_chunks(records), folder, buckets), buckets
     spool = storage.join(folder, "spool.parquet")

@@ -21,6 +21,7 @@ from retrieval_core.process import no_collection
 
 _STAMP_BATCH = 64  # rows that a thread takes at once: handing over each would cost more than a local stat
 _ENCODER = b"encoder"
+_MISSING, _UNREADABLE = _NOT_THERE = "missing", "unreadable: "
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -59,6 +60,14 @@ class ShrunkenShard(NamedTuple):
     kept: list[str]  # paths of the images that stay, in slot order
 
 
+class Removals(NamedTuple):
+    """What went since the last plan, whatever its encoder. A file that is missing or does not answer is not there."""
+
+    before: int  # images that were there
+    gone: int  # of those, the ones that are not listed or not there any more
+    there: int  # images that are there now
+
+
 class BucketSummary(NamedTuple):
     """What the driver needs to know of a bucket's plan."""
 
@@ -66,6 +75,7 @@ class BucketSummary(NamedTuple):
     images: int
     repeats: int  # rows of the listing whose path was listed before; it is searched once
     labels: str  # fingerprint of the categories, which only the evaluation depends on
+    removals: Removals
     order: str  # fingerprint of the places in the list, by which the queries' pool is written; constant for fabrics
 
 
@@ -96,13 +106,14 @@ def plan_bucket(
     encoder: str,
     keep_order: bool,
     retry: Collection[str] = (),
+    fresh: bool = False,
 ) -> BucketPlan:
     """Plan one bucket from its listing and the last plan in ``folder``, which is not written. Memory O(bucket).
 
     Unchanged images keep their shard and order; new and changed ones get new shards; a shard that loses images shrinks.
     ``encoder`` is the fingerprint of model and preprocessing, which enters that of every shard. Another one starts a
     new plan. ``keep_order`` orders new shards by the place in the list (queries) instead of by path. Paths in ``retry``
-    count as changed.
+    count as changed; with ``fresh`` all images do.
     """
     with no_collection():
         rows, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())
@@ -110,24 +121,26 @@ def plan_bucket(
     for row, stamp in zip(rows, _stamps(rows), strict=True):
         row |= {"stamp": stamp, "id": ids[row["path"]]}
     with no_collection():
-        last = _read_plan(plan_file(folder, bucket), encoder)
+        last, same_encoder = _read_plan(plan_file(folder, bucket), encoder)
+        removals = _removals(last, rows)
+        last = last if same_encoder and not fresh else []
         rows = _assign_shards(rows, last, images_per_shard, keep_order, retry)
-        by_shard = _by_shard(rows)
-        shards = {number: _shard(bucket, number, held, encoder) for number, held in by_shard.items()}
-        shrunken = [
-            ShrunkenShard(
-                before=_shard(bucket, number, held, encoder),
-                after=shards[number],
-                kept=[row["path"] for row in by_shard[number]],
-            )
-            for number, held in _by_shard(last).items()
-            if number in by_shard and len(held) > len(by_shard[number])
-        ]
+        shards, shrunken = _compare(rows, last, bucket, encoder)
         labels = _digest([(row["path"], row["categories"]) for row in rows])
         order = _digest([row["position"] for row in rows] if keep_order else "")
-        summary = BucketSummary([shards[number] for number in sorted(shards)], len(rows), repeats, labels, order)
+        summary = BucketSummary(shards, len(rows), repeats, labels, removals, order)
         table = pa.Table.from_pylist(rows, schema=PLAN_SCHEMA.with_metadata({_ENCODER: encoder}))
     return BucketPlan(table, summary, shrunken)
+
+
+def staged_plan(
+    staged: str, folder: str, bucket: int, encoder: str
+) -> tuple[pa.Table, list[Shard], list[ShrunkenShard]]:
+    """A plan that was written to the folder ``staged`` instead: its table, its shards, and those that lost images."""
+    table = tables.read_table(plan_file(staged, bucket))
+    with no_collection():
+        last, same_encoder = _read_plan(plan_file(folder, bucket), encoder)
+        return table, *_compare(table.to_pylist(), last if same_encoder else [], bucket, encoder)
 
 
 def read_shard_plan(folder: str, bucket: int, number: int) -> pa.Table:
@@ -161,18 +174,45 @@ def _stamp(location: str) -> str:
     try:
         return stamps.stamp(location)
     except FileNotFoundError:
-        return "missing"
+        return _MISSING
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or an unknown kind of URL
-        return f"unreadable: {type(error).__name__}"
+        return f"{_UNREADABLE}{type(error).__name__}"
 
 
-def _read_plan(path: str, encoder: str) -> list[_Row]:
-    """The rows of the last plan if it was made for this encoder."""
+def _read_plan(path: str, encoder: str) -> tuple[list[_Row], bool]:
+    """The rows of the last plan, and whether it was made for this encoder."""
     if not storage.exists(path):
-        return []
+        return [], True
     table = tables.read_table(path, columns=["shard", "path", "id", "stamp"])
     same_encoder = (table.schema.metadata or {}).get(_ENCODER) == encoder.encode()
-    return list(table.to_pylist()) if same_encoder else []
+    return list(table.to_pylist()), same_encoder
+
+
+def _removals(last: Iterable[_Row], rows: Iterable[_Row]) -> Removals:
+    before, there = ({row["path"] for row in each if _is_there(row["stamp"])} for each in (last, rows))
+    return Removals(len(before), len(before - there), len(there))
+
+
+def _is_there(stamp: str) -> bool:
+    return not stamp.startswith(_NOT_THERE)
+
+
+def _compare(
+    rows: Iterable[_Row], last: Iterable[_Row], bucket: int, encoder: str
+) -> tuple[list[Shard], list[ShrunkenShard]]:
+    """The shards of a plan, and those of the last plan that lost images."""
+    by_shard = _by_shard(rows)
+    shards = {number: _shard(bucket, number, held, encoder) for number, held in by_shard.items()}
+    shrunken = [
+        ShrunkenShard(
+            before=_shard(bucket, number, held, encoder),
+            after=shards[number],
+            kept=[row["path"] for row in by_shard[number]],
+        )
+        for number, held in _by_shard(last).items()
+        if number in by_shard and len(held) > len(by_shard[number])
+    ]
+    return [shards[number] for number in sorted(shards)], shrunken
 
 
 def _assign_shards(

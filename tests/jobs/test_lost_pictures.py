@@ -9,7 +9,7 @@ import pytest
 from ray_jobs.__main__ import main
 from tests.jobs.small_data import as_options, settings, write_png
 
-KEYS = {"data__format": "folder"}
+KEYS = {"data__format": "folder", "report__queries": 1}
 
 
 def command(place: Path, weights: Path, *words: str, name: str = "run") -> list[str]:
@@ -41,3 +41,40 @@ def test_a_gallery_of_which_nothing_was_embedded_is_a_failure(
     err = capsys.readouterr().err
     assert "gallery: 2 images, 1 embedded, 1 rejected (1 not_an_image); left out: 1 without an image suffix\n" in err
     assert "queries: 1 images, 1 embedded\n" in err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Vectors, plan and pool of a run."""
+    files = [*folder.glob("embeddings/*/*"), *folder.glob("work/plan/**/*.parquet"), *folder.glob("*results.json")]
+    return {str(file): file.read_bytes() for file in files}
+
+
+def test_a_gallery_that_is_gone_is_refused_until_that_is_accepted(
+    ray_cluster: None, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gallery, away, out = tmp_path / "gallery", tmp_path / "away", tmp_path / "out" / "trial"
+    write_png(tmp_path / "queries" / "q.png", 1)
+    for number in range(3):
+        write_png(gallery / f"{number}.png", number)
+    assert main(command(tmp_path, weights)) == 0
+    before = contents(out)
+    gallery.rename(away)
+    gallery.mkdir()  # as a share that is not mounted
+    assert main(command(tmp_path, weights)) == 1
+    assert "the gallery is empty" in complaint(capsys.readouterr().err)
+    for number in range(2):
+        (gallery / f"{number}.png").symlink_to(tmp_path / "not mounted")
+    for words in ([], ["--overwrite"]):
+        assert main(command(tmp_path, weights, *words)) == 1
+        assert "3 of the 3 fabrics embedded before are gone at once, 0 are there" in complaint(capsys.readouterr().err)
+    assert contents(out) == before
+    assert not (out / "work" / "staged" / "frozen" / "gallery").exists()
+    gallery.rename(tmp_path / "links")
+    away.rename(gallery)
+    assert main(command(tmp_path, weights, name="embed")) == 0
+    assert contents(out) == before
+    gallery.rename(away)
+    (tmp_path / "links").rename(gallery)
+    assert main(command(tmp_path, weights, "--accept-removals", name="embed")) == 1
+    assert "none of 2 images could be embedded (2 missing)" in complaint(capsys.readouterr().err)
+    assert contents(out) != before

@@ -25,11 +25,11 @@ def tear(path: Path) -> None:
 
 
 def test_a_torn_shard_is_planned_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folders = [str(tmp_path / name) for name in ("listing", "plan", "store")]
+    folders = [str(tmp_path / name) for name in ("listing", "plan", "store", "staged")]
     write_listing((Record(f"{n}.png", f"/nowhere/{n}.png", (), ()) for n in range(6)), folders[0], 1)
 
     def plan() -> list[str]:
-        _, found = _plan_task(*folders, 0, 2, "encoder", "gallery", False)
+        _, found = _plan_task(*folders, 0, 2, "encoder", "gallery", False, False)
         return [shard.file_name for shard in found.shards]
 
     names = plan()

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrieval_core.data.listing import assign_ids, bucket_of, listing_file, write_listing
-from retrieval_core.data.records import Record, short_id
+from retrieval_core.data.records import DataError, Record, short_id
 from retrieval_core.files import storage, tables
 
 PATHS = st.lists(
@@ -131,6 +131,18 @@ def test_a_new_listing_replaces_the_old(tmp_path):
     write_listing([Record("b.png", "/b.png")], str(tmp_path), 2)
     assert storage.list_names(str(tmp_path)) == ["listing-00000.parquet", "listing-00001.parquet", "notes.txt"]
     assert [row["path"] for rows in read_listing(str(tmp_path), 2) for row in rows] == ["b.png"]
+
+
+def test_records_that_cannot_be_read_leave_the_old_listing(tmp_path):
+    def unread():
+        yield Record("b.png", "/b.png")
+        raise DataError("not mounted")
+
+    write_listing([Record("a.png", "/a.png")], str(tmp_path), 2)
+    for buckets in (2, None):
+        with pytest.raises(DataError, match="not mounted"):
+            write_listing(unread(), str(tmp_path), buckets)
+        assert [row["path"] for rows in read_listing(str(tmp_path), 2) for row in rows] == ["a.png"]
 
 
 def test_a_bucket_is_not_cut_at_every_chunk(tmp_path, monkeypatch):

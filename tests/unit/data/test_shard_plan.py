@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record, full_stem
-from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan
+from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan, staged_plan
 from retrieval_core.files import stamps, storage, tables
 
 
@@ -147,9 +147,9 @@ def test_categories_change_the_labels_only(catalogue):
     _, plain, _ = catalogue.plan([catalogue.record("a.png", "x"), catalogue.record("b.png")])
     _, again, _ = catalogue.plan([catalogue.record("a.png", "x"), catalogue.record("b.png")])
     _, other, _ = catalogue.plan([catalogue.record("a.png", "y"), catalogue.record("b.png")])
-    assert plain == again
-    assert plain.labels != other.labels
-    assert plain._replace(labels="") == other._replace(labels="")
+    assert plain._replace(removals=again.removals) == again
+    assert again.labels != other.labels
+    assert again._replace(labels="") == other._replace(labels="")
 
 
 def test_added_images_get_new_shards(catalogue):
@@ -249,6 +249,39 @@ def test_an_image_whose_id_changes_is_embedded_again(catalogue):
     catalogue.put("a.y.png")
     rows, _, _ = catalogue.plan()
     assert {row["id"]: row["shard"] for row in rows} == {"b": 0, "a.x": 1, "a.y": 1}
+
+
+def test_removals_are_counted_whatever_the_encoder(catalogue):
+    catalogue.put("a.png", "b.png", "c.png")
+    absent = Record("img/never.png", str(catalogue.folder / "img/never.png"))
+    listed = [catalogue.record(name) for name in ("a.png", "b.png", "c.png")]
+    _, summary, _ = catalogue.plan([*listed, absent])
+    assert summary.removals == (0, 0, 3)
+    _, summary, _ = catalogue.plan([*listed, absent])
+    assert summary.removals == (3, 0, 3)
+    catalogue.put("a.png", "d.png")  # one that changed is there
+    catalogue.delete("b.png")  # one that is listed still, but gone
+    _, summary, _ = catalogue.plan([*listed[:2], catalogue.record("d.png")], encoder="another")
+    assert summary.removals == (3, 2, 2)
+    _, summary, _ = catalogue.plan([], encoder="another")
+    assert summary.removals == (2, 2, 0)
+
+
+def test_a_staged_plan_is_told_as_it_was_made(catalogue, tmp_path):
+    catalogue.put("a.png", "b.png", "c.png")
+    catalogue.plan()
+    catalogue.delete("a.png")
+    write_listing([catalogue.record(name) for name in catalogue.there()], str(tmp_path / "listing"), 1)
+    folders, keys = (str(tmp_path / "listing"), str(tmp_path / "plan")), {"images_per_shard": 2, "encoder": "encoder"}
+    plan = plan_bucket(*folders, 0, keep_order=False, **keys)
+    tables.write_table(plan_file(str(tmp_path / "staged"), 0), plan.table)
+    table, shards, shrunken = staged_plan(str(tmp_path / "staged"), folders[1], 0, "encoder")
+    assert table.equals(plan.table)
+    assert table.schema.metadata == plan.table.schema.metadata
+    assert (shards, shrunken) == (plan.summary.shards, plan.shrunken)
+    assert len(shrunken) == 1
+    fresh = plan_bucket(*folders, 0, keep_order=False, fresh=True, **keys)
+    assert (fresh.table["shard"].to_pylist(), fresh.shrunken, fresh.summary.removals) == ([0, 0], [], (3, 1, 2))
 
 
 EDITS = st.lists(
