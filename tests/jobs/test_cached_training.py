@@ -19,6 +19,7 @@ KEYS: dict[str, Any] = {
     "train__batch_size": 3,
     "train__epochs": 4,
     "train__select": "last",
+    "train__cache_max_gb": 0.5,
 }
 
 
@@ -58,4 +59,4 @@ def test_kept_activations_change_no_model(
     assert float((whole[0] - whole[1]).norm() / whole[1].norm()) < 1e-4
     if not workers:
         lines = [line for line in capfd.readouterr().err.splitlines() if "activation cache: " in line]
-        assert len(lines) == 4 and " views, " in lines[-1] and "GB of at most 50.00" in lines[-1]
+        assert len(lines) == 4 and " views, " in lines[-1] and "GB of at most 0.50" in lines[-1]
