@@ -48,7 +48,8 @@ def save_checkpoint(folder: str, step: int, fingerprint: str, state: Mapping[str
     names = storage.list_names(folder)
     own = [name for found, name in _checkpoints(names, fingerprint) if found <= step]
     for name in names:
-        if _NAME.fullmatch(name) and name not in own[-keep:]:
+        # A temporary file is a killed writer's: a folder has one writer at a time.
+        if (_NAME.fullmatch(name) and name not in own[-keep:]) or name.endswith(".tmp"):
             storage.remove(storage.join(folder, name))
     best = best_folder(folder, fingerprint)
     if storage.exists(storage.join(best, CONFIG)):

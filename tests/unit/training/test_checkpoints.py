@@ -93,6 +93,14 @@ def test_no_more_than_asked_for_are_kept_and_nothing_else_is_touched(tmp_path):
     assert storage.list_names(str(tmp_path)) == sorted(["best", "step-1.pt", *kept])
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / ".step-00000002-0123456789abcdef.pt.4711-0a1b2c3d.tmp").write_bytes(b"half")
+    assert newest_step(tmp_path) == 1
+    save(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:08d}-{MINE[:16]}.pt" for step in (1, 2)]
+
+
 def write_best(place, whole=True):
     for name in ["model.safetensors", *(["config.json"] if whole else [])]:
         storage.write_bytes(storage.join(str(place), name), str(place).encode())
