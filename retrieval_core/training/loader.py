@@ -167,6 +167,9 @@ class TrainingData:
     def _fabric(self, row: int, draw: Draw, step: int) -> _View:
         config, rng = self.config, draw.rng
         fabric, query = self.sampler.split.fabrics[row], self.sampler.split.queries[draw.query]
+        picture = None if row in self._sizes else self._read(fabric)
+        if picture is not None:
+            self._sizes[row] = picture.rgb.size
         reprint, boxes = self._reprint(row, query, rng)
         key = ViewKey("fabric", row, reprint is not None)
         tokens, cut, categories = self._kept(key), None, set(fabric.categories)
@@ -177,10 +180,10 @@ class TrainingData:
             if share < 1:
                 categories = categories_in(window, fabric, query, boxes)
         if reprint is not None and share >= 1:
-            categories = categories_in((0, 0, *self._size(row)), fabric, query, boxes)
+            categories = categories_in((0, 0, *self._sizes[row]), fabric, query, boxes)
         if tokens is not None:
             return _View(key, categories, tokens=tokens, cut=cut)
-        image = self._read(fabric).rgb
+        image = (picture or self._read(fabric)).rgb
         pixels = np.array(image if reprint is None else reprint.pixels(image))
         if share < 1 and cut is None:
             x0, y0, x1, y1 = window = crop_window(*image.size, share, motif_boxes_of(fabric, query, boxes), rng)
@@ -196,16 +199,10 @@ class TrainingData:
             return None, self._boxes
         fabric = self.sampler.split.fabrics[row]
         reprint = Reprint.drawn(np.random.default_rng([self.config.run.seed, row]))
-        boxes = {fabric.path: reprint.boxes(self._boxes.get(fabric.path, ()), *self._size(row))}
+        boxes = {fabric.path: reprint.boxes(self._boxes.get(fabric.path, ()), *self._sizes[row])}
         if motif_boxes_of(fabric, query, self._boxes) and not motif_boxes_of(fabric, query, boxes):
             return None, self._boxes  # it would not show the motif
         return reprint, boxes
-
-    def _size(self, row: int) -> tuple[int, int]:
-        """Width and height of a fabric."""
-        if row not in self._sizes:
-            self._sizes[row] = self._read(self.sampler.split.fabrics[row]).rgb.size
-        return self._sizes[row]
 
     def _cut(self, row: int, hold: Sequence[Box], side: int, rng: np.random.Generator) -> tuple[np.ndarray, Box]:
         """A square of ``side`` x ``side`` of a fabric's patches, (p,) int64, and where it lies in pixels.
@@ -213,7 +210,7 @@ class TrainingData:
         It holds one of the boxes, if there are any.
         """
         patches = self.config.embed.fabric_size // PATCH
-        scale = np.array([*self._size(row), *self._size(row)]) / patches  # pixels a patch
+        scale = np.array(self._sizes[row] * 2) / patches  # pixels a patch
         inner = [np.array(box) / scale for box in hold]
         boxes = [(*np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)) for box in inner]
         window = crop_window(patches, patches, side / patches, boxes, rng)
