@@ -26,7 +26,7 @@ from retrieval_core.config.config import Config, load_config
 from retrieval_core.data.check import check_data
 from retrieval_core.data.datasets import iter_gallery
 from retrieval_core.data.listing import write_listing
-from retrieval_core.data.shard_plan import plan_bucket, plan_file
+from retrieval_core.data.shard_plan import plan_bucket, plan_file, write_plan
 from retrieval_core.evaluation.metrics import arm_metrics
 from retrieval_core.evaluation.relevance import Queries, judge_bucket, outcomes_of, unite
 from retrieval_core.files import storage, tables
@@ -83,7 +83,7 @@ def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Foun
         _, buckets = write_listing(iter_gallery(config.data), str(plan), None)
         for bucket in range(buckets):
             table, *_ = plan_bucket(str(plan), str(plan), bucket, images_per_shard=1024, encoder="", keep_order=False)
-            tables.write_table(plan_file(str(folder), bucket), table)
+            write_plan(str(folder), bucket, table)
         storage.remove(str(plan))
         return buckets
 

@@ -106,12 +106,12 @@ def _boxes_stamp(data: DataConfig) -> str | None:
 
 def _buckets(run: Run, buckets: int, queries: Queries, pools: dict[str, str]) -> Iterator[tuple[Any, ...]]:
     """Arguments of ``_judge``, bucket by bucket."""
-    store = run.store(run.main, "gallery")
+    store, folder = run.store(run.main, "gallery"), run.plan(run.main, "gallery")
     shards = [entry["file"] for entry in read_manifest(store)["shards"]]
     boxed = run.config.data if _boxes_stamp(run.config.data) else None
     for bucket in range(buckets):
         files = [storage.join(store, name) for name in bucket_shards(shards, bucket)]
-        yield plan_file(run.plan(run.main, "gallery"), bucket), files, queries, pools, boxed
+        yield plan_file(folder, bucket), files, queries, pools, boxed
 
 
 def _judge(

@@ -34,7 +34,8 @@ def lost_fabrics(
     manifest, buckets = read_manifest(store), run.done(f"embed.gallery{run.suffix(run.main)}")["buckets"]
     names, regions = [entry["file"] for entry in manifest["shards"]], manifest["regions"]
     shards = [[storage.join(store, name) for name in bucket_shards(names, bucket)] for bucket in range(buckets)]
-    plans = (plan_file(run.plan(run.main, "gallery"), bucket) for bucket in range(buckets))
+    folder = run.plan(run.main, "gallery")
+    plans = (plan_file(folder, bucket) for bucket in range(buckets))
     calls = ((plan, files, regions, questions, limit) for plan, files in zip(plans, shards, strict=True))
     lost = [list[Lost]() for _ in asked]
     for found in run_tasks(lost_in_bucket, calls):

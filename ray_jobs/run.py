@@ -12,6 +12,7 @@ from ray_jobs.embedding.tally import LeftOut, Tally
 from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ModelConfig
 from retrieval_core.data.datasets import has_labels, has_training_data
+from retrieval_core.data.plan_division import Division, division_of
 from retrieval_core.encoding.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
 from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError, Workspace
@@ -28,7 +29,7 @@ class Run:
         self.overwrite = overwrite
         self.only_rejected = only_rejected
         self.accept_removals = accept_removals
-        self.listed: dict[str, int] = {}  # buckets of this run's listings, by role; all arms share a listing
+        self.listed: dict[str, tuple[str, int]] = {}  # this run's listings by role: folder and buckets; arms share them
         self.left_out: dict[str, LeftOut] = {}  # by those listings, by role
         self.tallies: list[Tally] = []  # of the run's own arm, once it is embedded
         self.counts: dict[str, dict[str, int]] = {}  # of this run's embedding stages, with what was reused
@@ -141,6 +142,10 @@ class Run:
         """Folder of an arm's embedding store."""
         return storage.join(self.folder(arm), "embeddings", role)
 
+    def division(self, arm: str, role: str) -> Division:
+        """How an arm's shard plan is divided into buckets; asks the storage."""
+        return division_of(self.workspace.work("plan", arm, role))
+
     def plan(self, arm: str, role: str) -> str:
-        """Folder of an arm's shard plan."""
-        return self.workspace.work("plan", arm, role)
+        """Folder of the buckets of an arm's shard plan; asks the storage."""
+        return self.division(arm, role).folder

@@ -40,34 +40,35 @@ def bucket_of(path: str, buckets: int) -> int:
     return int.from_bytes(digest, "big") % buckets
 
 
-def write_listing(records: Iterable[Record], folder: str, buckets: int | None) -> tuple[int, int]:
-    """Stream records into bucket files ``listing-00000.parquet`` of a folder, in place of those it has.
+def write_listing(
+    records: Iterable[Record], folder: str, buckets: int | None, *, may_grow: bool = True
+) -> tuple[int, int]:
+    """Stream records into bucket files ``listing-00000.parquet`` of a folder of their own.
 
-    Records are in list order; their paths may repeat. ``buckets`` is as in the last plan, or None to choose by the
-    number of images. Returns (images listed, buckets). Memory O(buckets * chunk), whatever the catalogue.
+    Records are in list order; their paths may repeat. ``buckets`` is as in the last plan, or None before there is one.
+    If that is too few for ``BUCKET_ROWS`` images in each and ``may_grow``, its smallest multiple that is enough is
+    taken, so that each bucket is divided, not all of them mixed. Returns (images listed, buckets). Memory
+    O(buckets * chunk), whatever the catalogue.
     """
-    images, buckets = _write_buckets(records, folder, buckets)
-    # Last: records that cannot be read leave the old listing, and with it the number of buckets.
-    live = {listing_file(folder, bucket) for bucket in range(buckets)}
+    buckets = buckets or 1
+    images = _spread(_chunks(records), folder, buckets)
+    factor = max(1, -(-images // (buckets * BUCKET_ROWS))) if may_grow else 1
+    if factor > 1:
+        _spread(_listed(folder, buckets), folder, buckets * factor)
+    return images, buckets * factor
+
+
+def remove_other_listings(folder: str, kept: str) -> None:
+    """Remove the listings in a folder, those of earlier versions too, except the one in its folder ``kept``."""
     for name in storage.list_names(folder):
-        if name.startswith("listing-") and storage.join(folder, name) not in live:
+        if name.startswith("listing-") and name != kept:
             storage.remove(storage.join(folder, name))
-    return images, buckets
 
 
-def _write_buckets(records: Iterable[Record], folder: str, buckets: int | None) -> tuple[int, int]:
-    if buckets is not None:
-        return _spread(_chunks(records), folder, buckets), buckets
-    spool = storage.join(folder, "spool.parquet")
-    with storage.atomic_write(spool) as file, pq.ParquetWriter(file, LISTING_SCHEMA) as writer:
-        for chunk in _chunks(records):
-            writer.write_batch(chunk)
-    with storage.open_read(spool) as file:
-        spooled = pq.ParquetFile(file)
-        buckets = max(1, -(-spooled.metadata.num_rows // BUCKET_ROWS))
-        images = _spread(spooled.iter_batches(_CHUNK), folder, buckets)
-    storage.remove(spool)
-    return images, buckets
+def _listed(folder: str, buckets: int) -> Iterator[pa.RecordBatch]:
+    for bucket in range(buckets):
+        with storage.open_read(listing_file(folder, bucket)) as file:
+            yield from pq.ParquetFile(file).iter_batches(_CHUNK)
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[pa.RecordBatch]:

@@ -19,6 +19,7 @@ from retrieval_core.data.listing import assign_ids, listing_file
 from retrieval_core.files import stamps, storage, tables
 from retrieval_core.process import no_collection
 
+_GROUP_ROWS = 1_024  # rows of a plan file that are read together: a task reads a shard's, everyone else all
 _STAMP_BATCH = 64  # rows that a thread takes at once: handing over each would cost more than a local stat
 _ENCODER = b"encoder"
 _MISSING, _UNREADABLE = _NOT_THERE = "missing", "unreadable: "
@@ -35,7 +36,8 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 
-_Row = dict[str, Any]  # the columns of PLAN_SCHEMA
+Row = dict[str, Any]
+"""Columns of ``PLAN_SCHEMA``."""
 
 
 class Shard(NamedTuple):
@@ -92,6 +94,11 @@ def plan_file(folder: str, bucket: int) -> str:
     return storage.join(folder, f"bucket-{bucket:05d}.parquet")
 
 
+def write_plan(folder: str, bucket: int, table: pa.Table) -> None:
+    """Write a bucket's plan, so that the rows of a shard are read without the others."""
+    tables.write_table(plan_file(folder, bucket), table, _GROUP_ROWS)
+
+
 def bucket_shards(files: Iterable[str], bucket: int) -> list[str]:
     """The shards of one bucket among a store's files, known by the names that ``Shard`` gives them."""
     return [name for name in files if name.startswith(f"{bucket:05d}-")]
@@ -121,7 +128,7 @@ def plan_bucket(
     for row, stamp in zip(rows, _stamps(rows), strict=True):
         row |= {"stamp": stamp, "id": ids[row["path"]]}
     with no_collection():
-        last, same_encoder = _read_plan(plan_file(folder, bucket), encoder)
+        last, same_encoder = last_plan(folder, bucket, encoder)
         removals = _removals(last, rows)
         last = last if same_encoder and not fresh else []
         rows = _assign_shards(rows, last, images_per_shard, keep_order, retry)
@@ -129,8 +136,12 @@ def plan_bucket(
         labels = _digest([(row["path"], row["categories"]) for row in rows])
         order = _digest([row["position"] for row in rows] if keep_order else "")
         summary = BucketSummary(shards, len(rows), repeats, labels, removals, order)
-        table = pa.Table.from_pylist(rows, schema=PLAN_SCHEMA.with_metadata({_ENCODER: encoder}))
-    return BucketPlan(table, summary, shrunken)
+        return BucketPlan(plan_table(rows, encoder), summary, shrunken)
+
+
+def plan_table(rows: Sequence[Row], encoder: str) -> pa.Table:
+    """The content of a plan file that was made for an encoder; what a row lacks is null."""
+    return pa.Table.from_pylist(rows, schema=PLAN_SCHEMA.with_metadata({_ENCODER: encoder}))
 
 
 def staged_plan(
@@ -139,19 +150,19 @@ def staged_plan(
     """A plan that was written to the folder ``staged`` instead: its table, its shards, and those that lost images."""
     table = tables.read_table(plan_file(staged, bucket))
     with no_collection():
-        last, same_encoder = _read_plan(plan_file(folder, bucket), encoder)
+        last, same_encoder = last_plan(folder, bucket, encoder)
         return table, *_compare(table.to_pylist(), last if same_encoder else [], bucket, encoder)
 
 
 def read_shard_plan(folder: str, bucket: int, number: int) -> pa.Table:
-    """The rows of one shard, in slot order. Memory O(shard)."""
+    """The rows of one shard, in slot order. Memory O(shard) and a constant."""
     with storage.open_read(plan_file(folder, bucket)) as file:
         return pq.read_table(file, filters=[("shard", "=", number)], partitioning=None)
 
 
-def _unite(rows: list[_Row]) -> tuple[list[_Row], int]:
+def _unite(rows: list[Row]) -> tuple[list[Row], int]:
     """One row for each path with all its categories, and the number of repeats."""
-    united: dict[str, _Row] = {}
+    united: dict[str, Row] = {}
     for row in rows:
         first = united.setdefault(row["path"], row)
         if first is not row:
@@ -160,7 +171,7 @@ def _unite(rows: list[_Row]) -> tuple[list[_Row], int]:
     return list(united.values()), len(rows) - len(united)
 
 
-def _stamps(rows: Sequence[_Row]) -> list[str]:
+def _stamps(rows: Sequence[Row]) -> list[str]:
     """Stamps of all rows; threads ask for those that the listing did not tell, as a store may be slow to answer."""
 
     def of_batch(start: int) -> list[str]:
@@ -179,16 +190,16 @@ def _stamp(location: str) -> str:
         return f"{_UNREADABLE}{type(error).__name__}"
 
 
-def _read_plan(path: str, encoder: str) -> tuple[list[_Row], bool]:
-    """The rows of the last plan, and whether it was made for this encoder."""
-    if not storage.exists(path):
+def last_plan(folder: str, bucket: int, encoder: str) -> tuple[list[Row], bool]:
+    """The rows (shard, path, id and stamp) of a bucket's last plan, and whether it was made for this encoder."""
+    if not storage.exists(plan_file(folder, bucket)):
         return [], True
-    table = tables.read_table(path, columns=["shard", "path", "id", "stamp"])
+    table = tables.read_table(plan_file(folder, bucket), columns=["shard", "path", "id", "stamp"])
     same_encoder = (table.schema.metadata or {}).get(_ENCODER) == encoder.encode()
     return list(table.to_pylist()), same_encoder
 
 
-def _removals(last: Iterable[_Row], rows: Iterable[_Row]) -> Removals:
+def _removals(last: Iterable[Row], rows: Iterable[Row]) -> Removals:
     before, there = ({row["path"] for row in each if _is_there(row["stamp"])} for each in (last, rows))
     return Removals(len(before), len(before - there), len(there))
 
@@ -197,8 +208,13 @@ def _is_there(stamp: str) -> bool:
     return not stamp.startswith(_NOT_THERE)
 
 
+def shards_of(rows: Iterable[Row], bucket: int, encoder: str) -> list[Shard]:
+    """The shards that rows with shard, path and stamp make up, by number."""
+    return _compare(rows, (), bucket, encoder)[0]
+
+
 def _compare(
-    rows: Iterable[_Row], last: Iterable[_Row], bucket: int, encoder: str
+    rows: Iterable[Row], last: Iterable[Row], bucket: int, encoder: str
 ) -> tuple[list[Shard], list[ShrunkenShard]]:
     """The shards of a plan, and those of the last plan that lost images."""
     by_shard = _by_shard(rows)
@@ -216,8 +232,8 @@ def _compare(
 
 
 def _assign_shards(
-    rows: Iterable[_Row], last: Sequence[_Row], images_per_shard: int, keep_order: bool, retry: Collection[str]
-) -> list[_Row]:
+    rows: Iterable[Row], last: Sequence[Row], images_per_shard: int, keep_order: bool, retry: Collection[str]
+) -> list[Row]:
     """The rows in shard and slot order: first those that keep their place of the last plan, then the others."""
     places = {(row["path"], row["id"], row["stamp"]): (row["shard"], order) for order, row in enumerate(last)}
     kept, fresh = [], []
@@ -235,14 +251,14 @@ def _assign_shards(
     ]
 
 
-def _by_shard(rows: Iterable[_Row]) -> dict[int, list[_Row]]:
-    groups: dict[int, list[_Row]] = defaultdict(list)
+def _by_shard(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    groups: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["shard"]].append(row)
     return groups
 
 
-def _shard(bucket: int, number: int, rows: Sequence[_Row], encoder: str) -> Shard:
+def _shard(bucket: int, number: int, rows: Sequence[Row], encoder: str) -> Shard:
     digest = hashlib.sha256(encoder.encode())
     for row in rows:
         digest.update(f"\0{row['path']}\0{row['stamp']}".encode())

@@ -59,6 +59,10 @@ class Workspace:
             return None
         return record
 
+    def reopen(self, stage: str) -> None:
+        """Forget that a stage is done, before what its record says of the folder changes."""
+        storage.remove(self._record_file(stage))
+
     def _record_file(self, stage: str) -> str:
         return self.work("stages", f"{stage}.json")
 
@@ -82,7 +86,7 @@ class Workspace:
         if record and record["fingerprint"] == digest and all(map(storage.exists, outputs)) and not overwrite:
             log.info("%s: done before, skipped", name)
             return {**record, "skipped": True}
-        storage.remove(self._record_file(name))
+        self.reopen(name)
         log.info("%s: started", name)
         began = time.perf_counter()
         self.current_stage = name

@@ -6,7 +6,7 @@ Shapes: N = images of a shard, R = regions an image, V = N * R views, D = embedd
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -76,14 +76,19 @@ def write_shard(
     _write(path, table, rejects)
 
 
-def shrink_shard(source: str, target: str, keep: Iterable[str]) -> None:
-    """Write a shard again with only the images that are still in the catalogue; vectors are copied, not computed."""
-    kept = set(keep)
-    with storage.open_read(source) as file:
-        reader = pq.ParquetFile(file)
-        table, rejects = reader.read(), _rejects_of(reader)
-    table = table.filter(pc.is_in(table.column("path"), pa.array(sorted(kept), pa.string())))
-    _write(target, table, [reject for reject in rejects if reject.path in kept])
+def copy_images(sources: Sequence[tuple[str, Collection[str]]], target: str) -> None:
+    """Write a shard of images of other shards, at least one: vectors are copied, not computed.
+
+    ``sources`` are pairs of a shard file and the paths of the images to take. Memory O(shard written and one read).
+    """
+    taken, rejects = list[pa.Table](), list[Reject]()
+    for source, paths in sources:
+        with storage.open_read(source) as file:
+            reader = pq.ParquetFile(file)
+            table, wanted = reader.read(), set(paths)
+            rejects += [reject for reject in _rejects_of(reader) if reject.path in wanted]
+        taken.append(table.filter(pc.is_in(table.column("path"), pa.array(sorted(wanted), pa.string()))))
+    _write(target, pa.concat_tables(taken), rejects)
 
 
 def _write(path: str, table: pa.Table, rejects: Sequence[Reject]) -> None:

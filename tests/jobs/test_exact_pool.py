@@ -18,8 +18,8 @@ from ray_jobs.retrieve import retrieve_arm
 from ray_jobs.run import Run
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record
-from retrieval_core.data.shard_plan import plan_bucket, plan_file
-from retrieval_core.files import storage, tables
+from retrieval_core.data.shard_plan import plan_bucket, write_plan
+from retrieval_core.files import storage
 from retrieval_core.store.embeddings import Reject, write_manifest, write_shard
 from tests.jobs.small_data import as_options, config, settings
 
@@ -61,7 +61,7 @@ def store(run: Run, regions: int) -> None:
         table, summary, _ = plan_bucket(
             listing, plan, 0, images_per_shard=4, encoder="test", keep_order=role == "queries"
         )
-        tables.write_table(plan_file(plan, 0), table)
+        write_plan(plan, 0, table)
         entries = []
         for shard in summary.shards:
             paths = [row["path"] for row in table.to_pylist() if row["shard"] == shard.number]

@@ -16,9 +16,8 @@ from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ROLES, Role
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record
-from retrieval_core.data.shard_plan import plan_bucket, plan_file
+from retrieval_core.data.shard_plan import plan_bucket, write_plan
 from retrieval_core.encoding.views import Views, views_of
-from retrieval_core.files import tables
 from tests.jobs.small_data import config
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -47,7 +46,7 @@ def decoded(files: list[Path], folder: Path, views: Views, settings: Config) -> 
     listing, plan = str(folder / "listing"), str(folder / "plan")
     write_listing((Record(file.name, str(file), (), ()) for file in files), listing, 1)
     table, summary, _ = plan_bucket(listing, plan, 0, images_per_shard=99, encoder="", keep_order=True)
-    tables.write_table(plan_file(plan, 0), table)
+    write_plan(plan, 0, table)
     (shard,) = summary.shards
     stores: list[Any] = [SimpleNamespace(plan=plan, views=views)]
     row = {"store": [0], "bucket": [0], "number": [shard.number], "file": [shard.file_name]}

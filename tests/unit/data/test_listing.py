@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retrieval_core.data.listing import assign_ids, bucket_of, listing_file, write_listing
+from retrieval_core.data.listing import assign_ids, bucket_of, listing_file, remove_other_listings, write_listing
 from retrieval_core.data.records import DataError, Record, short_id
 from retrieval_core.files import storage, tables
 
@@ -125,12 +125,27 @@ def test_an_empty_listing_has_one_empty_bucket(tmp_path):
     assert read_listing(str(tmp_path), 1) == [[]]
 
 
-def test_a_new_listing_replaces_the_old(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    write_listing([Record("a.png", "/a.png")], str(tmp_path), 4)
-    write_listing([Record("b.png", "/b.png")], str(tmp_path), 2)
-    assert storage.list_names(str(tmp_path)) == ["listing-00000.parquet", "listing-00001.parquet", "notes.txt"]
-    assert [row["path"] for rows in read_listing(str(tmp_path), 2) for row in rows] == ["b.png"]
+def test_a_listing_that_outgrew_its_buckets_divides_each(tmp_path, monkeypatch):
+    monkeypatch.setattr("retrieval_core.data.listing.BUCKET_ROWS", 10)
+    monkeypatch.setattr("retrieval_core.data.listing._CHUNK", 7)
+    records = [Record(f"{n}.png", f"/{n}.png") for n in range(61)]
+    for listed, before, after in ((30, 3, 3), (31, 3, 6), (61, 3, 9), (61, 2, 8), (61, 9, 9), (5, 9, 9)):
+        folder = str(tmp_path / f"{listed}-{before}")
+        assert write_listing(iter(records[:listed]), folder, before) == (listed, after)
+        found = read_listing(folder, after)
+        assert [row["position"] for rows in found for row in rows] == [
+            place for bucket in range(after) for place in range(listed) if bucket_of(f"{place}.png", after) == bucket
+        ]
+        assert len(storage.list_names(folder)) == after
+    assert write_listing(iter(records), str(tmp_path / "fixed"), 1, may_grow=False) == (61, 1)
+
+
+def test_listings_of_earlier_runs_and_versions_go(folder):
+    for name in ("notes.txt", "listing-00000.parquet", "listing-00001.parquet", "listing-a/x", "listing-b/x"):
+        storage.write_bytes(storage.join(folder, name), b"")
+    remove_other_listings(folder, "listing-b")
+    assert storage.list_names(folder) == ["listing-b", "notes.txt"]
+    assert storage.list_names(storage.join(folder, "listing-b")) == ["x"]
 
 
 def test_records_that_cannot_be_read_leave_the_old_listing(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record, full_stem
-from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan, staged_plan
+from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan, staged_plan, write_plan
 from retrieval_core.files import stamps, storage, tables
 
 
@@ -55,7 +55,7 @@ class Catalogue:
             keep_order=self.keep_order,
             retry={f"img/{name}" for name in retry},
         )
-        tables.write_table(plan_file(plan, 0), table)
+        write_plan(plan, 0, table)
         return table.to_pylist(), summary, shrunken
 
 
@@ -274,7 +274,7 @@ def test_a_staged_plan_is_told_as_it_was_made(catalogue, tmp_path):
     write_listing([catalogue.record(name) for name in catalogue.there()], str(tmp_path / "listing"), 1)
     folders, keys = (str(tmp_path / "listing"), str(tmp_path / "plan")), {"images_per_shard": 2, "encoder": "encoder"}
     plan = plan_bucket(*folders, 0, keep_order=False, **keys)
-    tables.write_table(plan_file(str(tmp_path / "staged"), 0), plan.table)
+    write_plan(str(tmp_path / "staged"), 0, plan.table)
     table, shards, shrunken = staged_plan(str(tmp_path / "staged"), folders[1], 0, "encoder")
     assert table.equals(plan.table)
     assert table.schema.metadata == plan.table.schema.metadata

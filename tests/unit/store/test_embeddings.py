@@ -17,10 +17,10 @@ from retrieval_core.files import stamps, storage, tables
 from retrieval_core.store.embeddings import (
     MANIFEST,
     Reject,
+    copy_images,
     read_manifest,
     read_vectors,
     shard_summary,
-    shrink_shard,
     write_manifest,
     write_shard,
 )
@@ -92,14 +92,31 @@ def test_a_shrunken_shard_is_the_rest_bit_by_bit(tmp_path):
     old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
     names = [f"img/{n}.png" for n in "dacb"]
     shard(old, names, regions=2, dtype="float16", rejects=REJECTS)
-    shrink_shard(str(old), str(new), ["img/c.png", "img/d.png", REJECTS[1].path])
+    copy_images([(str(old), ["img/c.png", "img/d.png", REJECTS[1].path])], str(new))
     before, after = pq.read_table(old), pq.read_table(new)
     kept = [row for row in before.to_pylist() if row["path"] in ("img/c.png", "img/d.png")]
     assert after.to_pylist() == kept
     assert after.schema.equals(before.schema)
     assert shard_summary(str(new)) == (4, [REJECTS[1]])
-    shrink_shard(str(old), str(new), [])
+    copy_images([(str(old), [])], str(new))
     assert shard_summary(str(new)) == (0, [])
+
+
+def test_a_shard_of_images_of_several(tmp_path):
+    sources, expected = [], []
+    for number in range(3):
+        file, names = tmp_path / f"{number}.parquet", [f"{number}/{n}.png" for n in "cab" if number]
+        shard(file, names, regions=2, rejects=[Reject(f"{number}/gone.png", "missing", "")], seed=number)
+        wanted = [*names[:2], *([f"{number}/gone.png"] if number else [])]
+        sources.append((str(file), wanted))
+        expected += [row for row in pq.read_table(file).to_pylist() if row["path"] in wanted]
+    target = str(tmp_path / "of-several.parquet")
+    copy_images(sources, target)
+    assert pq.read_table(target).to_pylist() == expected
+    rows, rejects = shard_summary(target)
+    assert (rows, [reject.path for reject in rejects]) == (8, ["1/gone.png", "2/gone.png"])
+    found = read_vectors([(target, 0, 4)], 2)
+    assert found.paths.to_pylist() == ["1/a.png", "1/c.png", "2/a.png", "2/c.png"]
 
 
 def test_other_readers_open_a_store_without_our_code(tmp_path):
