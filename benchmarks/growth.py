@@ -9,6 +9,7 @@
     slope_worker_memory   the same of the largest worker
     slope_check           `check_data` of a manifest whose images exist, against its fabrics
     slope_listing         listing and planning, with which every run starts, against the fabrics
+    slope_shard_plan      reading the plan of one shard, as each task does, against the fabrics
     slope_evaluate        judging a pool of 1,000 queries and averaging, against the fabrics
     slope_pool            writing the pool's two files, against the queries
 
@@ -105,7 +106,7 @@ def measure(options: argparse.Namespace, run: Case = in_process) -> dict[str, An
         raw["retrieve"] = _retrieve(options, Path(folder), run)
         raw |= _plain(options, Path(folder), run)
     raw["load_average_after"] = os.getloadavg()[0]
-    series = {name: raw[name] for name in ("embed", "retrieve", "check", "listing", "evaluate", "pool")}
+    series = {name: raw[name] for name in ("embed", "retrieve", "check", "listing", "shard_plan", "evaluate", "pool")}
     ratios = {f"slope_{name}": _slope(rows, "seconds") for name, rows in series.items()}
     to_end = [{**row, "size": row["images_to_end"]} for row in raw["embed"]]
     ratios["slope_embed_to_end"] = _slope(to_end, "seconds_to_end")

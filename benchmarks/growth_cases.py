@@ -26,7 +26,7 @@ from retrieval_core.config.config import Config, load_config
 from retrieval_core.data.check import check_data
 from retrieval_core.data.datasets import iter_gallery
 from retrieval_core.data.listing import write_listing
-from retrieval_core.data.shard_plan import plan_bucket, plan_file, write_plan
+from retrieval_core.data.shard_plan import plan_bucket, plan_file, read_shard_plan, write_plan
 from retrieval_core.evaluation.metrics import arm_metrics
 from retrieval_core.evaluation.relevance import Queries, judge_bucket, outcomes_of, unite
 from retrieval_core.files import storage, tables
@@ -36,6 +36,7 @@ Found = dict[str, float]
 DISTINCT = 64
 """Images that are drawn; the others are hard links to them, of which a file system allows each about 65,000."""
 CATEGORIES = 50
+READINGS = 20  # of a shard's plan, which takes a few milliseconds
 K = 100
 BLOCK = 512
 
@@ -62,8 +63,8 @@ def pictures(folder: Path, count: int, side: int) -> list[str]:
 def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Found]:
     """Fewest seconds of the repeats and peak megabytes of the steps that run in one process.
 
-    ``check``, ``listing`` and ``evaluate`` of ``size`` fabrics, the latter with 1,000 queries; ``pool`` of ``queries``
-    queries with 100 candidates each.
+    ``check``, ``listing`` and ``evaluate`` of ``size`` fabrics, the latter with 1,000 queries; ``shard_plan`` reads one
+    shard's rows in a plan of them; ``pool`` is of ``queries`` queries with 100 candidates each.
     """
     config = _manifest(folder, size)
     names = [f"q{row:06d}.jpg" for row in range(1000)]
@@ -96,6 +97,7 @@ def plain(folder: Path, size: int, queries: int, repeats: int) -> dict[str, Foun
     return {
         "check": timed(lambda: check_data(config.data, training=False), repeats),
         "listing": timed(listing, repeats),
+        "shard_plan": timed(lambda: [read_shard_plan(str(folder), 0, 0) for _ in range(READINGS)], repeats),
         "evaluate": timed(evaluate, repeats),
         "pool": timed(lambda: write_pool(parts, many, *files, with_boxes=False), repeats),
     }

@@ -55,7 +55,7 @@ def test_slopes_are_those_of_the_costs(found):
     assert ratios["slope_retrieve_whole"] == pytest.approx(0.5)
     assert ratios["slope_driver_memory"] == pytest.approx(0)
     assert ratios["slope_worker_memory"] == pytest.approx(0.25)
-    assert {"slope_check", "slope_listing", "slope_evaluate", "slope_pool"} < ratios.keys()
+    assert {"slope_check", "slope_listing", "slope_shard_plan", "slope_evaluate", "slope_pool"} < ratios.keys()
     json.dumps(found, allow_nan=False)
 
 
@@ -66,7 +66,7 @@ def test_what_counts_lies_between_two_commits():
 
 
 def test_the_plain_steps_are_measured_at_every_size(found):
-    for name, first in {"check": 100, "listing": 100, "evaluate": 100, "pool": 10}.items():
+    for name, first in {"check": 100, "listing": 100, "shard_plan": 100, "evaluate": 100, "pool": 10}.items():
         rows = found["raw"][name]
         assert [row["size"] for row in rows] == [first * factor for factor in (1, 2, 4, 8)]
         assert all(row["seconds"] > 0 and row["peak_mb"] > 10 for row in rows)
