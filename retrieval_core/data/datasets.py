@@ -59,8 +59,10 @@ def iter_gallery(data: DataConfig, ignored: Ignored = None) -> Iterator[Record]:
     there are no fabrics, or the data set cannot be read. Memory: O(largest folder) for a folder, O(rows in a batch) for
     a manifest, O(split) for the published layout.
     """
+    left_out = _LeftOut(ignored)
     return _at_least_one(
-        gallery_records(data, ignored=ignored), lambda: f"the gallery is empty: {_where_the_gallery_is(data)}"
+        gallery_records(data, ignored=left_out.add),
+        lambda: f"the gallery is empty: {_where_the_gallery_is(data)}{left_out.told()}",
     )
 
 
@@ -70,9 +72,29 @@ def iter_queries(data: DataConfig, ignored: Ignored = None) -> Iterator[Record]:
     ``ignored`` is told of files in a folder of queries whose suffix is no image's. Raises DataError if there are none,
     or the data set cannot be read. Memory O(1), for the published layout O(split).
     """
+    left_out = _LeftOut(ignored)
     return _at_least_one(
-        query_records(data, ignored=ignored), lambda: f"there are no queries: {_where_the_queries_are(data)}"
+        query_records(data, ignored=left_out.add),
+        lambda: f"there are no queries: {_where_the_queries_are(data)}{left_out.told()}",
     )
+
+
+class _LeftOut:
+    """Counts the files that are no images, for the error where nothing else is there."""
+
+    def __init__(self, ignored: Ignored) -> None:
+        self.ignored, self.count, self.first = ignored, 0, ""
+
+    def add(self, name: str) -> None:
+        self.count, self.first = self.count + 1, self.first or name
+        if self.ignored is not None:
+            self.ignored(name)
+
+    def told(self) -> str:
+        if not self.count:
+            return ""
+        what = "1 file is" if self.count == 1 else f"{self.count:,} files are"
+        return f"; {what} left out for want of an image suffix, such as {self.first!r}"
 
 
 def _at_least_one(records: Iterator[Record], problem: Callable[[], str]) -> Iterator[Record]:

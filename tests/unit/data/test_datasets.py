@@ -163,7 +163,17 @@ def test_queries_are_a_folder_an_image_or_a_list(tmp_path: Path) -> None:
         ({"gallery": "gone"}, "data.gallery = 'gone': nothing is at gone$"),
         ({"gallery": "file.txt"}, "data.gallery = 'file.txt' is not a folder"),
         ({"root": "gone"}, "data.root = 'gone' is not a folder"),
-        ({"gallery": "empty"}, "the gallery is empty: no image lies under empty"),
+        (
+            {"gallery": "empty"},
+            "the gallery is empty: no image lies under empty; 1 file is left out for want of an image suffix, such as "
+            "'notes.txt'$",
+        ),
+        ({"gallery": "bare"}, "the gallery is empty: no image lies under bare$"),
+        ({"gallery": "more"}, "lies under more; 2 files are left out for want of an image suffix, such as 'a.tx"),
+        (
+            {"format": "published", "root": "split"},
+            "split/\\*\\*/test/img/images; check .*; 1 file is left out for want",
+        ),
         ({"gallery": "nope://x/y"}, "nope://x/y: "),
         ({"format": "published", "root": "empty"}, "empty: no image lies under empty/\\*\\*/test/img/images"),
         ({"format": "published", "root": "gone"}, "gone: cannot be listed: No such file or directory"),
@@ -172,7 +182,9 @@ def test_queries_are_a_folder_an_image_or_a_list(tmp_path: Path) -> None:
 def test_a_gallery_that_is_not_there_is_an_error_that_names_it(
     tmp_path: Path, keys: dict[str, str], message: str
 ) -> None:
-    touch(tmp_path, "here/file.txt", "here/empty/notes.txt")
+    touch(tmp_path, "here/file.txt", "here/empty/notes.txt", "here/more/a.txt", "here/more/b.txt")
+    touch(tmp_path, "here/split/p/test/img/images/x.txt")
+    (tmp_path / "here" / "bare").mkdir()
     with pytest.raises(DataError, match=message):
         list(datasets.iter_gallery(DataConfig(**{"format": "folder", **keys})))
 
