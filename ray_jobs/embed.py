@@ -19,7 +19,7 @@ def embed(run: Run) -> None:
     """Embed gallery and queries for every arm, then list what was rejected. The driver holds O(shards).
 
     Raises:
-        RunError: if nothing of the gallery or of the queries could be embedded.
+        NothingEmbeddedError: if nothing of the gallery or of the queries could be embedded.
     """
     list_images(run)
     stores = [plan_store(run, arm, role) for arm in run.arms() for role in ROLES]

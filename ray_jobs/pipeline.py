@@ -21,6 +21,7 @@ from ray_jobs.cluster.probe import require_shared_paths
 from ray_jobs.console.progress import say
 from ray_jobs.embed import embed
 from ray_jobs.embedding.finish_store import REJECTS
+from ray_jobs.embedding.tally import NothingEmbeddedError
 from ray_jobs.evaluate import evaluate
 from ray_jobs.report import report
 from ray_jobs.retrieve import retrieve
@@ -44,9 +45,8 @@ def run_workflow(run: Run) -> None:
     """Do every stage that is not done, and put the pool where the re-ranking stage looks for the latest one."""
     with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
         connect(run)
-        for stage in STAGES.values():
-            stage(run)
-            write_run_json(run)
+        for name in STAGES:
+            _do(run, name)
         storage.copy(run.workspace.path(POOL_JSON), storage.join(run.workspace.output_dir, POOL_JSON))
         _say_what_became_of_the_images(run)
 
@@ -55,9 +55,18 @@ def run_stage(run: Run, name: str) -> None:
     """Do one stage; those before it must have been done."""
     with Lease(run.workspace.work("lease.json")), interrupt_ends_ray():
         connect(run)
-        STAGES[name](run)
-        write_run_json(run)
+        _do(run, name)
         _say_what_became_of_the_images(run)
+
+
+def _do(run: Run, name: str) -> None:
+    """Do a stage and write ``run.json``, which says so if there is nothing to go on with."""
+    try:
+        STAGES[name](run)
+    except NothingEmbeddedError as error:
+        write_run_json(run, str(error))
+        raise
+    write_run_json(run)
 
 
 def _say_what_became_of_the_images(run: Run) -> None:

@@ -14,8 +14,8 @@ from retrieval_core.files import storage
 LIBRARIES = ("fabric-retrieval", "torch", "transformers", "ray", "numpy", "pandas", "pillow", "pyarrow")
 
 
-def write_run_json(run: Run) -> None:
-    """Write ``run.json`` with the records of all stages that are done."""
+def write_run_json(run: Run, error: str | None = None) -> None:
+    """Write ``run.json`` with the records of all stages that are done, and the error that ended the run."""
     counts = {}
     for role in ROLES:
         name = f"embed.{role}{run.suffix(run.main)}"
@@ -23,6 +23,7 @@ def write_run_json(run: Run) -> None:
         if record is not None:
             counts[role] = run.counts.get(name, record["counts"])
     value = {
+        **({} if error is None else {"error": error}),
         "name": run.config.run.name,
         "arm": run.main,
         "head": run.head,

@@ -65,8 +65,14 @@ def _first(names: Sequence[str], total: int) -> str:
     return ", ".join(map(printable, names)) + (f" and {more:,} more" if more else "")
 
 
+class NothingEmbeddedError(RunError):
+    """Every image of a role was rejected: the stage is done, and the run ends."""
+
+
 def require_embedded(tallies: Sequence[Tally], rejects: str) -> None:
-    """Raise RunError if nothing of a role was embedded; ``rejects`` is the file that lists why."""
+    """Raise NothingEmbeddedError if nothing of a role was embedded; ``rejects`` is the file that lists why."""
     failures = [failure for tally in tallies if (failure := tally.failure())]
     if failures:
-        raise RunError(f"{'; '.join(failures)}; {rejects} lists them, docs/troubleshooting.md what to do about each")
+        raise NothingEmbeddedError(
+            f"{'; '.join(failures)}; {rejects} lists them, docs/troubleshooting.md what to do about each"
+        )

@@ -83,10 +83,11 @@ def copy_images(sources: Sequence[tuple[str, Collection[str]]], target: str) -> 
     """
     taken, rejects = list[pa.Table](), list[Reject]()
     for source, paths in sources:
-        with storage.open_read(source) as file:
-            reader = pq.ParquetFile(file)
-            table, wanted = reader.read(), set(paths)
-            rejects += [reject for reject in _rejects_of(reader) if reject.path in wanted]
+        wanted = set(paths)
+        table, found = tables.with_table(
+            source, lambda reader, _: (reader.read(use_threads=False), _rejects_of(reader))
+        )
+        rejects += [reject for reject in found if reject.path in wanted]
         taken.append(table.filter(pc.is_in(table.column("path"), pa.array(sorted(wanted), pa.string()))))
     _write(target, pa.concat_tables(taken), rejects)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,13 @@ def test_a_gallery_of_which_nothing_was_embedded_is_a_failure(
         told = complaint(capsys.readouterr().err)
         assert "gallery: none of 2 images could be embedded (2 not_an_image)" in told
         assert f"{tmp_path}/out/trial/rejects.parquet" in told
+        written = json.loads((tmp_path / "out" / "trial" / "run.json").read_text())
+        assert written["error"] in told
+        counts = {key: written["counts"]["gallery"][key] for key in ("inputs", "embedded", "rejected")}
+        assert counts == {"inputs": 2, "embedded": 0, "rejected": 2}
     write_png(tmp_path / "gallery" / "a.png", 2)
     assert main(command(tmp_path, weights, name="embed")) == 0
+    assert "error" not in json.loads((tmp_path / "out" / "trial" / "run.json").read_text())
     err = capsys.readouterr().err
     assert "gallery: 2 images, 1 embedded, 1 rejected (1 not_an_image); left out: 1 without an image suffix\n" in err
     assert "queries: 1 images, 1 embedded\n" in err
