@@ -19,7 +19,7 @@ from ray_jobs.embedding import finish_store, plan_store
 from ray_jobs.run import Run
 from retrieval_core.data import listing
 from retrieval_core.data.plan_division import PLAN
-from retrieval_core.data.shard_plan import plan_file, read_shard_plan
+from retrieval_core.data.shard_plan import bucket_shards, plan_file, read_shard_plan
 from retrieval_core.encoding.arms import histogram_arm
 from retrieval_core.files import storage, tables
 from retrieval_core.store.embeddings import MANIFEST, Reject, read_manifest, read_vectors, shard_summary, write_shard
@@ -144,6 +144,10 @@ class World:
         assert run.done("embed.gallery.histogram")["buckets"] == division.buckets
         plans = [tables.read_table(plan_file(division.folder, bucket)) for bucket in range(division.buckets)]
         assert sorted(path for plan in plans for path in plan.column("path").to_pylist()) == sorted(listed)
+        for bucket, plan in enumerate(plans):
+            names = bucket_shards([entry["file"] for entry in entries], bucket)
+            inside = read_vectors([(storage.join(store, name), 0, 99) for name in names], 1).paths.to_pylist()
+            assert {path for path in plan.column("path").to_pylist() if not refused(path)} == set(inside)
         kept = {PLAN, division.name} if division.name else {PLAN, *storage.list_names(division.folder)}
         assert set(storage.list_names(division.plan)) == kept
         assert storage.list_names(division.folder)[: len(plans)] == [
@@ -208,7 +212,7 @@ ROUND = st.tuples(st.lists(EDIT, max_size=2), st.none() | st.integers(0, 60))
 
 
 @pytest.mark.parametrize("world", PLACES, indirect=True)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(rounds=st.lists(ROUND, min_size=1, max_size=5))
 def test_any_history_encodes_each_image_once(world: Callable[[], World], rounds: list[Any]) -> None:
     found = world()
