@@ -2,5 +2,6 @@
 
 Imports ``config``, ``files`` and the ``Box`` of ``store``; opens no image. Begin with ``datasets``, which reads every
 format: ``published_layout``, ``manifests`` (CSV, Parquet) or ``image_tree`` (folders). ``listing`` gives images their
-ids, ``shard_plan`` decides what is embedded again, ``check`` finds the faults of a data set.
+ids, ``shard_plan`` decides what is embedded again, ``plan_division`` gives a plan more buckets, ``check`` finds the
+faults of a data set.
 """
