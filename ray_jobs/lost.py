@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ray_jobs.cluster.connect import run_tasks
+from ray_jobs.retrieve import EXPANDED
 from ray_jobs.run import Run
 from retrieval_core.data.shard_plan import bucket_shards, plan_file
 from retrieval_core.evaluation.lost import Lost, Question, count_before, lost_in_bucket, nearest, query_vectors
@@ -25,7 +26,8 @@ def lost_fabrics(
     ``categories`` are those of the queries, by path. ``last`` has similarity and path of the last candidate of each;
     queries without one are left out. Every vector of the gallery is read twice, or once where nothing is lost.
     """
-    vectors = query_vectors(run.store(run.main, "queries"), [path for path in categories if path in last])
+    role = EXPANDED if run.config.retrieve.expand else "queries"
+    vectors = query_vectors(run.store(run.main, role), [path for path in categories if path in last])
     asked = list(vectors)
     if not asked:
         return {}

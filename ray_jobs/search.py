@@ -16,6 +16,7 @@ from retrieval_core.encoding.arms import model_arm
 from retrieval_core.encoding.views import views_of
 from retrieval_core.images.decoding import read_content
 from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.ranking.expansion import expand_queries, first_found
 from retrieval_core.ranking.partials import merge_partials, topk_table
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.serving.search_index import refuse_other_model
@@ -42,9 +43,13 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     if not names:
         return 1
     queries = views.embed(arm.build(config.embed.batch_size, config.run.seed), cuts)[0][:, 0]
-    regions = manifest["regions"]
-    blocks = gallery_blocks(store, max(1, config.retrieve.gallery_block // regions))
-    ranking = merge_partials(list(run_tasks(_rank, ((queries, block, regions, top) for block in blocks))), top)
+    regions, expand = manifest["regions"], config.retrieve.expand
+    blocks = list(gallery_blocks(store, max(1, config.retrieve.gallery_block // regions)))
+    if expand:
+        found = _rank(queries, blocks, regions, expand, with_vectors=True)
+        first = first_found(found, np.arange(len(names)), expand, queries.shape[1])
+        queries = expand_queries(queries, *first)
+    ranking = _rank(queries, blocks, regions, top)
     for row, name in enumerate(names):
         print(name)
         found = ranking.filter(pc.equal(ranking.column("query"), row))
@@ -53,8 +58,14 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     return 0 if len(names) == len(images) else 1
 
 
-def _rank(queries: np.ndarray, block: GalleryBlock, regions: int, top: int) -> pa.Table:
+def _rank(
+    queries: np.ndarray, blocks: Sequence[GalleryBlock], regions: int, k: int, *, with_vectors: bool = False
+) -> pa.Table:
+    calls = ((queries, block, regions, k, with_vectors) for block in blocks)
+    return merge_partials(list(run_tasks(_rank_block, calls)), k)
+
+
+def _rank_block(queries: np.ndarray, block: GalleryBlock, regions: int, k: int, with_vectors: bool) -> pa.Table:
     gallery = read_vectors(block.slices, regions)
-    return topk_table(
-        block_topk(queries, gallery.embeddings_FRD, top), np.arange(len(queries), dtype=np.int32), gallery.paths
-    )
+    top, rows = block_topk(queries, gallery.embeddings_FRD, k), np.arange(len(queries), dtype=np.int32)
+    return topk_table(top, rows, gallery.paths, vectors_FRD=gallery.embeddings_FRD if with_vectors else None)

@@ -24,15 +24,23 @@ PARTIAL_SCHEMA = pa.schema(
     ]
 )
 
+VECTOR = "vector"
+"""Column of a table that keeps vectors: a list of D float32."""
+
 
 def topk_table(
-    topk: TopK, queries: NDArray[np.int32], paths: pa.Array | pa.ChunkedArray, boxes: NDArray[np.int32] | None = None
+    topk: TopK,
+    queries: NDArray[np.int32],
+    paths: pa.Array | pa.ChunkedArray,
+    boxes: NDArray[np.int32] | None = None,
+    vectors_FRD: NDArray[np.float32] | None = None,
 ) -> pa.Table:
     """A block's ranking as a table that can be merged with those of other blocks.
 
     The (Q, K) ranking becomes a row of ``PARTIAL_SCHEMA`` for each fabric, at most QK, in its order. ``queries`` (Q,)
     are rows of the query list. ``paths`` (F,) are ascending as UTF-8 bytes, no two equal. ``boxes`` (F, R, 4) are x0,
-    y0, x1, y1 of each region in pixels; None leaves ``box`` null. Memory O(QK).
+    y0, x1, y1 of each region in pixels; None leaves ``box`` null. With ``vectors_FRD`` a column ``vector`` has the one
+    that matched. Memory O(QK), times D with vectors.
     """
     assert len(queries) == len(topk.scores), (len(queries), topk.scores.shape)
     assert pc.all(pc.less(paths[:-1], paths[1:])).as_py() is not False, "fabrics must be in ascending order of paths"
@@ -43,7 +51,7 @@ def topk_table(
         box = pa.nulls(len(rows), box_type)
     else:
         box = pa.FixedSizeListArray.from_arrays(pa.array(boxes[rows, regions].reshape(-1), pa.int32()), 4)
-    return pa.table(
+    table = pa.table(
         [
             pa.array(np.repeat(np.asarray(queries, np.int32), taken.sum(1))),
             pa.array(topk.scores[taken]),
@@ -53,18 +61,22 @@ def topk_table(
         ],
         schema=PARTIAL_SCHEMA,
     )
+    if vectors_FRD is None:
+        return table
+    matched = pa.array(vectors_FRD[rows, regions].reshape(-1))
+    return table.append_column(VECTOR, pa.FixedSizeListArray.from_arrays(matched, vectors_FRD.shape[2]))
 
 
 def merge_partials(tables: Sequence[pa.Table], k: int) -> pa.Table:
     """The first k of each query over several blocks; merging merged tables with the same k gives the same.
 
-    Tables are of ``PARTIAL_SCHEMA``, for any queries and blocks; no (query, path) may be in two. The merged one is
+    Tables are those of ``topk_table``, for any queries and blocks; no (query, path) may be in two. The merged one is
     ordered by query, similarity descending, path as UTF-8 bytes. Time O(N log N) and memory O(N) in the rows of all
     tables. Raises ValueError for ``k < 1``.
     """
     if k < 1:
         raise ValueError(f"k = {k}: must be at least 1")
-    table = pa.concat_tables([PARTIAL_SCHEMA.empty_table(), *(part.cast(PARTIAL_SCHEMA) for part in tables)])
+    table = pa.concat_tables([PARTIAL_SCHEMA.empty_table(), *map(_as_written, tables)], promote_options="default")
     assert not pc.any(pc.is_nan(table["similarity"])).as_py(), "a similarity is not a number"
     # Arrow compares strings by bytes, and -0 equals 0.
     order = pc.sort_indices(
@@ -75,6 +87,12 @@ def merge_partials(tables: Sequence[pa.Table], k: int) -> pa.Table:
     merged = table.take(pa.array(order[place < k])).combine_chunks()
     _assert_unique(merged)
     return merged
+
+
+def _as_written(table: pa.Table) -> pa.Table:
+    """A table as ``topk_table`` made it: Parquet gives other types of strings back."""
+    others = [field for field in table.schema if field.name not in PARTIAL_SCHEMA.names]
+    return table.cast(pa.schema([*PARTIAL_SCHEMA, *others]))
 
 
 def _assert_unique(table: pa.Table) -> None:

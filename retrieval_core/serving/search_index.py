@@ -21,6 +21,7 @@ from retrieval_core.encoding.encoders import Encoder
 from retrieval_core.encoding.views import views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.images.rgb import Picture
+from retrieval_core.ranking.expansion import expand_queries
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_vectors
@@ -53,7 +54,7 @@ class SearchIndex:
         self.regions = vectors.embeddings_FRD.shape[1]
         self.dim = encoder.dim
         self.size = size
-        self._vectors, self._encoder = vectors, encoder
+        self._vectors, self._encoder, self._expand = vectors, encoder, config.retrieve.expand
         self._views = views_of(config, config.model, "queries")
         self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
@@ -74,13 +75,17 @@ class SearchIndex:
         return vector
 
     def rank(self, query_D: NDArray[np.float32], top: int) -> list[Hit]:
-        """The first ``top`` fabrics, best first; all of them if there are fewer.
+        """The first ``top`` fabrics, best first; all of them if there are fewer. The query is expanded as for a pool.
 
         Time O(F R D); memory as ``block_topk`` for one query. Raises ValueError for ``top < 1`` or another width.
         """
         if not len(self):
             return []
-        found = block_topk(query_D[None], self._vectors.embeddings_FRD, top)
+        vectors_FRD, queries_QD = self._vectors.embeddings_FRD, query_D[None]
+        if self._expand:
+            first = block_topk(queries_QD, vectors_FRD, self._expand)
+            queries_QD = expand_queries(queries_QD, vectors_FRD[first.rows, first.regions], first.scores)
+        found = block_topk(queries_QD, vectors_FRD, top)
         hits = []
         for row, region, similarity in zip(found.rows[0], found.regions[0], found.scores[0], strict=True):
             boxes = self._vectors.boxes_FR4[row].tolist()

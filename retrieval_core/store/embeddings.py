@@ -6,7 +6,7 @@ Shapes: N = images of a shard, R = regions an image, V = N * R views, D = embedd
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -90,6 +90,18 @@ def copy_images(sources: Sequence[tuple[str, Collection[str]]], target: str) -> 
         rejects += [reject for reject in found if reject.path in wanted]
         taken.append(table.filter(pc.is_in(table.column("path"), pa.array(sorted(wanted), pa.string()))))
     _write(target, pa.concat_tables(taken), rejects)
+
+
+def replace_vectors(source: str, target: str, change: Callable[[pa.ChunkedArray, np.ndarray], np.ndarray]) -> None:
+    """Write a shard again with the vectors that ``change`` makes of its paths (V) and vectors (V, D), float32."""
+    table, rejects = tables.with_table(source, lambda reader, _: (reader.read(use_threads=False), _rejects_of(reader)))
+    place = table.schema.get_field_index("embedding")
+    field = table.schema.field(place)
+    vectors_VD = change(table.column("path"), vector_files.matrix(table.column(place)).astype(np.float32))
+    values = pa.array(vectors_VD.astype(field.type.value_type.to_pandas_dtype()).reshape(-1))
+    _write(
+        target, table.set_column(place, field, pa.FixedSizeListArray.from_arrays(values, field.type.list_size)), rejects
+    )
 
 
 def _write(path: str, table: pa.Table, rejects: Sequence[Reject]) -> None:

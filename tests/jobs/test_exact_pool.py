@@ -84,21 +84,33 @@ def store(run: Run, regions: int) -> None:
         run.workspace.stage(f"embed.{role}", marks, [], lambda marks=marks: marks)
 
 
-def full_sort(regions: int) -> dict[str, list[dict[str, Any]]]:
-    """The definition: float64 products added in index order, rounded to float32; ties by path as UTF-8 bytes."""
+def full_sort(regions: int, expand: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """The definition: float64 products added in index order, rounded to float32; ties by path as UTF-8 bytes.
+
+    An expanded query is the query and the vectors that matched first, each times the cube of its similarity.
+    """
     queries, fabrics = vectors(regions)
     pool: dict[str, list[dict[str, Any]]] = {}
     for row, query in enumerate(queries):
-        found = []
-        for index, views in enumerate(fabrics):
-            if index != REJECTED_FABRIC:
-                scores = [index_order_dot(query, view) for view in views]
-                found.append((-max(scores), fabric_name(index).encode(), scores.index(max(scores))))
-        found = sorted(found)[:TOP_K] if row != REJECTED_QUERY else []
+        total = query.astype(np.float64)
+        for score, _, index, region in sorted_fabrics(query, fabrics)[:expand]:
+            total = total + max(np.float64(-score), 0) ** 3 * fabrics[index, region]
+        expanded = (total / np.linalg.norm(total)).astype(np.float32) if expand else query
+        found = sorted_fabrics(expanded, fabrics)[:TOP_K] if row != REJECTED_QUERY else []
         pool[f"q{row}.png"] = [
-            {"image_path": path.decode(), "similarity": -score, "box": [region] * 4} for score, path, region in found
+            {"image_path": path.decode(), "similarity": -score, "box": [region] * 4} for score, path, _, region in found
         ]
     return pool
+
+
+def sorted_fabrics(query: np.ndarray, fabrics: np.ndarray) -> list[tuple[float, bytes, int, int]]:
+    """(-score, path, number, region that matched) of all fabrics, in the order of the pool."""
+    found = []
+    for index, views in enumerate(fabrics):
+        if index != REJECTED_FABRIC:
+            scores = [index_order_dot(query, view) for view in views]
+            found.append((-max(scores), fabric_name(index).encode(), index, scores.index(max(scores))))
+    return sorted(found)
 
 
 def index_order_dot(left: Sequence[float], right: Sequence[float]) -> float:
@@ -123,12 +135,12 @@ def keys(folder: Path, weights: Path, blocks: tuple[int, int] = (1000, 1000)) ->
     }
 
 
-@pytest.mark.parametrize("regions", [1, 3])
+@pytest.mark.parametrize(("regions", "expand"), [(1, 0), (3, 0), (1, 2), (3, 4), (3, 50)])
 def test_pool_is_the_full_sort_for_all_block_sizes(
-    ray_cluster: None, weights: Path, tmp_path: Path, regions: int
+    ray_cluster: None, weights: Path, tmp_path: Path, regions: int, expand: int
 ) -> None:
     store(Run(config(**keys(tmp_path, weights))), regions)
-    expected = full_sort(regions)
+    expected = full_sort(regions, expand)
     plain = {
         query: [{key: row[key] for key in ("image_path", "similarity")} for row in rows]
         for query, rows in expected.items()
@@ -139,7 +151,7 @@ def test_pool_is_the_full_sort_for_all_block_sizes(
         for rank, row in enumerate(rows, 1)
     ]
     for blocks in BLOCKS:
-        run = Run(config(**keys(tmp_path, weights, blocks)), overwrite=True)
+        run = Run(config(**keys(tmp_path, weights, blocks), retrieve__expand=expand), overwrite=True)
         record = retrieve_arm(run, run.main)
         assert record["gallery_blocks"] == -(-(FABRICS - 1) // max(1, blocks[1] // regions))
         assert record["query_blocks"] == -(-QUERIES // blocks[0])

@@ -1,0 +1,53 @@
+"""Query expansion: what a query finds first shows its motif in other colours, sizes and places than its one picture.
+
+Source: Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No Human Annotation", TPAMI 41(7), 2019,
+section 3.2 (weighted query expansion); here a fabric adds the one of its vectors that matched.
+
+Shapes: Q queries, M fabrics found first, D dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from retrieval_core.ranking.partials import VECTOR
+
+_ALPHA = 3  # power of a similarity as the weight of its vector: what hardly matches hardly counts
+
+
+def expand_queries(
+    queries_QD: NDArray[np.float32], vectors_QMD: NDArray[np.float32], scores_QM: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Each query plus the vectors it matched, each times the cube of its similarity; L2-normalised, (Q, D).
+
+    A similarity of 0 or less, such as a place without a fabric, adds nothing. Summed as float64 in the order of M, so
+    the result is the same however queries are grouped. Memory O(Q D).
+    """
+    total_QD = queries_QD.astype(np.float64)
+    for place in range(scores_QM.shape[1]):
+        total_QD += np.maximum(scores_QM[:, place, None], 0).astype(np.float64) ** _ALPHA * vectors_QMD[:, place]
+    expanded: NDArray[np.float32] = (total_QD / np.linalg.norm(total_QD, axis=1, keepdims=True)).astype(np.float32)
+    return expanded
+
+
+def first_found(
+    ranking: pa.Table, rows_Q: NDArray[np.int64], count: int, dim: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors (Q, M, D) and similarities (Q, M) of the first M = ``count`` fabrics of some queries; zeros for none.
+
+    ``ranking`` is a merged one with vectors; ``rows_Q`` are the queries' rows in the query list. Memory O(its rows D).
+    """
+    rows = np.asarray(ranking["query"])
+    vectors_QMD, scores_QM = np.zeros((len(rows_Q), count, dim), np.float32), np.zeros((len(rows_Q), count), np.float32)
+    if not len(rows):
+        return vectors_QMD, scores_QM
+    vectors = ranking[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(rows), dim)
+    scores = np.asarray(ranking["similarity"])
+    starts, stops = np.searchsorted(rows, rows_Q), np.searchsorted(rows, rows_Q, "right")
+    for place in range(count):
+        taken = starts + place < stops
+        at = starts[taken] + place
+        vectors_QMD[taken, place], scores_QM[taken, place] = vectors[at], scores[at]
+    return vectors_QMD, scores_QM
