@@ -37,6 +37,7 @@ from retrieval_core.encoding.views import Views, views_of
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.model.devices import pick_device
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
+from retrieval_core.ranking.expansion import expand_queries
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.simulation.dataset import simulate
 from retrieval_core.training.loader import TrainingData
@@ -135,7 +136,8 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
     queries, fabrics = (views_of(config, model, role) for role in ("queries", "gallery"))
     paths = [record.location for record in (*split.queries, *split.fabrics)]
     inputs = fingerprint([*(encoder_fingerprint(built, views, config) for views in (queries, fabrics)), paths])
-    file = options.cache / f"{arm}-seed{seed}-{track}-{index}-{inputs[:12]}.npz"
+    # Two indexes that are ranked differently share their vectors.
+    file = options.cache / f"{arm}-seed{seed}-{track}-{inputs[:12]}.npz"
     if not file.exists():
         encoder, began = built.build(options.batch, seed), time.perf_counter()
         embedded = [
@@ -150,7 +152,8 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
     with np.load(file) as stored:
         queries_QD, fabrics_FVD = stored["queries"], stored["fabrics"]
         spent = float(stored["flops"]), float(stored["seconds"])
-    return Found(rank_pairs(queries_QD, fabrics_FVD, split), fabrics_FVD[0].nbytes, *spent)
+    ranks = rank_pairs(queries_QD, fabrics_FVD, split, config.retrieve.expand)
+    return Found(ranks, fabrics_FVD[0].nbytes, *spent)
 
 
 def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Views) -> np.ndarray:
@@ -181,9 +184,12 @@ def cost(encoder: Encoder, model: ModelConfig | None, views: Views, batch: int) 
     return counter.get_total_flops() / batch, seconds
 
 
-def rank_pairs(queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split) -> np.ndarray:
-    """(P,) rank of every relevant fabric in the whole gallery, by the product's exact ranking."""
+def rank_pairs(queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split, expand: int = 0) -> np.ndarray:
+    """(P,) rank of every relevant fabric in the whole gallery, by the product's exact ranking of expanded queries."""
     order = np.array(sorted(range(len(split.fabrics)), key=lambda row: split.fabrics[row].path.encode()))
+    if expand:
+        first = block_topk(queries_QD, fabrics_FVD[order], expand)
+        queries_QD = expand_queries(queries_QD, fabrics_FVD[order[first.rows], first.regions], first.scores)
     rows_QF = order[block_topk(queries_QD, fabrics_FVD[order], len(order)).rows]
     ranks_QF = np.empty_like(rows_QF)
     np.put_along_axis(ranks_QF, rows_QF, np.arange(1, len(order) + 1)[None, :], axis=1)

@@ -22,8 +22,9 @@ RECIPE = (
     "train.head_learning_rate=1e-4",
     "train.crop_start=0.5",
     "train.crop_end=0.5",
+    "train.augmentation=reprint",
 )
-"""Training with windows on parts of fabrics."""
+"""Training with windows on parts of fabrics, half of which are printed and photographed again."""
 
 
 class Split(NamedTuple):
@@ -118,6 +119,7 @@ INDEXES = {
     "whole": Index("the whole", ("embed.regions=[1]",)),
     "tiles": Index("10 of 37 tiles", ("embed.regions=[1,6]", "embed.region_overlap=0.3", "embed.vectors=10")),
     "windows": Index("10 of windows", ("embed.vectors=10",)),
+    "windows_expanded": Index("10 of windows, queries expanded", ("embed.vectors=10", "retrieve.expand=3")),
     "windows_30": Index("30 of windows", ("embed.vectors=30",)),
     "windows_504": Index("30 of windows, 504 px", ("embed.vectors=30", "embed.fabric_size=504")),
 }
@@ -126,9 +128,9 @@ ARMS = {
     "histogram": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
     "frozen": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
     "published": Arm(("whole", "tiles"), file="published.yaml", trained=True),
-    "windows_frozen": Arm(("windows", "windows_30")),
-    "windows": Arm(("windows", "windows_30", "windows_504"), RECIPE, trained=True),
-    "shipped": Arm(("windows", "windows_30", "windows_504"), (f"model.weights={SHIPPED}",)),
+    "windows_frozen": Arm(("windows", "windows_expanded", "windows_30")),
+    "windows": Arm(("windows", "windows_expanded", "windows_30", "windows_504"), RECIPE, trained=True),
+    "shipped": Arm(("windows", "windows_expanded", "windows_30", "windows_504"), (f"model.weights={SHIPPED}",)),
 }
 
 

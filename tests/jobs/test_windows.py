@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from ray_jobs.__main__ import main
+from ray_jobs.lost import lost_fabrics
 from ray_jobs.pipeline import run_stage, run_workflow
 from ray_jobs.run import Run
 from retrieval_core.config.config import Config
@@ -192,6 +194,51 @@ def test_search_finds_what_the_pool_holds(finished: Finished, capsys: pytest.Cap
             rank, similarity, path = line.split()
             assert (int(rank), path) == (row["rank"], row["image_path"])
             assert float(similarity) == pytest.approx(row["similarity"], abs=1e-4)
+
+
+def test_expanded_queries_rank_the_pool_the_search_and_what_was_lost(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"retrieve__expand": 2, "retrieve__top_k": 3, "run__name": "expanded"}
+    folder = finished.out / "expanded"
+    shutil.copytree(finished.folder, folder)
+    run = Run(finished.config(**keys))
+    run_stage(run, "retrieve")
+    expanded, plain = (
+        {row["path"]: row["embedding"] for row in rows_of(folder / "embeddings" / role)}
+        for role in ("expanded", "queries")
+    )
+    assert expanded.keys() == plain.keys() and all(expanded[name] != plain[name] for name in plain)
+    pool = pq.read_table(folder / "candidate_pool.parquet").to_pylist()
+    order = {name: naive_order(vector, finished.rows("gallery")) for name, vector in expanded.items()}
+    assert [(row["image_path"], row["similarity"]) for row in pool] == [
+        (path, pytest.approx(score, abs=1e-6)) for name in query_paths(finished.root) for score, path in order[name][:3]
+    ]
+    name = query_paths(finished.root)[0]
+    last = {name: (pool[2]["similarity"], pool[2]["image_path"])}
+    lost = lost_fabrics(run, {name: frozenset(f"test motif {number}" for number in range(3))}, last, 9)[name]
+    assert [(fabric.path, fabric.rank) for fabric in lost if fabric.rank] == [
+        (path, rank) for rank, (_, path) in enumerate(order[name], 1) if rank > 3
+    ]
+    options = as_options(settings(*finished, **{**KEYS, **keys}))
+    capsys.readouterr()
+    assert main(["search", str(finished.root / name), "--top", "3", *options]) == 0
+    shown = [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert shown == [path for _, path in order[name][:3]]
+    run_stage(Run(finished.config(**{**keys, "retrieve__expand": 0})), "retrieve")
+    assert not (folder / "embeddings" / "expanded").exists()
+    assert pq.read_table(folder / "candidate_pool.parquet").to_pylist() == [
+        row for row in finished.pool() if row["rank"] <= 3
+    ]
+
+
+def naive_order(query: list[float], rows: list[dict[str, Any]]) -> list[tuple[float, str]]:
+    """(similarity, path) of every fabric, best first."""
+    best: dict[str, float] = {}
+    for row in rows:
+        score = float(np.dot(np.array(query, np.float64), np.array(row["embedding"], np.float64)))
+        best[row["path"]] = max(score, best.get(row["path"], -1.0))
+    return sorted(((score, path) for path, score in best.items()), key=lambda pair: (-pair[0], pair[1].encode()))
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,10 @@ class Constant:
         return np.repeat(self.vector[None], len(views), axis=0)
 
 
+def unit(vector: np.ndarray) -> np.ndarray:
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
 def naive(query: np.ndarray, vectors: Vectors) -> list[tuple[str, float, int]]:
     """(path, similarity, region), fully sorted: the sums in index order, ties by the bytes of the path."""
     rows = []
@@ -52,7 +56,8 @@ def naive(query: np.ndarray, vectors: Vectors) -> list[tuple[str, float, int]]:
 
 @pytest.mark.parametrize("regions", [1, 3])
 @pytest.mark.parametrize("top", [1, 7, 1000])
-def test_ranking_is_a_full_sort_with_ties(regions: int, top: int) -> None:
+@pytest.mark.parametrize("expand", [0, 2])
+def test_ranking_is_a_full_sort_with_ties(regions: int, top: int, expand: int) -> None:
     rng = np.random.default_rng(3)
     fabrics = rng.normal(size=(40, regions, 6)).astype(np.float32)
     fabrics[10:20] = fabrics[5]  # ties
@@ -60,9 +65,12 @@ def test_ranking_is_a_full_sort_with_ties(regions: int, top: int) -> None:
     paths = pa.array(sorted((f"/{'ä花Bb🌸'[index % 5]}{index}" for index in range(40)), key=str.encode))
     boxes = rng.integers(1, 99, (40, regions, 4), dtype=np.int32)
     vectors = Vectors(paths, fabrics, boxes)
-    query = fabrics[5, 0]
-    index = SearchIndex(vectors, Constant(query), config(), 28, "mark")
+    query = unit(fabrics[5, 0] + fabrics[21, 0])
+    index = SearchIndex(vectors, Constant(query), config(retrieve={"expand": expand}), 28, "mark")
     hits = index.rank(index.encode(picture(1)), top)
+    if expand:
+        first = [(paths.to_pylist().index(path), score, region) for path, score, region in naive(query, vectors)[:2]]
+        query = unit(query + sum(np.float64(score) ** 3 * fabrics[row, region] for row, score, region in first))
     assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in naive(query, vectors)[:top]]
     for hit, (_, _, region) in zip(hits, naive(query, vectors), strict=False):
         assert index.path(hit.row) == hit.path
