@@ -20,6 +20,7 @@ from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import Labelled, labelled_split
 from retrieval_core.files import stamps, storage
 from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.images.colour_profiles import converts
 from retrieval_core.images.patches import windows_of
 from retrieval_core.model.weights import weights_fingerprint
 from retrieval_core.run.workspace import RunError
@@ -54,11 +55,12 @@ def _inputs(config: Config, weights: str, data: str) -> dict[str, Any]:
     # Removed keys, at values that did nothing: hashed as before, so that earlier trainings keep their fingerprint.
     keys = {**config.train.model_dump(exclude=EXECUTION_KEYS), "fixed_views": None, "locate": False}
     patches = config.model.pooling == "patches"
+    # What is not asked for is left out, again for the trainings from before there was any.
+    images = {*(() if patches else ("query_mask",)), *(() if converts(config.images) else ("profile",))}
     return {
         "train": keys,
-        # What only windows use is left out without them, again for the trainings from before there were any.
         "model": config.model.model_dump(exclude={"weights", "checkpoint", *(() if patches else ("layer",))}),
-        "images": config.images.model_dump(exclude=None if patches else {"query_mask"}),
+        "images": config.images.model_dump(exclude=images),
         **({"fabrics": [config.embed.fabric_size, windows_of(config.embed)]} if patches else {}),
         "top_k": config.retrieve.top_k,
         "seed": config.run.seed,

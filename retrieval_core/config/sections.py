@@ -72,6 +72,9 @@ class ImagesConfig(Section):
 
     alpha: Literal["white", "published"] = Field("white", description="Transparency: on white, or dropped.")
     exif: Literal["apply", "ignore"] = Field("apply", description="Rotate by the EXIF orientation, or leave as stored.")
+    profile: Literal["convert", "ignore"] = Field(
+        "convert", description="Colours: brought to sRGB by the ICC profile in the file, or left as stored."
+    )
     resize: Literal["antialias", "published"] = Field(
         "antialias", description="Bilinear with antialiasing, or without as the published code does."
     )

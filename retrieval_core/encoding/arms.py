@@ -8,6 +8,7 @@ from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ModelConfig
 from retrieval_core.encoding.views import Views
 from retrieval_core.files.fingerprint import fingerprint
+from retrieval_core.images.colour_profiles import converts
 from retrieval_core.process import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
     images, described = config.images, views._asdict()
     windows, mask = described.pop("windows"), described.pop("mask")
     patches = {"windows": windows, "mask": mask, "layer": config.model.layer}
+    untaken = {"jpeg"} if images.jpeg == "whole" else set()
+    untaken |= set() if converts(images) else {"profile"}
     return fingerprint(
         {
             **described,
@@ -72,9 +75,7 @@ def encoder_fingerprint(arm: Arm, views: Views, config: Config) -> str:
             "weights": arm.weights,
             "model": None if arm.model is None else arm.model.model_dump(include={"pooling", "precision", "init"}),
             # A choice that is not made is left out or null, so that stores from before there was one stay valid.
-            "images": images.model_dump(
-                exclude={"max_pixels", "query_mask", *(["jpeg"] if images.jpeg == "whole" else [])}
-            ),
+            "images": images.model_dump(exclude={"max_pixels", "query_mask", *untaken}),
             **(patches if windows or mask else {}),
             "overlap": views.overlap if len(views.regions) > 1 else None,
             "dtype": config.embed.storage_dtype,

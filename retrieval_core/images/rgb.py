@@ -6,6 +6,8 @@
 - Other ``I``: 0..65535, widened to the image's minimum and maximum where they lie outside. ``F``: 0..1, widened
   likewise, so that black stays black; an image with NaN or infinity is rejected.
 - CMYK, YCbCr, LAB, palettes and 1-bit: as Pillow converts them. The first frame of an animation, an icon's largest.
+- ``profile: convert`` brings colours to sRGB by the ICC profile in the file, before transparency is composited. A
+  profile that is damaged or of other colours than the pixels is ignored, and so are gamma and primaries without one.
 - ``exif: apply`` follows the orientation tag (an unreadable tag counts as none). ``ignore`` leaves the pixels as
   Pillow's decoder gives them, like the published code; for TIFF that decoder has then already applied the tag.
 """
@@ -18,6 +20,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.images.colour_profiles import conversion, converts
 from retrieval_core.images.decoding import REASONS, ImageRejected, decode_frame, pillow_call, read_content
 
 __all__ = ["REASONS", "ImageRejected", "Picture", "decode_rgb", "read_image"]
@@ -62,7 +65,7 @@ def decode_rgb(content: bytes, images: ImagesConfig, least: int | None = None) -
     if transpose is not None and (width % scale or height % scale):
         # Transposed, the pixel that is only partly picture might come first. Few cameras give such sides.
         return decode_rgb(content, images)
-    picture, alpha = _to_rgb(opened, images.alpha, content)
+    picture, alpha = _to_rgb(opened, images, content)
     if transpose is None:
         return Picture(picture, (width, height), alpha)
     whole = (height, width) if transpose in _SIDEWAYS else (width, height)
@@ -77,26 +80,40 @@ def _transpose_of(opened: ImageFile.ImageFile) -> Image.Transpose | None:
     return _TRANSPOSES.get(orientation) if isinstance(orientation, int) else None
 
 
-def _to_rgb(opened: ImageFile.ImageFile, alpha: str, content: bytes) -> tuple[Image.Image, Image.Image | None]:
+def _to_rgb(
+    opened: ImageFile.ImageFile, images: ImagesConfig, content: bytes
+) -> tuple[Image.Image, Image.Image | None]:
     """The picture, and its alpha where that was composited."""
     key = opened.info.get("transparency")
     if opened.mode == "F" or opened.mode.startswith("I"):
         with pillow_call(content):
-            values = np.asarray(opened)
-        grey = _to_8_bits(values, *_tiff_grey(opened))
-        if alpha == "white" and isinstance(key, int):
-            grey[values == key] = 255
+            values = _values(opened)
+        picture = Image.fromarray(_to_8_bits(values, *_tiff_grey(opened))).convert("RGB")
+        picture = _to_srgb(opened, picture, images) or picture
+        if images.alpha == "white" and isinstance(key, int):
             shown = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-            return Image.fromarray(grey).convert("RGB"), shown
-        return Image.fromarray(grey).convert("RGB"), None
+            return Image.composite(picture, Image.new("RGB", opened.size, "white"), shown), shown
+        return picture, None
     with pillow_call(content):
-        if alpha == "white" and opened.has_transparency_data:
-            layer = opened.convert("RGBA")
+        source = opened.convert("LA") if opened.mode == "La" else opened
+        if images.alpha == "white" and source.has_transparency_data:
+            layer = source.convert("RGBA")
             white = Image.new("RGB", opened.size, "white")
-            white.paste(layer, mask=layer)
+            white.paste(_to_srgb(opened, layer, images) or layer, mask=layer)
             return white, layer.getchannel("A")
-        opened.info.pop("transparency", None)  # dropped in any case; Pillow would warn about some kinds
-        return opened if opened.mode == "RGB" else opened.convert("RGB"), None
+        source.info.pop("transparency", None)  # dropped in any case; Pillow would warn about some kinds
+        picture = source if source.mode == "RGB" else source.convert("RGB")
+        return _to_srgb(opened, picture, images) or picture, None
+
+
+def _to_srgb(opened: ImageFile.ImageFile, picture: Image.Image, images: ImagesConfig) -> Image.Image | None:
+    """``picture``, what ``opened`` is in RGB or RGBA, by the profile in the file; None without a conversion."""
+    mode = "L" if opened.mode[0] in "1LIF" and opened.mode != "LAB" else opened.mode
+    mode = mode if mode in ("L", "CMYK", "LAB") else "RGB"
+    convert = conversion(opened.info.get("icc_profile"), mode) if converts(images) else None
+    if convert is None:
+        return None
+    return convert(opened if mode == "CMYK" else picture.getchannel("R") if mode == "L" else picture.convert("RGB"))
 
 
 def _to_8_bits(values: np.ndarray, full: int, inverted: bool) -> np.ndarray:
@@ -111,6 +128,14 @@ def _to_8_bits(values: np.ndarray, full: int, inverted: bool) -> np.ndarray:
         low, high = min(0.0, exact.min()), max(float(full), exact.max())
         scaled = np.rint((exact - low) * (255 / (high - low))).astype(np.uint8)
     return 255 - scaled if inverted else scaled
+
+
+def _values(opened: ImageFile.ImageFile) -> np.ndarray:
+    values = np.asarray(opened)
+    if opened.mode == "I" and isinstance(opened, TiffImagePlugin.TiffImageFile):
+        unsigned = opened.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,)) == (1,)
+        return values.view(np.uint32) if unsigned else values  # Pillow has no mode for them
+    return values
 
 
 def _tiff_grey(opened: ImageFile.ImageFile) -> tuple[int, bool]:

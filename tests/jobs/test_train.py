@@ -14,8 +14,8 @@ from retrieval_core.config.config import load_config
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.training.checkpoints import CheckpointError
 
-OLD = ["model.pooling=cls", "model.image_size=224", "train.augmentation=published"]
-"""Defaults from before there were windows."""
+OLD = ["model.pooling=cls", "model.image_size=224", "train.augmentation=published", "images.profile=ignore"]
+"""Defaults from before there were windows, and before profiles were read."""
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,8 @@ def test_how_a_training_is_computed_does_not_change_it() -> None:
     keys = ["train.num_workers=2", "train.loader_threads=7", "train.checkpoint_every=1", "train.cache_max_gb=1"]
     plain, other = (_inputs(load_config(None, options), "weights", "data") for options in ([], keys))
     assert other == plain
-    assert _inputs(load_config(None, ["train.epochs=11"]), "weights", "data") != plain
+    for key in ("train.epochs=11", "images.profile=ignore"):
+        assert _inputs(load_config(None, [key]), "weights", "data") != plain
 
 
 @pytest.mark.parametrize(

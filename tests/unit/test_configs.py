@@ -12,7 +12,7 @@ from retrieval_core.config.config import load_config
 
 FOLDER = Path(__file__).parents[2] / "ray_jobs" / "configs"
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "images": {"alpha": "published", "exif": "ignore", "resize": "published"},
+    "images": {"alpha": "published", "exif": "ignore", "profile": "ignore", "resize": "published"},
     "model": {"image_size": 224, "pooling": "cls", "head": "published", "embedding_dim": 256, "precision": "float32"},
     "train": {
         "loss": "triplet",

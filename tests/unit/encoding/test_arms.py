@@ -10,6 +10,7 @@ from retrieval_core.config.config import Config, load_config
 from retrieval_core.config.sections import EmbedConfig, ImagesConfig, ModelConfig
 from retrieval_core.encoding.arms import FROZEN, HISTOGRAM, Arm, encoder_fingerprint, histogram_arm, model_arm
 from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.images import colour_profiles
 from retrieval_core.model.embedder import normalise
 from retrieval_core.model.weights import save_model
 from tests.unit.tiny_split import make_model
@@ -45,6 +46,7 @@ def test_what_an_embedding_depends_on_changes_its_fingerprint(weights, tmp_path)
         fingerprint(arm, dtype="float16"),
         fingerprint(arm, images=ImagesConfig(alpha="published")),
         fingerprint(arm, images=ImagesConfig(exif="ignore")),
+        fingerprint(arm, images=ImagesConfig(profile="ignore")),
         fingerprint(arm, images=ImagesConfig(resize="published")),
         fingerprint(arm, images=ImagesConfig(jpeg="reduced")),
         fingerprint(arm_of(weights, image_size=42)),
@@ -105,14 +107,17 @@ def test_keys_of_windows_change_nothing_without_them(role):
 
 
 def test_stores_of_earlier_versions_stay_valid():
-    """Another fingerprint for the same configuration makes every user's vectors be computed again."""
+    """Another fingerprint for the same pixels makes every user's vectors be computed again.
+
+    Those stores ignored profiles; with ``convert`` theirs would be among vectors of other colours.
+    """
     model = ModelConfig(pooling="cls", image_size=224)
-    plain = Config(model=model)
+    plain = Config(model=model, images=ImagesConfig(profile="ignore"))
     arm = Arm(FROZEN, model, 224, "content of the weights")
     expected = "c1168e0c965e818b084217490b1452029a81d8b3be0c31649d43ae4d282b8f65"
     assert encoder_fingerprint(arm, views_of(plain, model, "gallery"), plain) == expected
     keys = EmbedConfig(regions=[1, 3], vectors=4)
-    chosen = Config(model=model, images=ImagesConfig(jpeg="reduced"), embed=keys)
+    chosen = Config(model=model, images=ImagesConfig(jpeg="reduced", profile="ignore"), embed=keys)
     found = {
         role: encoder_fingerprint(histogram_arm(chosen), views_of(chosen, None, role), chosen)
         for role in ("gallery", "queries")
@@ -121,6 +126,14 @@ def test_stores_of_earlier_versions_stay_valid():
         "gallery": "5756fedea6cfb850f3f8bef9cef5bf32d4d8d7d51e9eae648d4c23b68168b8df",
         "queries": "55b1fffaac481ec006bfd3e301ec5185162ad212342e53adbe17ff1da98d4b88",
     }
+
+
+def test_without_littlecms_vectors_are_those_of_ignored_profiles(weights, monkeypatch):
+    arm = arm_of(weights)
+    ignoring = fingerprint(arm, images=ImagesConfig(profile="ignore"))
+    assert fingerprint(arm) != ignoring
+    monkeypatch.setattr(colour_profiles, "_has_littlecms", lambda: False)
+    assert fingerprint(arm) == ignoring
 
 
 def test_an_arm_encodes_with_its_weights(weights):
