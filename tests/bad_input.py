@@ -54,8 +54,8 @@ def _images() -> Iterator[BadInput]:
     start, end = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header), png_chunk(b"IEND", b"")
     pixel = png_chunk(b"IDAT", zlib.compress(bytes(4)))
     contents = {
-        "PNG whose text inflates to 100 MB": (start + png_chunk(b"zTXt", b"k\0\0" + bomb) + pixel + end, "corrupt"),
-        "PNG whose profile inflates to 100 MB": (start + png_chunk(b"iCCP", b"k\0\0" + bomb) + pixel + end, "corrupt"),
+        "PNG whose text inflates to 100 MB": (start + png_chunk(b"zTXt", b"k\0\0" + bomb) + pixel + end, "embedded"),
+        "PNG whose profile inflates to 100 MB": (start + png_chunk(b"iCCP", b"k\0\0" + bomb) + pixel + end, "embedded"),
         "PNG whose pixels inflate to 100 MB": (start + png_chunk(b"IDAT", bomb) + end, "embedded"),
         "PNG of no pixels": (raw_png(0, 0, 8, 2, b""), "corrupt"),
         "GIF that declares 65535 x 65535": (_GIF, "too_large"),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.images.rgb import decode_rgb
+from tests.icc_profiles import rgb_profile
+from tests.tiff_files import RGB, tiff
 
 WIDTH, HEIGHT = 40, 30
 RED, GREEN, BLUE, GREY = (200, 30, 40), (20, 160, 60), (40, 50, 190), (128, 128, 128)
@@ -126,6 +128,11 @@ def _plain() -> Written:
     grey, cmyk = rgb.convert("L"), rgb.convert("CMYK")
     level = float(np.asarray(grey).mean())
     bits = Image.fromarray(np.indices((HEIGHT, WIDTH)).sum(0) % 2 == 0)
+    wide = ImageCms.profileToProfile(
+        rgb, ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(rgb_profile())), renderingIntent=1
+    )
+    long_text = png_chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(2 << 20)))
+    plain = encode(rgb, "PNG")
     lossy: list[tuple[str, str, bytes]] = [
         ("rgb.jpg", "JPEG", encode(rgb, "JPEG", quality=95, subsampling=0)),
         ("progressive.jpg", "progressive JPEG", encode(rgb, "JPEG", quality=95, progressive=True)),
@@ -135,9 +142,12 @@ def _plain() -> Written:
         ("rgb.jp2", "JPEG 2000", encode(rgb, "JPEG2000")),
         ("two.mpo", "MPO of two pictures", encode(rgb, "MPO", save_all=True, append_images=[grey.convert("RGB")])),
         ("lab.tif", "LAB TIFF", encode(rgb.convert("LAB"), "TIFF")),
+        ("profile.png", "PNG in colours of ProPhoto RGB", encode(wide, "PNG", icc_profile=rgb_profile())),
     ]
     exact: list[tuple[str, str, bytes]] = [
-        ("rgb.png", "RGB PNG", encode(rgb, "PNG")),
+        ("rgb.png", "RGB PNG", plain),
+        ("text-of-2-mb.png", "PNG with a long text", plain[:33] + long_text + plain[33:]),
+        ("planes.tif", "TIFF of 16 bits in planes", tiff(quadrants().astype(np.uint16) * 257, RGB, planar=True)),
         ("palette.png", "palette PNG", encode(rgb.quantize(16), "PNG")),
         ("rgb.bmp", "BMP", encode(rgb, "BMP")),
         ("lzw.tiff", "TIFF with LZW", encode(rgb, "TIFF", compression="tiff_lzw")),
@@ -289,6 +299,7 @@ def _named() -> Written:
 
 def _damaged() -> Written:
     noise = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    floats = tiff(noise.astype(np.float32) / 255, RGB)
     picture = Image.fromarray(noise)
     png, jpg, webp = encode(picture, "PNG"), encode(picture, "JPEG"), encode(picture, "WEBP")
     middle = len(png) // 2
@@ -305,6 +316,7 @@ def _damaged() -> Written:
         ("archive.png", "zip archive named .png", "not_an_image", b"PK\x03\x04\x14\0\0\0\x08\0" + noise.tobytes()),
         ("zeros.png", "zero bytes", "not_an_image", bytes(4096)),
         ("huge.png", "small file that declares 60000 x 60000", "too_large", _declare(header, 60_000, 60_000)),
+        ("float-rgb.tif", "RGB TIFF of float numbers", "unsupported", floats),
         ("checksum.png", "PNG whose header fails its checksum", "corrupt", header[:29] + b"\0\0\0\0" + header[33:]),
         ("sum.png", "PNG whose pixels fail their checksum only", "corrupt", _flip(png, len(png) - 13)),
         ("flipped.png", "PNG with a flipped bit in the pixels", "corrupt", _flip(png, middle)),

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PsdImagePlugin
 
 from retrieval_core.files import storage
 from retrieval_core.files.credentials import CredentialsError
 from retrieval_core.files.retries import retried
+from retrieval_core.images.side_parts import without_side_parts
+from retrieval_core.images.tiff_layouts import TiffFile, UnsupportedLayout
 
-Reason = Literal["missing", "unreadable", "empty", "not_an_image", "truncated", "too_large", "corrupt"]
+Reason = Literal["missing", "unreadable", "empty", "not_an_image", "truncated", "too_large", "unsupported", "corrupt"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 # Pillow recognises these, but decodes them by other programs or handlers, so pixels would depend on the machine.
@@ -27,6 +29,12 @@ _NO_DECODER = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 # The second is raised where warnings are made errors.
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _ENDS_EARLY = (EOFError, struct.error, IndexError)
+# What Pillow's plugins say of a file that may be sound.
+_NOT_READ = (
+    *("unsupported", "not supported", "not yet supported", "cannot handle", "unimplemented", "support not installed"),
+    *("unknown pixel mode", "unknown raw mode", "unknown pixel format", "unknown pcx mode", "unknown tga mode"),
+)
+_REMEDY = "save it as PNG, or as TIFF of 8 bits with interleaved RGB"
 
 
 class ImageRejected(Exception):  # noqa: N818 - an outcome that is counted and listed, not a failure of the run
@@ -34,7 +42,7 @@ class ImageRejected(Exception):  # noqa: N818 - an outcome that is counted and l
 
     missing: nothing is there. unreadable: no permission, a folder, not a regular file, or the store failed. empty: 0
     bytes. not_an_image: no known format. truncated: the file ends too soon. too_large: more than ``images.max_pixels``.
-    corrupt: any other error of the decoder.
+    unsupported: a layout of pixels that Pillow does not read, or not rightly. corrupt: any other error of the decoder.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -92,11 +100,24 @@ def decode_frame(
 
     With ``least``, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both sides keep that many pixels, which is
     several times as fast. Returns the loaded image in the mode of the file, and its width and height at whole size. A
-    PNG's transparent colour in ``info`` is at the depth of its pixels. Raises ImageRejected: empty, not_an_image,
-    truncated, too_large, corrupt.
+    PNG's transparent colour in ``info`` is at the depth of its pixels. Text and metadata beside the picture never make
+    it fail. Raises ImageRejected: empty, not_an_image, truncated, too_large, unsupported, corrupt.
     """
     if not content:
         raise ImageRejected("empty", "the file has 0 bytes")
+    try:
+        return _decode(content, max_pixels, least)
+    except ImageRejected as rejected:
+        bare = without_side_parts(content) if rejected.reason in ("truncated", "corrupt") else None
+        if bare is None:
+            raise
+    opened, whole = _decode(bare.content, max_pixels, least)
+    if bare.profile is not None:
+        opened.info["icc_profile"] = bare.profile
+    return opened, whole
+
+
+def _decode(content: bytes, max_pixels: int, least: int | None) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
     try:
         opened = _identify(content)
     except _BOMB:
@@ -104,6 +125,7 @@ def decode_frame(
         with pillow_call(content), _PILLOW_LIMIT.at_least(max_pixels):
             opened = _identify(content)
     _check_size(opened, max_pixels)
+    _check_layers(opened)
     whole = opened.size
     with pillow_call(content):
         if least is not None and isinstance(opened, JpegImagePlugin.JpegImageFile):
@@ -124,6 +146,14 @@ def _check_size(opened: ImageFile.ImageFile, max_pixels: int) -> None:
         raise ImageRejected("too_large", f"{width} x {height} pixels, more than images.max_pixels = {max_pixels}")
 
 
+def _check_layers(opened: ImageFile.ImageFile) -> None:
+    if isinstance(opened, PsdImagePlugin.PsdImageFile):
+        # Saved without it, the picture of all layers is a white sheet, and a resource says so.
+        versions = [data for kind, _, data in opened.resources if kind == 1057]
+        if versions and versions[0][4:5] == b"\0":
+            raise ImageRejected("unsupported", f"Photoshop file with nothing but layers; {_REMEDY}")
+
+
 def _identify(content: bytes) -> ImageFile.ImageFile:
     """``Image.open`` without its check of a process-wide limit, which would warn or fail below ours."""
     Image.preinit()  # in this order, formats are tried in the same order as by Image.open
@@ -133,6 +163,8 @@ def _identify(content: bytes) -> ImageFile.ImageFile:
         if name in _NO_DECODER:
             continue
         factory, accept = Image.OPEN[name]
+        if name == "TIFF":
+            factory = TiffFile
         claimed = False
         try:
             if accept is not None:
@@ -169,6 +201,15 @@ def _rejection(error: Exception, content: bytes) -> ImageRejected:
     if content[:4] == b"RIFF":  # WebP's decoder only says that it failed
         ends_early = int.from_bytes(content[4:8], "little") + 8 > len(content)
     text = str(error).lower()
+    layout = None
+    if isinstance(error, UnsupportedLayout):
+        layout = str(error)
+    elif content[:4] == b"8BPS" and isinstance(error.__cause__, KeyError):
+        layout = f"Photoshop file of {int.from_bytes(content[22:24], 'big')} bits a channel"
+    elif any(words in text for words in _NOT_READ):
+        layout = _one_line(error)
+    if layout is not None:
+        return ImageRejected("unsupported", f"{layout}; {_REMEDY}")
     if ends_early or "truncated" in text or "not enough" in text:
         return ImageRejected("truncated", _one_line(error))
     return ImageRejected("corrupt", _one_line(error))

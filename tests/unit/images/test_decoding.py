@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import warnings
 
 import fsspec
@@ -26,6 +27,20 @@ def reason_of(content: bytes, **settings: object) -> str:
     with pytest.raises(ImageRejected) as caught:
         decoded(content, **settings)
     return caught.value.reason
+
+
+def _deeper(jpeg: bytes) -> bytes:
+    """A JPEG whose header says 12 bits."""
+    at = jpeg.index(b"\xff\xc0") + 4
+    return jpeg[:at] + b"\x0c" + jpeg[at + 1 :]
+
+
+def _psd(bits: int, channels: int, version: bytes = b"") -> bytes:
+    """A Photoshop file of one pixel, with what it says of itself in the resource 1057."""
+    resource = b"8BIM" + struct.pack(">HHI", 1057, 0, len(version)) + version + bytes(len(version) % 2)
+    resource = resource if version else b""
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, channels, 1, 1, bits, 3)
+    return head + struct.pack(">II", 0, len(resource)) + resource + struct.pack(">IH", 0, 0) + bytes([10, 20, 30])
 
 
 class TestRejects:
@@ -91,6 +106,24 @@ class TestRejects:
         monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
         expected = "truncated" if isinstance(error, EOFError) else "corrupt"
         assert reason_of(encode(smooth_noise(), "BMP")) == expected
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (_deeper(encode(smooth_noise(), "JPEG")), "cannot handle 12-bit layers"),
+            (_psd(16, 3), "Photoshop file of 16 bits a channel"),
+            (_psd(32, 3), "Photoshop file of 32 bits a channel"),
+            (_psd(8, 3, bytes.fromhex("0000000100")), "Photoshop file with nothing but layers"),
+            (encode(smooth_noise(), "BMP").replace(struct.pack("<H", 24), struct.pack("<H", 25), 1), "BMP pixel depth"),
+        ],
+    )
+    def test_what_pillow_does_not_read_is_not_called_damaged(self, content, says):
+        with pytest.raises(ImageRejected, match=f"unsupported: .*{says}.*; save it as PNG"):
+            decoded(content)
+
+    def test_a_photoshop_file_with_its_picture_is_read(self):
+        for resource in (b"", bytes.fromhex("0000000101")):
+            assert decoded(_psd(8, 3, resource)).tolist() == [[[10, 20, 30]]]
 
     def test_too_large_is_told_from_the_header(self, monkeypatch):
         content = encode(smooth_noise(60, 80), "BMP")

@@ -71,8 +71,10 @@ class TestCorpus:
 
     def test_published_alpha_is_what_convert_gives(self, corpus):
         folder, entries = corpus
-        published = ImagesConfig(alpha="published", exif="ignore")
-        names = [name for name, entry in entries.items() if entry.expected == "embedded" and "deep" not in name]
+        published = ImagesConfig(alpha="published", exif="ignore", profile="ignore")
+        beyond = {"text-of-2-mb.png", "planes.tif"}  # Pillow alone refuses one, and misreads the other
+        good = [name for name, entry in entries.items() if entry.expected == "embedded" and name not in beyond]
+        names = [name for name in good if "deep" not in name]
         compared = 0
         for name in names:
             with Image.open(folder / name) as opened, warnings.catch_warnings():
