@@ -170,6 +170,8 @@ def _identify(content: bytes) -> ImageFile.ImageFile:
             if accept is not None:
                 answer = accept(content[:16])  # a text says that this build of Pillow lacks the decoder
                 claimed = bool(answer) and not isinstance(answer, str)
+                if isinstance(answer, str):
+                    problem = problem or OSError(answer)
                 if not claimed:
                     continue
             return factory(io.BytesIO(content), "")
@@ -204,8 +206,9 @@ def _rejection(error: Exception, content: bytes) -> ImageRejected:
     layout = None
     if isinstance(error, UnsupportedLayout):
         layout = str(error)
-    elif content[:4] == b"8BPS" and isinstance(error.__cause__, KeyError):
-        layout = f"Photoshop file of {int.from_bytes(content[22:24], 'big')} bits a channel"
+    elif content[:4] == b"8BPS" and (content[4:6] == b"\0\2" or isinstance(error.__cause__, KeyError)):
+        large = "large " if content[4:6] == b"\0\2" else ""
+        layout = f"{large}Photoshop file of {int.from_bytes(content[22:24], 'big')} bits a channel"
     elif any(words in text for words in _NOT_READ):
         layout = _one_line(error)
     if layout is not None:

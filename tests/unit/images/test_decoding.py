@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, WebPImagePlugin
 
 from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.files import storage
@@ -113,6 +113,7 @@ class TestRejects:
             (_deeper(encode(smooth_noise(), "JPEG")), "cannot handle 12-bit layers"),
             (_psd(16, 3), "Photoshop file of 16 bits a channel"),
             (_psd(32, 3), "Photoshop file of 32 bits a channel"),
+            (_psd(8, 3)[:4] + b"\0\2" + _psd(8, 3)[6:], "large Photoshop file of 8 bits a channel"),
             (_psd(8, 3, bytes.fromhex("0000000100")), "Photoshop file with nothing but layers"),
             (encode(smooth_noise(), "BMP").replace(struct.pack("<H", 24), struct.pack("<H", 25), 1), "BMP pixel depth"),
         ],
@@ -120,6 +121,11 @@ class TestRejects:
     def test_what_pillow_does_not_read_is_not_called_damaged(self, content, says):
         with pytest.raises(ImageRejected, match=f"unsupported: .*{says}.*; save it as PNG"):
             decoded(content)
+
+    def test_a_format_that_this_pillow_was_built_without(self, monkeypatch):
+        monkeypatch.setattr(WebPImagePlugin, "SUPPORTED", False)
+        with pytest.raises(ImageRejected, match=r"unsupported: .*WEBP support not installed; save it as PNG"):
+            decoded(encode(smooth_noise(), "WEBP"))
 
     def test_a_photoshop_file_with_its_picture_is_read(self):
         for resource in (b"", bytes.fromhex("0000000101")):
