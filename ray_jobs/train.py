@@ -19,6 +19,7 @@ from ray_jobs.train_worker import train_worker
 from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import Labelled, labelled_split
 from retrieval_core.files import stamps, storage
+from retrieval_core.files.fence import question
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.images.colour_profiles import converts
 from retrieval_core.images.patches import windows_of
@@ -100,6 +101,7 @@ def _train(run: Run, training: str) -> dict[str, Any]:
         "workers": workers,
         "threads": max(1, int(run.resources.cpus) // max(1, workers)),
         "attempt": f"{time.time_ns():x}",
+        "may_write": question(),
     }
     # Workers may sit on GPU nodes while this process does not, so a worker is asked which backend fits.
     cuda = bool(gpus) and next(run_tasks(torch.cuda.is_available, [()], num_gpus=1))

@@ -20,8 +20,9 @@ from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import labelled_split
 from retrieval_core.encoding.arms import FINE_TUNED
 from retrieval_core.files import storage
+from retrieval_core.files.fence import before_writing, fenced
 from retrieval_core.model.weights import load_model, save_model
-from retrieval_core.run.workspace import Workspace
+from retrieval_core.run.workspace import RunError, Workspace
 from retrieval_core.training.checkpoints import (
     CheckpointError,
     best_folder,
@@ -40,7 +41,17 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """Train with the settings of ``ray_jobs.train``; every rank returns the outcome.
 
     A fault of data or configuration would come back after a restart, so the driver gets it. Ray Train retries the rest.
+    That includes the loss of the run's folder to another run, which every rank then learns before it begins.
     """
+    with fenced(settings.get("may_write")):
+        try:
+            before_writing()
+        except RunError as error:
+            return {"error": str(error)}
+        return _fit_or_error(settings)
+
+
+def _fit_or_error(settings: dict[str, Any]) -> dict[str, Any]:
     config = Config.model_validate(settings["config"])
     problem = Workspace(config).work(f"train-error-{settings['attempt']}.json")
     if storage.exists(problem):

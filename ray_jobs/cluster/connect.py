@@ -17,6 +17,8 @@ from ray_jobs.cluster import memory
 from ray_jobs.console.progress import Watch, duration
 from retrieval_core.config.config import Config
 from retrieval_core.files import storage
+from retrieval_core.files.fence import carried
+from retrieval_core.run.lease import LeaseLostError
 
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
@@ -85,10 +87,13 @@ def _warn_of_little_memory() -> None:
 
 @contextmanager
 def interrupt_ends_ray() -> Iterator[None]:
-    """On Ctrl-C end all workers before the folder is free for another run: none of them may still write then."""
+    """On Ctrl-C end all workers before the folder is free for another run: none of them may still write then.
+
+    Likewise if another run has taken the folder over.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LeaseLostError):
         ray.shutdown()
         raise
 
@@ -166,7 +171,7 @@ def run_tasks(
     Calls are taken as tasks finish, so the driver holds O(CPUs) of them. A task whose worker or node dies runs again.
     What a task raises is raised here, and running tasks are cancelled.
     """
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(function)
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(carried(function))
     limit = max(2, int(connect().cpus / num_cpus)) * IN_FLIGHT_PER_CPU
     waiting = iter(calls)
     running: list[ray.ObjectRef] = []

@@ -21,6 +21,7 @@ from ray_jobs.embedding.actor_time import ActorTime, Spent
 from ray_jobs.embedding.plan_store import Store
 from ray_jobs.embedding.shard_work import ShardEncoder, decode_shard
 from ray_jobs.run import Run
+from retrieval_core.files import fence
 from retrieval_core.run.workspace import RunError
 
 log = logging.getLogger("fabric_retrieval")
@@ -85,6 +86,7 @@ class EmbeddingGraph:
         """Start the graph; yields (store, images) of each committed shard. Raises RunError if one is not writable."""
         for row in self._dataset().iter_rows():
             if row["problem"]:
+                fence.before_writing()  # if the folder is another run's by now, that is the problem
                 raise RunError(f"{row['problem']}; see to that, and the same command goes on")
             store, embedded = self.stores[row["store"]], row["images"] - row["rejected"]
             gauges.EMBEDDED.add(embedded, self._tags(store))
@@ -115,7 +117,12 @@ class EmbeddingGraph:
                 ShardEncoder,
                 batch_size=1,
                 batch_format="pyarrow",
-                fn_constructor_kwargs={"stores": shared, "config": config, "threads": sizing.threads},
+                fn_constructor_kwargs={
+                    "stores": shared,
+                    "config": config,
+                    "threads": sizing.threads,
+                    "may_write": fence.question(),
+                },
                 compute=ray.data.ActorPoolStrategy(size=sizing.actors),
                 num_cpus=sizing.actor_cpus,
                 num_gpus=sizing.actor_gpus,

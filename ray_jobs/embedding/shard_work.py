@@ -21,8 +21,10 @@ from retrieval_core.data.shard_plan import read_shard_plan
 from retrieval_core.encoding.arms import Arm
 from retrieval_core.encoding.views import Cut
 from retrieval_core.files import storage
+from retrieval_core.files.fence import Question, fenced
 from retrieval_core.images.prefetch import read_ahead
 from retrieval_core.images.rgb import ImageRejected
+from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, write_shard
 
 if TYPE_CHECKING:
@@ -89,12 +91,14 @@ def _one_binary(array: np.ndarray) -> pa.Array:
 class ShardEncoder:
     """The embedding actor: encodes and commits shard after shard, with one model in memory."""
 
-    def __init__(self, stores: Sequence[Store], config: Config, threads: int) -> None:
+    def __init__(
+        self, stores: Sequence[Store], config: Config, threads: int, may_write: Question | None = None
+    ) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import torch
 
         torch.set_num_threads(threads)
-        self.stores, self.config = stores, config
+        self.stores, self.config, self.may_write = stores, config, may_write
         self._arm: Arm | None = None
         self._encoder: Encoder | None = None
         self._unwritable = ""  # why a shard could not be written; encoding those that wait would be in vain, too
@@ -131,9 +135,12 @@ class ShardEncoder:
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
         path = storage.join(store.folder, file)
         try:
-            write_shard(path, images, boxes, embeddings.reshape(-1, encoder.dim), rejects, dtype)
+            with fenced(self.may_write):
+                write_shard(path, images, boxes, embeddings.reshape(-1, encoder.dim), rejects, dtype)
         except OSError as error:
             self._unwritable = f"{path}: {error.strerror or error}"
+        except RunError as error:  # another run has taken the folder over
+            self._unwritable = str(error)
         return len(images) + len(rejects), len(rejects), encoded - began, time.perf_counter() - encoded
 
     def _encoder_of(self, arm: Arm) -> Encoder:

@@ -21,6 +21,7 @@ from typing import IO, Any
 import fsspec
 
 from retrieval_core.files.credentials import credentials_needed
+from retrieval_core.files.fence import before_writing
 from retrieval_core.files.retries import PERMANENT_ERRORS, retried
 
 
@@ -164,6 +165,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
         with tempfile.NamedTemporaryFile(suffix=".tmp") as spool:
             yield spool
             spool.flush()
+            before_writing()
             with remote(path) as (fs, key):
                 fs.put_file(spool.name, key)
         return
@@ -174,6 +176,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        before_writing()
         temporary.replace(target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -197,8 +200,10 @@ def write_bytes(path: str, content: bytes) -> None:
 def create(path: str, content: bytes) -> bool:
     """Write a file whole, or return False if there is one already. Of several writers one succeeds.
 
-    Locally by a hard link, on an object store by a condition of the upload.
+    Locally by a hard link, or by opening it where there are none (the file is then not whole from the first moment on);
+    on an object store by a condition of the upload.
     """
+    before_writing()
     local = local_path(path)
     if local is None:
         try:
@@ -213,7 +218,9 @@ def create(path: str, content: bytes) -> bool:
         temporary.write_bytes(content)
         try:
             target.hardlink_to(temporary)
-        except PermissionError:  # a file system without hard links
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links; each kind has an errno of its own
             with target.open("xb") as file:
                 file.write(content)
     except FileExistsError:
@@ -249,6 +256,7 @@ def copy(source: str, target: str) -> None:
 
 def remove(path: str) -> None:
     """Remove a file or a folder of ours; absent is fine."""
+    before_writing()
     local = local_path(path)
     if local is not None:
         if os.path.isdir(local) and not os.path.islink(local):  # noqa: PTH112, PTH114

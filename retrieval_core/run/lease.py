@@ -1,146 +1,231 @@
-"""One run at a time in one output folder."""
+"""One run at a time in one output folder, and what that promises.
+
+The holder's name lies in ``work/lease.json``, renewed every third of ``LEASE_SECONDS``. A local folder is locked as
+well, by the kernel, until the holder's process ends.
+
+- On one machine, containers and PID namespaces included, two runs never hold a folder. A stopped process goes on
+  holding it; a dead one holds nothing, at once. On an object store that is so in one PID namespace of one host.
+- Elsewhere, on network file systems and object stores, a lease lasts ``LEASE_SECONDS`` without renewal. Who wants it
+  then watches it for half of that again, as clocks of hosts may differ. Of two that take it at once, one goes on.
+- Who has lost the lease writes nothing more. Before every write of the run, also in its workers, stands a look at the
+  file, at most ``LOOK_SECONDS`` old; the run ends with an error that names the new holder. What no lease can stop is
+  the one write under way. Logs and TensorBoard's event files are not asked about: their names are one process's own.
+- A store that does not answer costs nobody the lease before ``LEASE_SECONDS`` are over.
+
+A lease of an earlier version, without lock and PID namespace, counts by its process if it lives here, else by its time.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import socket
+import signal
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
 
 from retrieval_core.files import storage
+from retrieval_core.files.fence import fenced
+from retrieval_core.run.holder import TORN, Holder, as_bytes, lives, lock_folder, read_holder, this_process
 from retrieval_core.run.workspace import RunError
 
 log = logging.getLogger("fabric_retrieval")
 
 LEASE_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 DISK_SETTLE_SECONDS, STORE_SETTLE_SECONDS = 0.05, 1.0
 """Seconds after which a new holder checks that the lease is still its own: on a disk, on an object store."""
 
 
-class Lease:
-    """A context in which this process alone holds an output folder.
+class LeaseLostError(RunError):
+    """Another run has taken the folder over; this one may not write any more. Names the other one."""
 
-    The holder's name lies in ``work/lease.json`` and is renewed every third of ``LEASE_SECONDS``. The lease of a dead
-    process is taken over at once on the same host, and after ``LEASE_SECONDS`` without renewal elsewhere.
+
+class Claim:
+    """The question that every process of a run asks before it writes: is the lease still this run's?
+
+    It travels to workers. Looks at most once in ``LOOK_SECONDS``.
+    """
+
+    def __init__(self, path: str, token: str) -> None:
+        self.path, self.token = path, token
+        self.lost = ""  # the message, once it is lost
+        self._looked = _now()
+
+    def __reduce__(self) -> tuple[type[Claim], tuple[str, str]]:
+        return Claim, (self.path, self.token)
+
+    def __call__(self) -> None:
+        """Raise LeaseLostError if the lease is lost, or what the store raises once the lease may be over."""
+        age = _now() - self._looked
+        if not self.lost and age < LOOK_SECONDS:
+            return
+        try:
+            self.look()
+        except LeaseLostError:
+            raise
+        except Exception:  # of whatever kind the store's errors are
+            if age > LEASE_SECONDS:
+                raise
+
+    def look(self) -> bool:
+        """Read the lease; False if it is not there, but was so lately that nobody can have taken it.
+
+        Raises LeaseLostError, and what the store raises.
+        """
+        began = _now()
+        holder = None if self.lost else read_holder(self.path)
+        missing = holder is None or holder == TORN
+        if holder is not None and holder.token not in {self.token, TORN.token}:
+            self.lost = f"{holder.named()} took this folder over; this run has stopped writing; wait for the other"
+        elif not self.lost and missing and began - self._looked > LEASE_SECONDS:
+            self.lost = "gone while this run stood still; it has stopped writing; if another run is there, wait for it"
+        if self.lost:
+            raise LeaseLostError(f"{self.path}: {self.lost}, and give the same command again")
+        if not missing:
+            self._looked = began
+        return holder is not None
+
+
+class Lease:
+    """A context in which this process alone holds an output folder, as the module says.
+
+    If the lease is lost, the context ends with LeaseLostError; in the main thread it is interrupted as by Ctrl-C.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.token = uuid.uuid4().hex
         self.since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        self._device: int | None = None  # of the folder, while it is locked
+        self._held = ExitStack()
+        self._interrupts = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        dead = self.refuse_second()
-        if dead:
-            log.info("taking over the folder from process %s on %s, which is gone", dead["pid"], dead["host"])
-        if dead is not None:
-            storage.remove(self.path)
-        # Of two that find the folder free, one creates the file. Of two that take over from the dead, the later may
-        # have removed the file of the other, which then sees another token or none, and stops.
-        created = storage.create(self.path, self._content())
-        if created:
-            on_disk = storage.local_path(self.path) is not None
-            time.sleep(DISK_SETTLE_SECONDS if on_disk else STORE_SETTLE_SECONDS)
-        if not created or (self._read() or {}).get("token") != self.token:
-            raise RunError(
-                f"{self.path}: another run started in this folder at the same moment; choose another run.name"
-            )
+        with ExitStack() as undo:
+            self._lock(undo)
+            self._take()
+            self._claim = Claim(self.path, self.token)
+            undo.enter_context(fenced(self._claim))
+            self._held = undo.pop_all()
+        self._interrupts = threading.current_thread() is threading.main_thread()
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._stop.set()
         self._thread.join()
-        if not self._successor():
+        with self._held:
+            try:
+                if self._claim.look():
+                    storage.remove(self.path)
+            except LeaseLostError as lost:
+                raise lost from None  # whatever else went wrong, went wrong because of that
+            except Exception as problem:  # it must not hide how the run ended
+                log.warning("%s: cannot be removed now (%s); the next run takes it", self.path, type(problem).__name__)
+
+    def refuse_second(self) -> None:
+        """Raise RunError, naming the holder, if a living run holds the folder now; nothing is taken."""
+        with ExitStack() as undo:
+            self._lock(undo)
+            self._dead_holder()
+
+    def _lock(self, undo: ExitStack) -> None:
+        """Lock a local folder until ``undo`` ends. Raises RunError if another process has locked it."""
+        local = storage.local_path(self.path)
+        if local is None:
+            return
+        folder = os.path.dirname(local)  # noqa: PTH120
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        try:
+            descriptor = lock_folder(folder)
+        except BlockingIOError:
+            holder = read_holder(self.path)
+            if holder is None or holder == TORN or lives(holder, None) is False:
+                raise self._at_the_same_moment() from None
+            raise self._refusal(holder) from None
+        if descriptor is not None:
+            undo.callback(os.close, descriptor)
+            self._device = os.fstat(descriptor).st_dev
+            undo.callback(setattr, self, "_device", None)
+
+    def _take(self) -> None:
+        """Write the lease, in the place of a dead run's. Raises RunError if another run has it, or takes it now."""
+        settle = DISK_SETTLE_SECONDS if storage.local_path(self.path) is not None else STORE_SETTLE_SECONDS
+        dead = self._dead_holder()
+        if dead is not None:
+            if dead == TORN:
+                time.sleep(settle)  # it may be one that another run is just writing
+            elif lives(dead, self._device) is None:
+                self._watch(dead)
+            if read_holder(self.path) != dead:
+                raise self._at_the_same_moment()
+            if dead != TORN:
+                log.info("taking over the folder from %s, which is gone", dead.named())
             storage.remove(self.path)
+        # Of two that find the folder free, one creates the file. Of two that take over from the dead, the later may
+        # have removed the file of the other, which then sees another token or none, and stops.
+        if storage.create(self.path, self._content()):
+            time.sleep(settle)
+            holder = read_holder(self.path)
+            if holder is not None and holder.token == self.token:
+                return
+        raise self._at_the_same_moment()
 
-    def refuse_second(self) -> dict[str, Any] | None:
-        """Check that no other run holds the folder now; nothing is taken.
-
-        Returns what a dead run left in the file, empty if that cannot be read, or None without a file. Raises RunError,
-        naming the holder, if a living process holds the folder.
-        """
-        holder = self._read()
-        if holder and _alive(holder):
-            raise RunError(
-                f"{self.path}: process {holder['pid']} on {holder['host']} is running in this folder since "
-                f"{holder['since']}; wait for it, stop it, or choose another run.name"
-            )
+    def _dead_holder(self) -> Holder | None:
+        """The lease that may be taken over, ``TORN`` for one that cannot be read, or None. Raises RunError if none."""
+        holder = read_holder(self.path)
+        if holder in {None, TORN}:
+            return holder
+        assert holder is not None
+        living = lives(holder, self._device)
+        if living is None:  # a time that lies far ahead says only that clocks differ
+            living = abs(time.time() - holder.renewed) < LEASE_SECONDS
+        if living:
+            raise self._refusal(holder)
         return holder
 
-    def _read(self) -> dict[str, Any] | None:
-        """The lease in the file; empty if it is torn, and so nobody's; None without a file."""
-        try:
-            holder = storage.read_json(self.path)
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return {}
-        return holder if isinstance(holder, dict) and json.loads(self._content()).keys() <= holder.keys() else {}
+    def _watch(self, holder: Holder) -> None:
+        """Raise RunError if a process that cannot be seen from here renews its lease, whatever its clock says."""
+        log.info("%s: seeing for %.0f s whether %s renews it", self.path, LEASE_SECONDS / 2, holder.named())
+        until = _now() + LEASE_SECONDS / 2
+        while _now() < until:
+            time.sleep(LEASE_SECONDS / 60)
+            now = read_holder(self.path)
+            if now not in {None, TORN, holder}:
+                raise self._refusal(now or holder)
+
+    def _refusal(self, holder: Holder) -> RunError:
+        return RunError(
+            f"{self.path}: {holder.named()} is running in this folder since {holder.since}; wait for it, stop it, or "
+            "choose another run.name"
+        )
+
+    def _at_the_same_moment(self) -> RunError:
+        return RunError(f"{self.path}: another run started in this folder at the same moment; choose another run.name")
 
     def _content(self) -> bytes:
-        holder = {
-            "token": self.token,
-            "host": socket.gethostname(),
-            "boot": _boot_id(),
-            "pid": os.getpid(),
-            "process_start": _process_start(os.getpid()),
-            "since": self.since,
-            "renewed": time.time(),
-        }
-        return json.dumps(holder, indent=1).encode()
-
-    def _successor(self) -> dict[str, Any] | None:
-        """The lease of the run that has taken this one over, if any."""
-        holder = self._read()
-        return holder if holder and holder["token"] != self.token else None
+        return as_bytes(this_process(self.token, self.since, self._device))
 
     def _renew(self) -> None:
         while not self._stop.wait(LEASE_SECONDS / 3):
             try:
-                successor = self._successor()
-                if successor is None:
+                if self._claim.look():
                     storage.write_bytes(self.path, self._content())
+                else:
+                    storage.create(self.path, self._content())
+            except LeaseLostError as error:
+                log.error("%s", error)
+                if self._interrupts and callable(signal.getsignal(signal.SIGINT)):
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
             except Exception as error:  # a store that does not answer raises its own kinds; the next time it may
                 log.warning("%s: cannot be renewed now (%s); trying again", self.path, type(error).__name__)
-                continue
-            if successor is not None:
-                log.error(
-                    "%s: process %s on %s took this folder over while this run was stopped for longer than its lease; "
-                    "end one of the two",
-                    self.path,
-                    successor["pid"],
-                    successor["host"],
-                )
-                return
 
 
-def _alive(holder: Mapping[str, Any]) -> bool:
-    if holder["host"] == socket.gethostname() and holder["boot"] == _boot_id():
-        # The start time tells a living holder from another process that got its number.
-        return bool(_process_start(holder["pid"]) == holder["process_start"] is not None)
-    return bool(time.time() - holder["renewed"] < LEASE_SECONDS)
-
-
-def _process_start(pid: int) -> str | None:
-    """Start time of a living process in clock ticks; None for one that is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+def _now() -> float:
+    """Seconds, those in which the machine slept included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
