@@ -81,11 +81,15 @@ class Claim:
             self.lost = f"{holder.named()} took this folder over; this run has stopped writing; wait for the other"
         elif not self.lost and missing and began - self._looked > LEASE_SECONDS:
             self.lost = "gone while this run stood still; it has stopped writing; if another run is there, wait for it"
-        if self.lost:
-            raise LeaseLostError(f"{self.path}: {self.lost}, and give the same command again")
+        self.refuse_lost()
         if not missing:
             self._looked = began
         return holder is not None
+
+    def refuse_lost(self) -> None:
+        """Raise LeaseLostError if an earlier look has found the lease lost."""
+        if self.lost:
+            raise LeaseLostError(f"{self.path}: {self.lost}, and give the same command again")
 
 
 class Lease:
@@ -116,14 +120,17 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._stop.set()
-        self._thread.join()
         with self._held:
+            self._stop.set()
             try:
+                self._thread.join()
                 if self._claim.look():
                     storage.remove(self.path)
             except LeaseLostError as lost:
                 raise lost from None  # whatever else went wrong, went wrong because of that
+            except KeyboardInterrupt:  # the thread's, when it found at this moment that the lease is lost
+                self._claim.refuse_lost()
+                raise
             except Exception as problem:  # it must not hide how the run ended
                 log.warning("%s: cannot be removed now (%s); the next run takes it", self.path, type(problem).__name__)
 

@@ -16,9 +16,9 @@ from retrieval_core.training import checkpoints
 from retrieval_core.training.checkpoints import CheckpointError, newest_checkpoint, save_checkpoint, shared_checkpoint
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Trainer, Worker
+from tests.erring_store import BUSY, DENIED, ErringStore, ServerDisconnectedError, erring, plan
 from tests.unit.test_workers import free_port
 from tests.unit.tiny_split import make_config, make_model, make_split
-from tests.unit.training.erring_store import BUSY, DENIED, ErringStore, ServerDisconnectedError, erring, plan
 
 MINE, OTHER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 FOLDER = "erring://run/checkpoints"

@@ -1,4 +1,4 @@
-"""An object store in memory that fails as a test says: ``erring://``."""
+"""An object store in memory that fails as a test says: ``erring://``. Under checkpoints, listings, leases, shards."""
 
 from __future__ import annotations
 
@@ -40,13 +40,22 @@ class ErringStore(MemoryFileSystem):
         self._next("list")
         return super().ls(*args, **kwargs)
 
-    def open(self, *args, **kwargs):
+    def open(self, path, mode="rb", **kwargs):
+        if "r" in mode:
+            self._next("read")
+        return super().open(path, mode, **kwargs)
+
+    def cat_file(self, *args, **kwargs):
         self._next("read")
-        return super().open(*args, **kwargs)
+        return super().cat_file(*args, **kwargs)
 
     def put_file(self, *args, **kwargs):
         self._next("write")
         return super().put_file(*args, **kwargs)
+
+    def pipe_file(self, *args, **kwargs):
+        self._next("write")
+        return super().pipe_file(*args, **kwargs)
 
     def rm(self, *args, **kwargs):
         self._next("remove")
