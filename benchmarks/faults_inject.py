@@ -12,24 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults_attack import END_SECONDS, Attack, NotInjectedError, end, second_holder, stop
 from benchmarks.faults_compare import Compared, compare, compare_changed, max_redone
-from benchmarks.faults_plan import CHECKPOINT_EVERY, KILLS, OWN_RAY, Case
+from benchmarks.faults_plan import CHECKPOINT_EVERY, OUTAGE_SECONDS, OUTSIDE, OWN_RAY, Case
 from benchmarks.faults_world import World
 from tests.jobs.processes import Processes
 
-END_SECONDS = 150.0
-"""Seconds until a command that has not ended is stopped."""
-STOP_SECONDS = 15.0
-"""Seconds between Ctrl-C, a second Ctrl-C and kill -9."""
 COMMITTED = {
     "train": "checkpoints/step-*.pt",
     "embed": "embeddings/*/*.parquet",
     "retrieve": "work/retrieval/*/*.parquet",
 }
-
-
-class NotInjectedError(Exception):
-    """The stage was over before the fault could strike, or the command ended for another reason."""
 
 
 def run_case(world: World, case: Case) -> dict[str, Any]:
@@ -46,10 +39,12 @@ def run_case(world: World, case: Case) -> dict[str, Any]:
     world.set_plan(names[0], **_inner_fault(world, case))
     row: dict[str, Any] = {**_about(case), "injected": True}
     try:
-        row["first_exit"], row["how"], excused = _attack(world, case, out, names[0])
+        attack = _attack(world, case, out, names[0])
     except NotInjectedError as error:
         return {**row, "injected": False, "how": str(error)}
-    row["said"] = _last_line(out / "attacked.log")
+    row |= {"first_exit": attack.code, "how": attack.how, "said": _last_line(out / "attacked.log")}
+    if case.fault == "vanished":
+        world.restore_data()
     victim = _finish_change(world, case, names[0])
     world.set_plan(names[1], pace=0)
     row["second_exit"] = world.run_calmly(case.stage, out, out / "again.log", case.workers)
@@ -57,7 +52,8 @@ def run_case(world: World, case: Case) -> dict[str, Any]:
     # Changed data start another training, so the work before the change is lost in any case.
     logs = names[1:] if case.fault == "change" and case.stage == "train" else names
     events = [event for name in logs for event in world.events(name)]
-    row |= _verdict(case, row, found, max_redone(case.stage, events, excused))
+    row |= _verdict(case, row, found, max_redone(case.stage, events, attack.excused))
+    row["as_expected"] &= attack.refused
     row["seconds"] = round(time.monotonic() - began, 1)
     if row["identical"] and row["as_expected"]:
         shutil.rmtree(out)
@@ -94,29 +90,31 @@ def _about(case: Case) -> dict[str, Any]:
 
 def _inner_fault(world: World, case: Case) -> dict[str, Any]:
     """The fault that strikes inside the processes; empty where they are killed from outside."""
-    if case.fault in KILLS:
+    if case.fault in OUTSIDE:
         return {}
     places = {"source": str(world.changed), "target": str(world.data)}
     return {
         "fault": case.fault, "match": case.match, "at": case.at, "half": case.half,
-        "seed": f"{case.seed} {case.number}", **places,
+        "seed": f"{case.seed} {case.number}", "seconds": OUTAGE_SECONDS,
+        "places": f"{world.data}|{world.folder / 'cases'}", **places,
     }  # fmt: skip
 
 
-def _attack(world: World, case: Case, out: Path, events: str) -> tuple[int, str, list[str]]:
-    """Exit code of the attacked command, what was done to it, and which committed work the fault destroyed."""
+def _attack(world: World, case: Case, out: Path, events: str) -> Attack:
     # Before the command starts: this may start a Ray.
     environment = world.environment(own_ray=case.fault in OWN_RAY)
     with Processes(out / "attacked.log", **environment) as processes:
         driver = processes.start_program(world.command(case.stage, out, case.workers))
-        if case.fault not in KILLS:
-            return *_wait_inner(world, case, driver, events), []
+        if case.fault not in OUTSIDE:
+            return _wait_inner(world, case, driver, events)
         line = _await_moment(world, case, driver, out, events)
-        how = _strike(case, processes, driver, line)
+        if case.fault == "two-holders":
+            return second_holder(world, case, processes, driver, out)
+        how = _strike(world, case, processes, driver, line)
         if case.fault == "torn-committed":
-            return -signal.SIGKILL, how, _tear(out, case.stage)
-        code, stopped = _end(driver)
-        return code, how + stopped, []
+            return Attack(-signal.SIGKILL, how, _tear(out, case.stage))
+        code, stopped = end(driver)
+        return Attack(code, how + stopped)
 
 
 def _await_moment(
@@ -147,8 +145,15 @@ def _until(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> No
         time.sleep(0.002)
 
 
-def _strike(case: Case, processes: Processes, driver: subprocess.Popen[bytes], begun: dict[str, Any] | None) -> str:
-    """Kill what the case names."""
+def _strike(
+    world: World, case: Case, processes: Processes, driver: subprocess.Popen[bytes], begun: dict[str, Any] | None
+) -> str:
+    """Kill what the case names, or take the pictures away."""
+    if case.fault == "vanished":
+        return f"{world.lose_pictures()} pictures gone"
+    if case.fault == "sigterm":
+        driver.send_signal(signal.SIGTERM)
+        return "driver asked to end"
     if case.fault in {"all", "torn-committed"}:
         return f"{len(processes.kill())} processes killed"
     if case.fault == "driver":
@@ -180,36 +185,19 @@ def _tear(out: Path, stage: str) -> list[str]:
     return [files[-1].name]
 
 
-def _wait_inner(world: World, case: Case, driver: subprocess.Popen[bytes], events: str) -> tuple[int, str]:
+def _wait_inner(world: World, case: Case, driver: subprocess.Popen[bytes], events: str) -> Attack:
     """Wait for a fault inside a process to strike, and for the command's end."""
     if case.fault == "hang":
         _until(lambda: world.happened(events), driver)
         time.sleep(1 + case.delay)
         if driver.poll() is not None:
             raise NotInjectedError("it went on although a read hung")
-        code, stopped = _stop(driver)
-        return code, f"a read hung{stopped}"
-    code, stopped = _end(driver)
+        code, stopped = stop(driver)
+        return Attack(code, f"a read hung{stopped}")
+    code, stopped = end(driver)
     if not world.happened(events):
         raise NotInjectedError(f"the command ended with {code} before the moment")
-    return code, case.fault + stopped
-
-
-def _end(driver: subprocess.Popen[bytes]) -> tuple[int, str]:
-    try:
-        return driver.wait(END_SECONDS), ""
-    except subprocess.TimeoutExpired:
-        return _stop(driver)
-
-
-def _stop(driver: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Ctrl-C, once more if need be, and then what nobody can ignore."""
-    for times in ("Ctrl-C", "a second Ctrl-C"):
-        os.killpg(driver.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            return driver.wait(STOP_SECONDS), f", stopped by {times}"
-    os.killpg(driver.pid, signal.SIGKILL)
-    return driver.wait(), ", stopped by kill -9"
+    return Attack(code, case.fault + stopped)
 
 
 def _finish_change(world: World, case: Case, events: str) -> str:
@@ -222,6 +210,8 @@ def _finish_change(world: World, case: Case, events: str) -> str:
 
 
 def _compare(world: World, case: Case, folder: Path, calm_after: Path | None, victim: str) -> Compared:
+    if not case.exact_files:
+        return compare_changed(world.reference, world.reference, folder, victim)
     if calm_after is None:
         return compare(case.stage, world.reference, folder)
     if case.stage == "embed":

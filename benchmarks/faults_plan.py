@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 STAGES = ("train", "embed", "retrieve", "evaluate", "report")
 FAULTS = (
     "driver", "actor", "task", "raylet", "all", "torn", "torn-committed", "full", "hang", "fail", "change", "shuffle",
+    "unavailable", "vanished", "sigterm", "two-holders",
 )  # fmt: skip
 FABRICS, QUERIES, TRAINING = 24, 4, 12
 SHARD, QUERY_BLOCK, GALLERY_BLOCK = 2, 2, 3
@@ -22,22 +23,28 @@ TRIES = 3
 COUNTS: dict[str, dict[str, int]] = {
     "train": {
         "driver": 3, "actor": 2, "raylet": 1, "all": 2, "torn": 2, "torn-committed": 1, "full": 2, "hang": 1,
-        "fail": 2, "change": 1,
+        "fail": 2, "change": 1, "unavailable": 2, "sigterm": 2, "two-holders": 2,
     },
     "embed": {
         "driver": 3, "actor": 3, "task": 2, "raylet": 2, "all": 2, "torn": 2, "torn-committed": 2, "full": 2, "hang": 1,
-        "fail": 2, "change": 2, "shuffle": 2,
+        "fail": 2, "change": 2, "shuffle": 2, "unavailable": 3, "vanished": 3, "sigterm": 2, "two-holders": 3,
     },
     "retrieve": {
         "driver": 2, "task": 3, "raylet": 1, "all": 2, "torn": 2, "torn-committed": 2, "full": 2, "hang": 1, "fail": 2,
-        "shuffle": 2,
+        "shuffle": 2, "unavailable": 2, "sigterm": 2, "two-holders": 2,
     },
-    "evaluate": {"driver": 1, "task": 1, "all": 1, "torn": 1, "full": 1, "hang": 1, "fail": 1},
-    "report": {"driver": 1, "all": 1, "torn": 1, "full": 1},
+    "evaluate": {
+        "driver": 1, "task": 1, "all": 1, "torn": 1, "full": 1, "hang": 1, "fail": 1, "unavailable": 1, "sigterm": 1,
+        "two-holders": 1,
+    },
+    "report": {"driver": 1, "all": 1, "torn": 1, "full": 1, "unavailable": 1, "sigterm": 1},
 }  # fmt: skip
 """Number of cases by stage and fault."""
 
-KILLS = {"driver", "actor", "task", "raylet", "all", "torn-committed"}
+OUTSIDE = {"driver", "actor", "task", "raylet", "all", "torn-committed", "vanished", "sigterm", "two-holders"}
+"""Faults that strike from outside of the processes, at a moment after a piece of work was begun."""
+OUTAGE_SECONDS = 30.0
+"""Seconds in which nothing can be read or written, when the storage is unavailable."""
 OWN_RAY = {"raylet", "all", "torn-committed"}
 """Faults that end Ray itself, so that the attacked command starts its own; the others share one."""
 SURVIVED = {
@@ -90,33 +97,42 @@ class Case(NamedTuple):
     at: int
     """The piece of work, write or read at which it strikes, from 1; 0: before any, ``delay`` after the start."""
     delay: float
-    """Seconds after that, for kills."""
+    """Seconds after that, for faults from outside."""
     workers: int
     """Training workers; 0 trains in the driver."""
     match: str = ""
     half: bool = False
+    """change: the picture is half rewritten; two-holders: the second one is of another host, and has the folder."""
 
     @property
     def expects_success(self) -> bool:
         """Whether the attacked command must succeed by itself."""
-        return self.fault in SURVIVED[self.stage]
+        return self.fault in SURVIVED[self.stage] or (self.fault == "two-holders" and not self.half)
+
+    @property
+    def exact_files(self) -> bool:
+        """Whether the files of the calm run must come out; else its rows, as shards may be divided otherwise."""
+        return self.stage != "embed" or self.fault not in {"unavailable", "vanished"}
 
     def describe(self) -> str:
         """When it strikes, in words."""
         if self.fault == "shuffle":
             return "every commit late by a drawn time"
-        if self.fault in KILLS:
-            return f"{self.delay:.2f} s after {'/'.join(self.kinds)} {self.at}" if self.at else f"{self.delay:.2f} s in"
-        return f"{'write' if self.fault in {'torn', 'full'} else 'read'} {self.at}{', half' if self.half else ''}"
+        if self.fault in OUTSIDE:
+            moment = (
+                f"{self.delay:.2f} s after {'/'.join(self.kinds)} {self.at}" if self.at else f"{self.delay:.2f} s in"
+            )
+            return f"{moment}{', taken' if self.half else ''}"
+        operation = {"torn": "write", "full": "write", "unavailable": "read or write"}.get(self.fault, "read")
+        return f"{operation} {self.at}{', half' if self.half else ''}"
 
 
 def kinds_of_case() -> Iterator[tuple[str, str]]:
     """(stage, fault) of every case, interleaved, so that a campaign that is cut short has some of each."""
     for repeat in range(max(count for faults in COUNTS.values() for count in faults.values())):
-        for stage, faults in COUNTS.items():
-            for fault, count in faults.items():
-                if repeat < count:
-                    yield stage, fault
+        for group in FAULTS[:-4], FAULTS[-4:]:  # those that came later do not move the first numbers
+            for stage, faults in COUNTS.items():
+                yield from ((stage, fault) for fault, count in faults.items() if repeat < count and fault in group)
 
 
 def make_case(number: int, seed: int, attempt: int = 0) -> Case:
@@ -126,12 +142,17 @@ def make_case(number: int, seed: int, attempt: int = 0) -> Case:
     keys: dict[str, Any] = {"kinds": tuple(WORK[stage]), "delay": rng.uniform(0, 0.12), "workers": 0}
     if stage == "train":
         keys["workers"] = int(fault in {"actor", "raylet"})
-    if fault in KILLS:
+    if fault in OUTSIDE:
         if fault == "task":
             keys["kinds"] = ("decode",) if stage == "embed" else ("judge",) if stage == "evaluate" else keys["kinds"]
+        if fault == "vanished":
+            keys["kinds"] = ("decode",)
+        keys["half"] = fault == "two-holders" and rng.random() < 0.5
         pieces = sum({**WORK[stage], "decode": SHARDS}[kind] for kind in keys["kinds"])
     elif fault in {"torn", "full"}:
         keys["match"], pieces = WRITTEN[stage]
+    elif fault == "unavailable":
+        keys["match"], pieces = rng.choice([places[stage] for places in (READ, WRITTEN) if stage in places])
     elif fault != "shuffle":
         keys["match"], pieces = READ[stage]
         if fault == "change":
@@ -141,7 +162,7 @@ def make_case(number: int, seed: int, attempt: int = 0) -> Case:
     else:
         pieces = 1
     keys["at"] = rng.randint(1, max(1, int(0.9 * pieces / (1 + attempt))))
-    if fault in {"driver", "all"} and attempt == 0 and rng.random() < 0.2:
+    if fault in {"driver", "all", "sigterm"} and attempt == 0 and rng.random() < 0.2:
         keys |= {"at": 0, "delay": rng.uniform(0, 4)}
     if fault == "torn-committed":
         keys["at"] = max(4, keys["at"])  # so that something is committed

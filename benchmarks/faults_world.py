@@ -99,9 +99,16 @@ class World:
         source = source or self.pristine
         for picture in (picture for picture in sorted(source.rglob("*.png")) if re.search(only, str(picture))):
             target = self.data / picture.relative_to(source)
-            was, is_now = picture.stat(), target.stat()
-            if (was.st_size, was.st_mtime_ns) != (is_now.st_size, is_now.st_mtime_ns):
+            was, is_now = picture.stat(), target.stat() if target.exists() else None
+            if is_now is None or (was.st_size, was.st_mtime_ns) != (is_now.st_size, is_now.st_mtime_ns):
                 shutil.copy2(picture, target)
+
+    def lose_pictures(self) -> int:
+        """Remove every other fabric of the catalogue, as if a part of the storage were gone; returns how many."""
+        lost = sorted((self.data / "fabrics" / "test").rglob("*.png"))[::2]
+        for picture in lost:
+            picture.unlink()
+        return len(lost)
 
     # ---- commands
 

@@ -5,9 +5,11 @@ The product has no hooks for this; its functions are wrapped when their modules 
 
     events    name of the log: a JSON line for each piece of work begun and each file committed
     pace      seconds added to each piece of work, so that a fault can strike in the middle
-    fault     torn, full, hang, fail, change, shuffle, or nothing
+    fault     torn, full, hang, fail, change, shuffle, unavailable, or nothing
     match     regular expression of the affected paths
-    at        which matching write or read, over all processes, from 1
+    at        which matching write or read (unavailable: either), over all processes, from 1
+    seconds   unavailable: how long nothing can be read or written then
+    places    unavailable: regular expression of all paths that are on the storage
     seed      of the delays
     half      change: write only the first half, as if the writer had not finished
     source, target   change: folders of the new content and of the files
@@ -71,9 +73,28 @@ def _happened(what: dict[str, Any], path: str) -> None:
 # ---- storage
 
 
+def _unavailable(path: object) -> bool:
+    """Whether a path is on a storage that does not answer now; the matching read or write with the number begins it."""
+    what, text = plan(), str(path)
+    if what.get("fault") != "unavailable" or not re.search(what["places"], text):
+        return False
+    began = _control(f"{what['events']}.happened")
+    if not began.exists():
+        if _ticket(what, text) != what["at"]:
+            return False
+        _happened(what, text)
+    return time.time() - began.stat().st_mtime < what["seconds"]
+
+
+def _refuse_if_unavailable(path: object) -> None:
+    if _unavailable(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+
 def _write_with_faults(write: Callable[[str], Any]) -> Callable[[str], Any]:
     @contextmanager
     def atomic_write(path: str) -> Iterator[Any]:
+        _refuse_if_unavailable(path)
         what = plan()
         fault = what.get("fault")
         number = _ticket(what, path) if fault in {"torn", "full"} else 0
@@ -92,6 +113,7 @@ def _write_with_faults(write: Callable[[str], Any]) -> Callable[[str], Any]:
                 file.truncate(file.tell() // 2)
                 _happened(what, path)
                 os.kill(os.getpid(), signal.SIGKILL)
+            _refuse_if_unavailable(path)
         note("commit", path)
 
     return atomic_write
@@ -129,11 +151,29 @@ def _storage(module: Any) -> None:
 
     def open_with_faults(path: Path, mode: str = "r", *words: Any, **keys: Any) -> Any:
         if mode == "rb":  # as storage reads; below its retries
+            _refuse_if_unavailable(path)
             _before_reading(str(path))
         return opened(path, mode, *words, **keys)
 
     Path.open = open_with_faults  # type: ignore[method-assign, assignment]
     module.atomic_write = _write_with_faults(module.atomic_write)
+    for name in ("list_names", "irregular_kind", "create", "remove"):
+        setattr(module, name, _only_if_available(getattr(module, name)))
+    exists = module.exists
+    module.exists = lambda path: not _unavailable(path) and exists(path)  # as the system's own answers
+
+
+def _only_if_available(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(path: str, *words: Any) -> Any:
+        _refuse_if_unavailable(path)
+        return function(path, *words)
+
+    return wrapped
+
+
+def _stamps(module: Any) -> None:
+    module.stamp = _only_if_available(module.stamp)
 
 
 # ---- work that is begun
@@ -196,6 +236,7 @@ def _training(module: Any) -> None:
 
 PATCHES: dict[str, Callable[[Any], None]] = {
     "retrieval_core.files.storage": _storage,
+    "retrieval_core.files.stamps": _stamps,
     "retrieval_core.training.loop": _training,
     "ray_jobs.embedding.shard_work": _embed,
     "ray_jobs.retrieve": _retrieve,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,13 @@ from ray_jobs.embedding.actor_time import Spent
 from ray_jobs.embedding.plan_store import Store
 from retrieval_core.config.config import Config
 from retrieval_core.data.records import Record, name_problem
-from retrieval_core.data.shard_plan import read_shard_plan
+from retrieval_core.data.shard_plan import is_there, read_shard_plan
 from retrieval_core.encoding.arms import Arm
 from retrieval_core.encoding.views import Cut
 from retrieval_core.files import storage
 from retrieval_core.files.fence import Question, fenced
+from retrieval_core.files.retries import may_pass
+from retrieval_core.images.decoding import read_content
 from retrieval_core.images.prefetch import read_ahead
 from retrieval_core.images.rgb import ImageRejected
 from retrieval_core.run.workspace import RunError
@@ -30,9 +33,14 @@ from retrieval_core.store.embeddings import Reject, write_shard
 if TYPE_CHECKING:
     from retrieval_core.encoding.encoders import Encoder
 
+OTHERS = 3
+"""Images that are tried before a storage is said to fail: one of them may be bad itself."""
+
 
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
     """Decode the images of one shard; one that cannot be used becomes a reject without pixels. Memory O(shard).
+
+    A storage that fails rejects nothing: RunError, and the shard is left for the next run.
 
     Returns a row with the views' ``pixels`` (R, h, w, 3) uint8, image after image, their h and w as ``sides`` (N, 2)
     int32, ``boxes`` (N, R, 4) int32 and ``shares`` (N, P) float32, each as one binary value.
@@ -40,7 +48,9 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
     began = time.perf_counter()
     shard = {name: batch.column(name)[0].as_py() for name in batch.column_names}
     plan, views = stores[shard["store"]].plan, stores[shard["store"]].views
-    rows = read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location"]).to_pylist()
+    rows = (
+        read_shard_plan(plan, shard["bucket"], shard["number"]).select(["path", "id", "location", "stamp"]).to_pylist()
+    )
     pixels = bytearray()  # grows in place: views kept until the end and then put together would be held twice
     sides: list[tuple[int, ...]] = []
     boxes: list[np.ndarray] = []
@@ -55,7 +65,7 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
             rejects.append([row["path"], "unnameable", problem])
             continue
         try:
-            cut = views.of(next(readings).result(), config.images)
+            cut = views.of(_content(row, next(readings), rows, config.images.max_pixels), config.images)
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
@@ -78,6 +88,38 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
             "decoding": pa.array([time.perf_counter() - began], pa.float64()),
         }
     )
+
+
+def _content(row: Mapping[str, Any], reading: Future[bytes], rows: Sequence[Mapping[str, Any]], most: int) -> bytes:
+    """The bytes of an image's file, of at most ``most`` pixels.
+
+    Raises ImageRejected, but RunError where that would say nothing about the image: it was there when it was listed and
+    is gone, or its storage fails for others too. What such a storage rejected would not be looked at again.
+    """
+    try:
+        return reading.result()
+    except ImageRejected as rejected:
+        if rejected.reason == "missing" and is_there(row["stamp"]):
+            raise _storage_fails(row, "was there when it was listed, and is gone") from None
+        if not may_pass(rejected.__cause__):
+            raise
+        detail = rejected.detail
+    others = [other for other in rows if is_there(other["stamp"]) and other["location"] != row["location"]]
+    if others and not any(_can_be_read(other, most) for other in others[:OTHERS]):
+        raise _storage_fails(row, f"cannot be read, nor can others ({detail})")
+    return read_content(row["location"], most)  # now that the storage answers
+
+
+def _can_be_read(row: Mapping[str, Any], most: int) -> bool:
+    try:
+        read_content(row["location"], most)
+    except ImageRejected as rejected:
+        return rejected.reason not in {"missing", "unreadable"}
+    return True
+
+
+def _storage_fails(row: Mapping[str, Any], what: str) -> RunError:
+    return RunError(f"{row['location']}: {what}; see that its storage is there, and the same command goes on")
 
 
 def _one_binary(array: np.ndarray) -> pa.Array:

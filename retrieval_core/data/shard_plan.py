@@ -200,11 +200,12 @@ def last_plan(folder: str, bucket: int, encoder: str) -> tuple[list[Row], bool]:
 
 
 def _removals(last: Iterable[Row], rows: Iterable[Row]) -> Removals:
-    before, there = ({row["path"] for row in each if _is_there(row["stamp"])} for each in (last, rows))
+    before, there = ({row["path"] for row in each if is_there(row["stamp"])} for each in (last, rows))
     return Removals(len(before), len(before - there), len(there))
 
 
-def _is_there(stamp: str) -> bool:
+def is_there(stamp: str) -> bool:
+    """Whether an image was there when it got this stamp."""
     return not stamp.startswith(_NOT_THERE)
 
 

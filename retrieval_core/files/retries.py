@@ -23,7 +23,14 @@ def retried(read: Callable[[], T]) -> T:
         try:
             return read()
         except OSError as error:
-            if isinstance(error, PERMANENT_ERRORS) or error.errno in _PERMANENT_ERRNOS:
+            if not may_pass(error):
                 raise
         time.sleep(seconds)
     return read()
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether an error is the storage's, and waiting may cure it."""
+    if not isinstance(error, OSError) or isinstance(error, PERMANENT_ERRORS):
+        return False
+    return error.errno not in _PERMANENT_ERRNOS
