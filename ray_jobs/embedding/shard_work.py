@@ -35,12 +35,19 @@ if TYPE_CHECKING:
 
 OTHERS = 3
 """Images that are tried before a storage is said to fail: one of them may be bad itself."""
+STORAGE_FAILS = "storage fails"
+"""Takes the place of a reason in what decoding hands on; never committed."""
+
+
+class StorageFailsError(Exception):
+    """An image cannot be read, and that is not the image's fault."""
 
 
 def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa.Table:
     """Decode the images of one shard; one that cannot be used becomes a reject without pixels. Memory O(shard).
 
-    A storage that fails rejects nothing: RunError, and the shard is left for the next run.
+    A storage that fails rejects no image: the last reject then has the reason ``STORAGE_FAILS``, and the shard is left
+    for the next run.
 
     Returns a row with the views' ``pixels`` (R, h, w, 3) uint8, image after image, their h and w as ``sides`` (N, 2)
     int32, ``boxes`` (N, R, 4) int32 and ``shares`` (N, P) float32, each as one binary value.
@@ -69,6 +76,9 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
         except ImageRejected as rejected:
             rejects.append([row["path"], rejected.reason, rejected.detail])
             continue
+        except StorageFailsError as error:
+            rejects.append([row["path"], STORAGE_FAILS, str(error)])
+            break
         pixels += np.ascontiguousarray(cut.pixels).data
         sides.append(cut.pixels.shape[1:3])
         boxes.append(cut.boxes)
@@ -93,20 +103,20 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
 def _content(row: Mapping[str, Any], reading: Future[bytes], rows: Sequence[Mapping[str, Any]], most: int) -> bytes:
     """The bytes of an image's file, of at most ``most`` pixels.
 
-    Raises ImageRejected, but RunError where that would say nothing about the image: it was there when it was listed and
-    is gone, or its storage fails for others too. What such a storage rejected would not be looked at again.
+    Raises ImageRejected, but StorageFailsError where that would say nothing about the image: it was there when it was
+    listed and is gone, or its storage fails for others too. What is rejected is not looked at again.
     """
     try:
         return reading.result()
     except ImageRejected as rejected:
         if rejected.reason == "missing" and is_there(row["stamp"]):
-            raise _storage_fails(row, "was there when it was listed, and is gone") from None
+            raise StorageFailsError(f"{row['location']}: was there when it was listed, and is gone") from None
         if not may_pass(rejected.__cause__):
             raise
         detail = rejected.detail
     others = [other for other in rows if is_there(other["stamp"]) and other["location"] != row["location"]]
     if others and not any(_can_be_read(other, most) for other in others[:OTHERS]):
-        raise _storage_fails(row, f"cannot be read, nor can others ({detail})")
+        raise StorageFailsError(f"{row['location']}: cannot be read, nor can others ({detail})")
     return read_content(row["location"], most)  # now that the storage answers
 
 
@@ -116,10 +126,6 @@ def _can_be_read(row: Mapping[str, Any], most: int) -> bool:
     except ImageRejected as rejected:
         return rejected.reason not in {"missing", "unreadable"}
     return True
-
-
-def _storage_fails(row: Mapping[str, Any], what: str) -> RunError:
-    return RunError(f"{row['location']}: {what}; see that its storage is there, and the same command goes on")
 
 
 def _one_binary(array: np.ndarray) -> pa.Array:
@@ -143,7 +149,7 @@ class ShardEncoder:
         self.stores, self.config, self.may_write = stores, config, may_write
         self._arm: Arm | None = None
         self._encoder: Encoder | None = None
-        self._unwritable = ""  # why a shard could not be written; encoding those that wait would be in vain, too
+        self._unwritable = ""  # why a shard could not be read or written; those that wait would be encoded in vain
         self._ended: float | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -170,6 +176,9 @@ class ShardEncoder:
         store = self.stores[row.column("store")[0].as_py()]
         images = [(path, name) for path, name in row.column("embedded")[0].as_py()]
         rejects = [Reject(*reject) for reject in row.column("rejected")[0].as_py()]
+        if rejects and rejects[-1].reason == STORAGE_FAILS:
+            self._unwritable = rejects[-1].detail
+            return 0, 0, 0.0, 0.0
         encoder = self._encoder_of(store.arm)
         began = time.perf_counter()
         embeddings, boxes = store.views.embed(encoder, _cuts(row, store.views.per_image))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,8 @@ from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record
 from retrieval_core.data.shard_plan import plan_bucket, write_plan
 from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.files import retries
+from retrieval_core.images import decoding
 from tests.jobs.small_data import config
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -105,3 +110,82 @@ def _of_nothing() -> Any:
         return np.zeros((0, 16), np.float32)
 
     return SimpleNamespace(dim=16, encode=encode, encode_motifs=encode)
+
+
+# ---- storage that fails while it is read
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, int], OSError | None]) -> None:
+    """``fails(name, times)`` is what the read of a file raises that was read ``times`` times before."""
+    read, times = decoding._read_up_to, Counter[str]()
+
+    def read_or_fail(location: str, limit: int) -> bytes | None:
+        name = Path(location).name
+        times[name] += 1
+        if (error := fails(name, times[name] - 1)) is not None:
+            raise error
+        return read(location, limit)
+
+    monkeypatch.setattr(decoding, "_read_up_to", read_or_fail)
+    monkeypatch.setattr(retries, "_WAITS", (0.0, 0.0))
+
+
+BUSY, STALE = OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale file handle")
+DENIED, GONE = PermissionError(errno.EACCES, "Permission denied"), FileNotFoundError(errno.ENOENT, "No such file")
+ALL = ["0.png", "1.png", "2.png", "4.png"]  # the other one is torn
+OUTAGES: dict[str, tuple[Callable[[str, int], OSError | None], list[str], str]] = {
+    "one bad file": (lambda name, _: BUSY if name == "1.png" else None, ["0.png", "2.png", "4.png"], "unreadable"),
+    "one forbidden file": (
+        lambda name, _: DENIED if name == "1.png" else None,
+        ["0.png", "2.png", "4.png"],
+        "unreadable",
+    ),
+    "two bad files": (lambda name, _: STALE if name in "0.png 1.png" else None, ["2.png", "4.png"], "unreadable"),
+    "a moment": (lambda _, times: BUSY if times < 2 else None, ALL, ""),
+    "longer than the retries of one": (lambda name, times: BUSY if name == "1.png" and times < 5 else None, ALL, ""),
+    "nothing answers": (lambda *_: BUSY, [], shard_work.STORAGE_FAILS),
+    "nothing answers any more": (
+        lambda name, times: STALE if name > "0.png" or times else None,
+        ["0.png"],
+        shard_work.STORAGE_FAILS,
+    ),
+    "one is gone": (lambda name, _: GONE if name == "2.png" else None, ["0.png", "1.png"], shard_work.STORAGE_FAILS),
+    "all are gone": (lambda *_: GONE, [], shard_work.STORAGE_FAILS),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_a_storage_that_fails_rejects_no_image(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outage: str
+) -> None:
+    """A bad file is rejected, in whatever company; if others fail as well, the shard is left for the next run."""
+    fails, embedded, reason = OUTAGES[outage]
+    settings = config(tmp_path, weights, tmp_path / "out")
+    files = images(tmp_path, readable=True)
+    failing(monkeypatch, fails)
+    row = decoded(files, tmp_path, views_of(settings, settings.model, "gallery"), settings)
+    rejects = row.column("rejected")[0].as_py()
+    assert [name for name, _ in row.column("embedded")[0].as_py()] == embedded
+    assert reason in {*[each[1] for each in rejects], ""}
+    assert (rejects[-1][1] == shard_work.STORAGE_FAILS if rejects else False) == (reason == shard_work.STORAGE_FAILS)
+
+
+def test_an_image_that_was_not_there_when_it_was_listed_is_missing(weights: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, weights, tmp_path / "out")
+    files = [*images(tmp_path, readable=True), tmp_path / "never.png"]
+    row = decoded(files, tmp_path, views_of(settings, settings.model, "gallery"), settings)
+    assert [each[:2] for each in row.column("rejected")[0].as_py()][1:] == [["never.png", "missing"]]
+
+
+def test_a_shard_whose_storage_failed_is_not_committed(weights: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    settings = config(tmp_path, weights, tmp_path / "out")
+    views = views_of(settings, settings.model, "gallery")
+    failing(monkeypatch, lambda *_: BUSY)
+    row = decoded(images(tmp_path, readable=True), tmp_path, views, settings)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    stores: list[Any] = [SimpleNamespace(folder=str(tmp_path / "store"), arm=None, views=views)]
+    (done,) = shard_work.ShardEncoder(stores, settings, 1)(row).to_pylist()
+    assert done["problem"].startswith(f"{tmp_path}/0.png: cannot be read, nor can others (")
+    assert (done["images"], done["rejected"]) == (0, 0)
+    assert not (tmp_path / "store").exists()
