@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
 
 from ray_jobs.cluster import connect
+from retrieval_core.files import storage
+from retrieval_core.files.fence import fenced
+from retrieval_core.run.holder import as_bytes, this_process
+from retrieval_core.run.lease import LOOK_SECONDS, Claim, LeaseLostError
 
 SLOW = Exception("The current node timed out during startup. This could happen because ...")
 
@@ -59,3 +65,21 @@ def test_what_a_task_raises_reaches_the_caller(ray_cluster: None) -> None:
 
     with pytest.raises(ValueError, match="no such fabric"):
         next(connect.run_tasks(fail, [()]))
+
+
+def test_a_task_asks_before_it_writes_what_its_sender_asks(ray_cluster: None, tmp_path: Path) -> None:
+    lease, file = tmp_path / "work" / "lease.json", tmp_path / "file"
+
+    def write(content: bytes) -> None:
+        storage.write_bytes(str(file), content)
+
+    claim = Claim(str(lease), "mine")
+    storage.write_bytes(str(lease), as_bytes(this_process("mine", "now", None)))
+    with fenced(claim):
+        assert list(connect.run_tasks(write, [(b"mine",)])) == [None]
+    storage.write_bytes(str(lease), as_bytes(this_process("other", "now", None)))
+    time.sleep(LOOK_SECONDS)
+    # Also as the task of a process that has not looked yet.
+    with pytest.raises(LeaseLostError, match="took this folder over"), fenced(claim):
+        list(connect.run_tasks(write, [(b"too late",)] * 2))
+    assert file.read_bytes() == b"mine"
