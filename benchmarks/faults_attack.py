@@ -61,28 +61,30 @@ def stop(driver: subprocess.Popen[bytes]) -> tuple[int, str]:
 
 
 def second_holder(world: World, case: Case, processes: Processes, driver: subprocess.Popen[bytes], out: Path) -> Attack:
-    """The same command once more, which must be refused; or (``half``) another host takes the folder over.
+    """A second run while the driver is stopped: the same command, which must be refused, or one on another host.
 
-    That happens while the driver is stopped for longer than its lease; going on, it must end without another write.
+    That one (``half``) has waited for the lease to end, and has the folder now. Going on, the driver must end without
+    another write.
     """
-    if not case.half:
-        second = processes.start_program(world.command(case.stage, out, case.workers)).wait(END_SECONDS)
-        code, stopped = end(driver)
-        return Attack(code, f"a second command ended with {second}{stopped}", refused=second == 1)
     driver.send_signal(signal.SIGSTOP)
-    lease = out / "trial" / "work" / "lease.json"
+    lease, refused = out / "trial" / "work" / "lease.json", True
     if not lease.exists():
         driver.send_signal(signal.SIGCONT)
         driver.wait(END_SECONDS)
         raise NotInjectedError("the command had ended")
-    lease.write_text(json.dumps(json.loads(lease.read_text()) | OTHER))
-    time.sleep(SETTLE_SECONDS)
-    before = _written(out / "trial")
+    if case.half:
+        lease.write_text(json.dumps(json.loads(lease.read_text()) | OTHER))
+        time.sleep(SETTLE_SECONDS)
+        before, how = _written(out / "trial"), "another host took the folder over"
+    else:
+        second = processes.start_program(world.command(case.stage, out, case.workers)).wait(END_SECONDS)
+        how, refused = f"a second command ended with {second}", second == 1
     driver.send_signal(signal.SIGCONT)
     code, stopped = end(driver)
-    refused = code == 1 and _written(out / "trial") == before
-    lease.unlink(missing_ok=True)  # the other run has ended, too
-    return Attack(code, f"another host took the folder over{stopped}", refused=refused)
+    if case.half:
+        refused = code == 1 and _written(out / "trial") == before
+        lease.unlink(missing_ok=True)  # the other run has ended, too
+    return Attack(code, how + stopped, refused=refused)
 
 
 def _written(folder: Path) -> dict[str, int]:

@@ -172,7 +172,7 @@ class World:
         """The command without a fault; its exit code, 124 if it did not end."""
         with Processes(log, **self.environment(own_ray=False)) as processes:
             try:
-                return processes.start_program(self.command(stage, out, workers)).wait(timeout=200)
+                return processes.start_program(self.command(stage, out, workers)).wait(timeout=400)
             except subprocess.TimeoutExpired:
                 return 124
 

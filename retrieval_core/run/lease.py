@@ -18,6 +18,7 @@ A lease of an earlier version, without lock and PID namespace, counts by its pro
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -45,28 +46,29 @@ class LeaseLostError(RunError):
 class Claim:
     """The question that every process of a run asks before it writes: is the lease still this run's?
 
-    It travels to workers. Looks at most once in ``LOOK_SECONDS``.
+    It travels to workers. Looks before the first write, and then at most once in ``LOOK_SECONDS``.
     """
 
     def __init__(self, path: str, token: str) -> None:
         self.path, self.token = path, token
         self.lost = ""  # the message, once it is lost
-        self._looked = _now()
+        self._seen = _now()  # when it was this run's; as it arrives, since its sender holds the lease
+        self._looked = -math.inf
 
     def __reduce__(self) -> tuple[type[Claim], tuple[str, str]]:
         return Claim, (self.path, self.token)
 
     def __call__(self) -> None:
         """Raise LeaseLostError if the lease is lost, or what the store raises once the lease may be over."""
-        age = _now() - self._looked
-        if not self.lost and age < LOOK_SECONDS:
+        now = _now()
+        if not self.lost and now - self._looked < LOOK_SECONDS:
             return
         try:
             self.look()
         except LeaseLostError:
             raise
         except Exception:  # of whatever kind the store's errors are
-            if age > LEASE_SECONDS:
+            if now - self._seen > LEASE_SECONDS:
                 raise
 
     def look(self) -> bool:
@@ -79,11 +81,11 @@ class Claim:
         missing = holder is None or holder == TORN
         if holder is not None and holder.token not in {self.token, TORN.token}:
             self.lost = f"{holder.named()} took this folder over; this run has stopped writing; wait for the other"
-        elif not self.lost and missing and began - self._looked > LEASE_SECONDS:
+        elif not self.lost and missing and began - self._seen > LEASE_SECONDS:
             self.lost = "gone while this run stood still; it has stopped writing; if another run is there, wait for it"
         self.refuse_lost()
-        if not missing:
-            self._looked = began
+        self._looked = began
+        self._seen = self._seen if missing else began
         return holder is not None
 
     def refuse_lost(self) -> None:
