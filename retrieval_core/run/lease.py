@@ -4,7 +4,8 @@ The holder's name lies in ``work/lease.json``, renewed every third of ``LEASE_SE
 well, by the kernel, until the holder's process ends.
 
 - On one machine, containers and PID namespaces included, two runs never hold a folder. A stopped process goes on
-  holding it; a dead one holds nothing, at once. On an object store that is so in one PID namespace of one host.
+  holding it; a dead one, if it had this host's name, holds nothing at once. On an object store that is so in one PID
+  namespace only.
 - Elsewhere, on network file systems and object stores, a lease lasts ``LEASE_SECONDS`` without renewal. Who wants it
   then watches it for half of that again, as clocks of hosts may differ. Of two that take it at once, one goes on.
 - Who has lost the lease writes nothing more. Before every write of the run, also in its workers, stands a look at the

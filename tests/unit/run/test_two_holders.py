@@ -113,7 +113,8 @@ def test_a_living_holder_is_refused_and_a_dead_one_replaced_across_pid_namespace
         holder.wait()
     with start(tmp_path, before=second, writes=1) as other:
         assert other.communicate(timeout=60) == ("held\n", "")
-    assert storage.list_names(str(tmp_path)) == ["file"]
+    # A killed writer may leave its temporary file.
+    assert [name for name in storage.list_names(str(tmp_path)) if not name.endswith(".tmp")] == ["file"]
 
 
 @pytest.mark.parametrize("lock", ["locked", "unlocked"])
