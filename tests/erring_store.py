@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import fsspec
@@ -41,17 +43,19 @@ class ErringStore(MemoryFileSystem):
         return super().ls(*args, **kwargs)
 
     def open(self, path, mode="rb", **kwargs):
-        if "r" in mode:
+        if mode == "rb":
             self._next("read")
+            return io.BytesIO(super().cat_file(path))  # a reader of its own: threads read at the same time
         return super().open(path, mode, **kwargs)
 
     def cat_file(self, *args, **kwargs):
         self._next("read")
         return super().cat_file(*args, **kwargs)
 
-    def put_file(self, *args, **kwargs):
+    def put_file(self, lpath, rpath, *args, **kwargs):
         self._next("write")
-        return super().put_file(*args, **kwargs)
+        # At once: a reader in another thread must not see half of it.
+        super().pipe_file(self._strip_protocol(rpath), Path(lpath).read_bytes())
 
     def pipe_file(self, *args, **kwargs):
         self._next("write")
