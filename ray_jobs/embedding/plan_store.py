@@ -16,6 +16,7 @@ from ray_jobs.embedding.tally import LeftOut
 from ray_jobs.run import Run
 from retrieval_core.config.sections import ROLES, DataConfig, Role
 from retrieval_core.data.datasets import DataError, Record, iter_gallery, iter_queries
+from retrieval_core.data.image_tree import PassedOver
 from retrieval_core.data.listing import remove_other_listings, write_listing
 from retrieval_core.data.plan_division import Division, commit_division, redivided
 from retrieval_core.data.shard_plan import (
@@ -23,6 +24,7 @@ from retrieval_core.data.shard_plan import (
     Shard,
     ShrunkenShard,
     bucket_shards,
+    count_doubles,
     plan_bucket,
     plan_file,
     staged_plan,
@@ -63,8 +65,8 @@ def list_images(run: Run) -> None:
     # In a folder of its own: of a run that was killed, or that lost its lease, there may be a part of another.
     name, before = f"listing-{secrets.token_hex(4)}", _buckets_before(run)
     calls = [(run.config.data, role, run.workspace.work("listing", role), name, before) for role in ROLES]
-    for role, folder, buckets, ignored in run_tasks(_list_task, calls):
-        run.listed[role], run.left_out[role] = (folder, buckets), LeftOut(ignored)
+    for role, folder, buckets, passed_over in run_tasks(_list_task, calls):
+        run.listed[role], run.left_out[role] = (folder, buckets), LeftOut(passed_over)
 
 
 def _buckets_before(run: Run) -> int | None:
@@ -99,7 +101,8 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
     by_bucket = dict(run_tasks(_plan_task, calls))
     buckets = [by_bucket[number] for number in range(number_of_buckets)]
     _commit_staged(run, role, buckets, (staged, plan_folder, folder, encoder))
-    run.left_out[role] = run.left_out[role]._replace(repeats=sum(bucket.repeats for bucket in buckets))
+    repeats, doubles = sum(bucket.repeats for bucket in buckets), count_doubles(buckets)
+    run.left_out[role] = run.left_out[role]._replace(repeats=repeats, doubles=doubles)
     shards = [shard for bucket in buckets for shard in bucket.shards]
     inputs: dict[str, Any] = {
         "shards": fingerprint([shard.fingerprint for shard in shards]),
@@ -128,19 +131,21 @@ def _commit_staged(run: Run, role: Role, buckets: list[BucketSummary], places: t
     storage.remove(staged)
 
 
-def _list_task(data: DataConfig, role: Role, folder: str, name: str, before: int | None) -> tuple[Role, str, int, int]:
-    ignored: Counter[str] = Counter()
+def _list_task(
+    data: DataConfig, role: Role, folder: str, name: str, before: int | None
+) -> tuple[Role, str, int, Counter[str]]:
+    passed_over: Counter[str] = Counter()
 
-    def ignore(name: str) -> None:
-        ignored["files"] += 1
+    def left_out(reason: PassedOver, name: str) -> None:
+        passed_over[reason] += 1
 
-    records: Iterator[Record] = iter_gallery(data, ignore) if role == "gallery" else iter_queries(data, ignore)
+    records: Iterator[Record] = iter_gallery(data, left_out) if role == "gallery" else iter_queries(data, left_out)
     listing, is_gallery = storage.join(folder, name), role == "gallery"
     images, buckets = write_listing(records, listing, before if is_gallery else 1, may_grow=is_gallery)
     remove_other_listings(folder, name)
     if not images:
         raise DataError(f"there are no {role}: data.root = {data.root!r}; see `fabric-retrieval check`")
-    return role, listing, buckets, ignored["files"]
+    return role, listing, buckets, passed_over
 
 
 def _divide(run: Run, arm: Arm, role: Role, store: str, images_per_shard: int, encoder: str) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ray_jobs.console.progress import printable
+from retrieval_core.data.image_tree import PASSED_OVER
 from retrieval_core.run.workspace import RunError
 
 NAMES_SHOWN = 3
 
 
 class LeftOut(NamedTuple):
-    """What the listing of a role passed over."""
+    """What the listing of a role passed over, and what it holds twice all the same."""
 
-    ignored: int = 0  # files whose suffix is no image's, pipes and devices
+    passed_over: Mapping[str, int] = MappingProxyType({})  # folders and files, by the reason of a ``PassedOver``
     repeats: int = 0  # rows whose path was listed before
+    doubles: int = 0  # images that are the file of another one under another path: not left out
 
 
 class Rejected(NamedTuple):
@@ -44,9 +47,12 @@ class Tally(NamedTuple):
         if total := self.rejected.total:
             names = f": {_first(self.rejected.first, total)}" if self.role == "queries" else ""
             text += f", {total:,} rejected ({self._reasons()}){names}"
-        kinds = ((self.left_out.ignored, "without an image suffix"), (self.left_out.repeats, "listed twice"))
-        if any(self.left_out):
-            text += f"; left out: {', '.join(f'{count:,} {kind}' for count, kind in kinds if count)}"
+        if doubles := self.left_out.doubles:
+            text += f", {doubles:,} of them the same file as another under another name"
+        kinds = [(self.left_out.passed_over.get(reason, 0), kind) for reason, kind in PASSED_OVER.items()]
+        kinds.append((self.left_out.repeats, "listed twice"))
+        if shown := ", ".join(f"{count:,} {kind}" for count, kind in kinds if count):
+            text += f"; left out: {shown}"
         return text
 
     def failure(self) -> str:

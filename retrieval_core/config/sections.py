@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -14,6 +16,13 @@ ROLES: tuple[Role, Role] = ("gallery", "queries")
 
 PATCH = 14
 """Side of a patch in pixels, of every DINOv2."""
+NAS_FOLDERS = [
+    *("@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "~snapshot", "lost+found", "__MACOSX"),
+    *("$RECYCLE.BIN", "RECYCLER", "System Volume Information", "found.[0-9][0-9][0-9]"),
+    *("Network Trash Folder", "Temporary Items"),
+]
+"""Thumbnails, deleted files and snapshots that storage boxes and systems keep among the pictures."""
+_HOME = re.compile(r"~(/|$)")
 _NUMBERS = (int, int | None, float, float | None)
 
 
@@ -29,6 +38,12 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in _NUMBERS:
             raise ValueError("must be a number, not true or false")
         return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _home(cls, value: Any) -> Any:
+        # The shell leaves `~` alone after `=`, and every text that starts with it is a path.
+        return str(Path(value).expanduser()) if isinstance(value, str) and _HOME.match(value) else value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -65,6 +80,11 @@ class DataConfig(Section):
     train_gallery: str | None = Field(None, description="Manifest format: training fabrics.")
     val_queries: str | None = Field(None, description="Manifest format: validation queries.")
     val_gallery: str | None = Field(None, description="Manifest format: validation fabrics.")
+    exclude: list[str] = Field(
+        NAS_FOLDERS,
+        description="Names of folders and files (with a slash: paths from the folder) that no listing of a folder "
+        "enters or takes, whatever their case; * and ? stand for others. A list of yours replaces this one.",
+    )
 
 
 class ImagesConfig(Section):

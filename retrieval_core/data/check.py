@@ -6,91 +6,22 @@ a damaged one is found when it is decoded.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, islice
-from typing import Literal, NamedTuple
 
 from retrieval_core.config.sections import DataConfig, Split
 from retrieval_core.data.datasets import gallery_records, query_records, split_records
+from retrieval_core.data.image_tree import PassedOver
 from retrieval_core.data.motif_boxes import load_motif_boxes
+from retrieval_core.data.problems import EXAMPLES, Notes, Problem, Severity, Tally
 from retrieval_core.data.published_layout import read_fabrics, read_queries
 from retrieval_core.data.records import DataError, Record, base_name, full_stem, name_problem, query_id, short_id
-from retrieval_core.files import storage
+from retrieval_core.files import stamps, storage
+from retrieval_core.files.spelling import other_spelling
 
-Severity = Literal["error", "warning"]
-
-_EXAMPLES = 5
 _PROBES = 32  # requests to an object store at a time
-_REMEDIES = {
-    "missing-file": "put the file or folder there, or correct the path",
-    "unset-key": "set the key, or change data.format",
-    "malformed": "correct these lines",
-    "no-queries": "check the query list, data.root and the working directory",
-    "no-gallery": "check data.root, data.gallery and data.gallery_split",
-    "no-labels": "without labels nothing can be trained or evaluated: name the categories of queries and fabrics",
-    "missing-query": "put the images there or take the lines out; until then these queries are rejected and count as 0",
-    "missing-fabric": "put the images there or take the rows out; until then they are rejected",
-    "query-without-class": "name their category; until then they are searched for, and left out of every figure",
-    "query-without-relevant": "no fabric holds their motif, so they are left out of every figure",
-    "unknown-category": "no label file or row of the fabrics names these categories: check their spelling",
-    "fabric-without-label": "name their categories; until then they count as irrelevant for every query",
-    "label-without-image": "put these fabrics' images there, or take them out of the label files",
-    "duplicate-query": "a query listed twice is searched once; take the repeats out",
-    "duplicate-query-id": "these queries share the id before the comma, and so their class; rename them",
-    "duplicate-fabric": "a fabric listed twice is searched once, its categories united; take the repeats out",
-    "duplicate-fabric-id": "these images share a name and so their labels; rename them",
-    "colliding-fabric-id": "up to the first dot these names are the same: label files must name them in full",
-    "name-not-utf8": "rename the files; until then they are rejected",
-    "ignored-file": "these are no images by their suffix and are left out; move them, or correct the suffix",
-    "shared-categories": "motifs of one split are seen in another, so figures flatter the model; split by motif",
-    "boxes-without-image": "image_path must be a fabric's path from data.root; until then no box is used",
-}
-
-
-class Problem(NamedTuple):
-    """One kind of problem, however often it was found."""
-
-    severity: Severity
-    kind: str  # a slug such as ``missing-query``
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    examples: tuple[str, ...]  # the first five, each with its split or its file and line
-    remedy: str
-
-
-class _Tally:
-    def __init__(self) -> None:
-        self.count = 0
-        self.examples: list[str] = []
-
-    def add(self, example: str) -> None:
-        self.count += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(example)
-
-
-class _Notes:
-    """Problems by severity and kind, in order of their first appearance."""
-
-    def __init__(self) -> None:
-        self._tallies: dict[tuple[Severity, str], _Tally] = defaultdict(_Tally)
-
-    def add(self, kind: str, example: str, severity: Severity = "warning") -> None:
-        self._tallies[severity, kind].add(example)
-
-    def add_all(self, kind: str, tally: _Tally) -> None:
-        if tally.count:
-            known = self._tallies["warning", kind]
-            known.count += tally.count
-            known.examples = [*known.examples, *tally.examples][:_EXAMPLES]
-
-    def problems(self) -> list[Problem]:
-        found = [
-            Problem(severity, kind, tally.count, tuple(tally.examples), _REMEDIES[kind])
-            for (severity, kind), tally in self._tallies.items()
-        ]
-        return sorted(found, key=lambda problem: problem.severity != "error")
+_LISTED = stamps.Look("")
 
 
 def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict[str, int]]:
@@ -98,10 +29,10 @@ def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict
 
     With ``training``, the training and validation splits are checked too, as a training run needs both. Returns the
     problems, errors first, and the counts ``<split>.queries``, ``<split>.fabrics``, ``<split>.categories``. What a
-    manifest or a folder searches is the ``test`` split. Memory: O(distinct paths), about 100 bytes each; for the
-    published layout O(split).
+    manifest or a folder searches is the ``test`` split. Each local file is looked at, not opened. Memory: O(distinct
+    paths), about 200 bytes each; for the published layout O(split).
     """
-    notes = _Notes()
+    notes = Notes()
     searched: Split = data.gallery_split if data.format == "published" else "test"
     names: list[Split] = [searched]
     if training and data.format == "folder":
@@ -126,17 +57,18 @@ def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict
 class _SplitCheck:
     """One split: fabrics first, as the queries are judged by their categories."""
 
-    def __init__(self, data: DataConfig, name: Split, notes: _Notes, *, searched: bool, trained: bool) -> None:
+    def __init__(self, data: DataConfig, name: Split, notes: Notes, *, searched: bool, trained: bool) -> None:
         self.data, self.name, self.notes = data, name, notes
         self.searched, self.trained = searched, trained
         self.queries = self.fabrics = 0
         self.classes: set[str] = set()  # of the queries
         self.held: set[str] = set()  # by a fabric
         self.known: set[str] = set()  # to the label files, on an image or not
-        self._unlabelled = _Tally()  # fabrics without a category
-        self._classless = _Tally()  # queries without a category
-        self._irrelevant = _Tally()  # queries whose motif no fabric holds
+        self._unlabelled = Tally()  # fabrics without a category
+        self._classless = Tally()  # queries without a category
+        self._irrelevant = Tally()  # queries whose motif no fabric holds
         self._fabric_paths: set[int] = set()  # hashes: a catalogue's paths would take several times as much
+        self._files: set[int] = set()  # of the fabrics, then of the queries: those of `stamps.Look`
 
     def run(self) -> None:
         self._check_fabrics()
@@ -162,38 +94,55 @@ class _SplitCheck:
     def _check_fabrics(self) -> None:
         missing = 0
         # What a folder holds was listed a moment ago; a manifest may name what is not there.
-        for record, is_there in _probe(self._drain(self._fabric_records()), listed=self.data.format != "manifest"):
+        for record, look in _probe(self._drain(self._fabric_records()), listed=self.data.format != "manifest"):
             self.fabrics += 1
             key = hash(record.path)
             if key in self._fabric_paths:
                 self._note("duplicate-fabric", record.path)
+            else:
+                self._note_same_file(record, look)
             self._fabric_paths.add(key)
             self.held.update(record.categories)
             if not record.categories:
                 self._unlabelled.add(f"{self.name}: {record.path}")
             if name_problem(record) is not None:
                 self._note("name-not-utf8", record.path)
-            elif not is_there:
+            elif look is None:
                 missing += 1
-                self._note("missing-fabric", record.path)
+                self._note("missing-fabric", record.path + _hint(record, missing))
         self.known |= self.held
         if missing == self.fabrics:
             problem = f"none of the {missing} fabrics is there" if missing else "there are no fabrics"
             self._note("no-gallery", problem, "error")
 
+    def _note_same_file(self, record: Record, look: stamps.Look | None) -> None:
+        if look is None or look.file is None:
+            return
+        if look.file in self._files:
+            self._note("same-file", record.path)
+        self._files.add(look.file)
+
+    def _note_left_out(self, reason: PassedOver, name: str) -> None:
+        self._note(reason, name)
+
     def _fabric_records(self) -> Iterator[Record]:
         if self.data.format == "published":
             needed = not self.searched or self.trained
-            fabrics = read_fabrics(self.data.root, self.name, labels_needed=needed, report=self._report)
+            fabrics = read_fabrics(
+                self.data.root,
+                self.name,
+                labels_needed=needed,
+                exclude=self.data.exclude,
+                left_out=self._note_left_out,
+                report=self._report,
+            )
             self.known.update(fabrics.categories)
             for name in fabrics.without_image:
                 self._note("label-without-image", name)
-            for name in fabrics.ignored:
-                self._note("ignored-file", name)
             self._check_ids(fabrics.records)
             yield from fabrics.records
         elif self.searched:
-            yield from gallery_records(self.data, self._report, lambda name: self._note("ignored-file", name))
+            yield from gallery_records(self.data, self._report, self._note_left_out)
         else:
             assert self.name != "test", "the test split of a manifest is the searched one"
             yield from split_records(self.data, self.name, self._report)[1]
@@ -215,21 +164,24 @@ class _SplitCheck:
         if self.data.format == "published":
             yield from read_queries(self.data.root, self.name, self._report)
         elif self.searched:
-            yield from query_records(self.data, self._report)
+            yield from query_records(self.data, self._report, self._note_left_out)
         else:
             assert self.name != "test", "the test split of a manifest is the searched one"
             yield from split_records(self.data, self.name, self._report)[0]
 
     def _check_queries(self) -> None:
         missing = 0
+        self._files.clear()
         paths: set[str] = set()
         ids: dict[str, str] = {}
-        for record, is_there in _probe(self._drain(self._query_records()), listed=False):
+        for record, look in _probe(self._drain(self._query_records()), listed=False):
             self.queries += 1
             self.classes.update(record.categories)
             if record.path in paths:
                 self._note("duplicate-query", record.path)
-            elif self.data.format == "published":
+            else:
+                self._note_same_file(record, look)
+            if record.path not in paths and self.data.format == "published":
                 other = ids.setdefault(query_id(record.path), record.path)
                 if other != record.path:
                     self._note("duplicate-query-id", f"{other} and {record.path}")
@@ -240,9 +192,9 @@ class _SplitCheck:
                 self._irrelevant.add(f"{self.name}: {record.path}")
             if name_problem(record) is not None:
                 self._note("name-not-utf8", record.path)
-            elif not is_there:
+            elif look is None:
                 missing += 1
-                self._note("missing-query", f"{record.path} (looked for at {record.location})")
+                self._note("missing-query", f"{record.path} (looked for at {record.location}){_hint(record, missing)}")
         if missing == self.queries:
             problem = f"none of the {missing} query images is there" if missing else "there are no queries"
             self._note("no-queries", problem, "error")
@@ -271,18 +223,26 @@ class _SplitCheck:
             self._note("boxes-without-image", f"none of {len(boxes)} paths in motif_boxes.csv, as {next(iter(boxes))}")
 
 
-def _probe(records: Iterator[Record], *, listed: bool) -> Iterator[tuple[Record, bool]]:
-    """Each record and whether its file is there, which is certain where it was ``listed`` from a folder."""
+def _probe(records: Iterator[Record], *, listed: bool) -> Iterator[tuple[Record, stamps.Look | None]]:
+    """Each record and a look at its file, None if nothing is there. What a store has ``listed`` is there."""
     with ThreadPoolExecutor(_PROBES) as pool:
         while chunk := list(islice(records, 1024)):
-            remote = not listed and any(storage.is_url(record.location) for record in chunk)
+            remote = any(storage.is_url(record.location) for record in chunk)
             # Local look-ups are too quick to gain from threads.
-            look: Callable[..., Iterable[bool]] = pool.map if remote else map
-            yield from zip(chunk, [True] * len(chunk) if listed else look(_is_there, chunk), strict=True)
+            look: Callable[..., Iterable[stamps.Look | None]] = pool.map if remote and not listed else map
+            yield from zip(chunk, [_LISTED] * len(chunk) if listed and remote else look(_look, chunk), strict=True)
 
 
-def _is_there(record: Record) -> bool:
+def _look(record: Record) -> stamps.Look | None:
     try:
-        return storage.exists(record.location)
+        if storage.local_path(record.location) is not None:
+            return stamps.look(record.location)
+        return _LISTED if storage.exists(record.location) else None
     except (OSError, ValueError):
-        return False  # a store that cannot be asked cannot give the image either
+        return None  # a store that cannot be asked cannot give the image either
+
+
+def _hint(record: Record, missing: int) -> str:
+    """What may be meant by the path of a missing image; sought for those that are shown only."""
+    found = other_spelling(record.location) if missing <= EXAMPLES else None
+    return f" ({found})" if found else ""

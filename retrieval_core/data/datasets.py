@@ -9,17 +9,19 @@ The functions that return iterators open nothing before the first item is asked 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 from retrieval_core.config.sections import DataConfig
 from retrieval_core.data import manifests, published_layout
-from retrieval_core.data.image_tree import is_folder, walk_images
+from retrieval_core.data.image_tree import PASSED_OVER, LeftOut, PassedOver, is_folder, untold, walk_images
 from retrieval_core.data.records import (
     DataError,
     Labelled,
     Record,
     Report,
+    fabric_path,
     fabric_record,
     fail,
     find_source,
@@ -43,7 +45,6 @@ __all__ = [
 ]
 
 LabelledSplit = Literal["train", "validation"]
-Ignored = Callable[[str], None] | None
 _MANIFEST_KEYS: dict[LabelledSplit, tuple[str, str]] = {
     "train": ("train_queries", "train_gallery"),
     "validation": ("val_queries", "val_gallery"),
@@ -51,50 +52,50 @@ _MANIFEST_KEYS: dict[LabelledSplit, tuple[str, str]] = {
 _TABLE_SUFFIXES = (".csv", ".parquet", ".pq")
 
 
-def iter_gallery(data: DataConfig, ignored: Ignored = None) -> Iterator[Record]:
+def iter_gallery(data: DataConfig, left_out: LeftOut = untold) -> Iterator[Record]:
     """The fabrics that are searched, in the order of the data set. A path may repeat: the caller unites its records.
 
     A local file whose name is not UTF-8 has a path that shows the odd bytes and a location that does not open:
-    ``records.name_problem`` says why. ``ignored`` is told of files whose suffix is no image's. Raises DataError if
+    ``records.name_problem`` says why. ``left_out`` is that of ``walk_images``. Raises DataError if
     there are no fabrics, or the data set cannot be read. Memory: O(largest folder) for a folder, O(rows in a batch) for
     a manifest, O(split) for the published layout.
     """
-    left_out = _LeftOut(ignored)
+    passed_over = _PassedOver(left_out)
     return _at_least_one(
-        gallery_records(data, ignored=left_out.add),
-        lambda: f"the gallery is empty: {_where_the_gallery_is(data)}{left_out.told()}",
+        gallery_records(data, left_out=passed_over.add),
+        lambda: f"the gallery is empty: {_where_the_gallery_is(data)}{passed_over.told()}",
     )
 
 
-def iter_queries(data: DataConfig, ignored: Ignored = None) -> Iterator[Record]:
+def iter_queries(data: DataConfig, left_out: LeftOut = untold) -> Iterator[Record]:
     """The queries that are searched for, in list order, repeats left in; a missing image is a record like any other.
 
-    ``ignored`` is told of files in a folder of queries whose suffix is no image's. Raises DataError if there are none,
-    or the data set cannot be read. Memory O(1), for the published layout O(split).
+    ``left_out`` is that of ``walk_images``, for a folder of queries. Raises DataError if there are none, or the data
+    set cannot be read. Memory O(1), for the published layout O(split).
     """
-    left_out = _LeftOut(ignored)
+    passed_over = _PassedOver(left_out)
     return _at_least_one(
-        query_records(data, ignored=left_out.add),
-        lambda: f"there are no queries: {_where_the_queries_are(data)}{left_out.told()}",
+        query_records(data, left_out=passed_over.add),
+        lambda: f"there are no queries: {_where_the_queries_are(data)}{passed_over.told()}",
     )
 
 
-class _LeftOut:
-    """Counts the files that are no images, for the error where nothing else is there."""
+class _PassedOver:
+    """Counts what a walk passes over, for the error where nothing else is there."""
 
-    def __init__(self, ignored: Ignored) -> None:
-        self.ignored, self.count, self.first = ignored, 0, ""
+    def __init__(self, left_out: LeftOut) -> None:
+        self.left_out, self.counts, self.first = left_out, Counter[PassedOver](), ""
 
-    def add(self, name: str) -> None:
-        self.count, self.first = self.count + 1, self.first or name
-        if self.ignored is not None:
-            self.ignored(name)
+    def add(self, reason: PassedOver, relative: str) -> None:
+        self.counts[reason] += 1
+        self.first = self.first or relative
+        self.left_out(reason, relative)
 
     def told(self) -> str:
-        if not self.count:
+        if not self.counts:
             return ""
-        what = "1 file is" if self.count == 1 else f"{self.count:,} files are"
-        return f"; {what} left out for want of an image suffix, such as {self.first!r}"
+        kinds = ", ".join(f"{count:,} {PASSED_OVER[reason]}" for reason, count in self.counts.items())
+        return f"; left out: {kinds}, such as {self.first!r}"
 
 
 def _at_least_one(records: Iterator[Record], problem: Callable[[], str]) -> Iterator[Record]:
@@ -113,7 +114,9 @@ def labelled_split(data: DataConfig, split: LabelledSplit) -> Labelled:
     """
     if data.format == "published":
         queries = list(published_layout.read_queries(data.root, split))
-        fabrics = unite(published_layout.read_fabrics(data.root, split, labels_needed=True).records)
+        fabrics = unite(
+            published_layout.read_fabrics(data.root, split, labels_needed=True, exclude=data.exclude).records
+        )
     elif data.format == "manifest":
         listed, held = split_records(data, split, fail)
         queries, fabrics = list(listed), unite(held)
@@ -161,30 +164,28 @@ def has_training_data(data: DataConfig) -> bool:
     )
 
 
-def gallery_records(data: DataConfig, report: Report = fail, ignored: Ignored = None) -> Iterator[Record]:
-    """As ``iter_gallery``, but may be empty. ``report`` is told of faults, ``ignored`` of files that are no images."""
+def gallery_records(data: DataConfig, report: Report = fail, left_out: LeftOut = untold) -> Iterator[Record]:
+    """As ``iter_gallery``, but may be empty. ``report`` is told of faults."""
     if data.format == "published":
-        fabrics = published_layout.read_fabrics(data.root, data.gallery_split, report=report)
-        if ignored is not None:
-            for name in fabrics.ignored:
-                ignored(name)
-        yield from fabrics.records
+        yield from published_layout.read_fabrics(
+            data.root, data.gallery_split, exclude=data.exclude, left_out=left_out, report=report
+        ).records
     elif data.format == "manifest":
         yield from _manifest_fabrics(data, "gallery", labels_needed=False, report=report)
     else:
         folder = _gallery_folder(data)
-        for name, stamp in walk_images(folder, ignored=ignored, report=report):
+        for name, stamp in walk_images(folder, exclude=data.exclude, left_out=left_out, report=report):
             yield fabric_record(storage.join(folder, name), stamp=stamp)
 
 
-def query_records(data: DataConfig, report: Report = fail, ignored: Ignored = None) -> Iterator[Record]:
+def query_records(data: DataConfig, report: Report = fail, left_out: LeftOut = untold) -> Iterator[Record]:
     """As ``iter_queries``, but there may be none and faults go to ``report``."""
     if data.format == "published":
         yield from published_layout.read_queries(data.root, data.gallery_split, report)
     elif data.format == "manifest":
         yield from _manifest_queries(data, "queries", labels_needed=False, report=report)
     else:
-        yield from _loose_queries(data, report, ignored)
+        yield from _loose_queries(data, report, left_out)
 
 
 def _gallery_folder(data: DataConfig) -> str:
@@ -217,13 +218,13 @@ def _manifest_queries(data: DataConfig, key: str, *, labels_needed: bool, report
 def _manifest_fabrics(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
     rows = manifests.manifest_rows(find_source(data, key), manifests.FABRICS, labels_needed, report)
     for path, categories in rows:
-        yield fabric_record(from_root(data.root, path), categories)
+        yield fabric_record(fabric_path(data.root, path), categories)
 
 
-def _loose_queries(data: DataConfig, report: Report, ignored: Ignored) -> Iterator[Record]:
+def _loose_queries(data: DataConfig, report: Report, left_out: LeftOut) -> Iterator[Record]:
     source = find_source(data, "queries")
     if is_folder(source):
-        for name, stamp in walk_images(source, ignored=ignored, report=report):
+        for name, stamp in walk_images(source, exclude=data.exclude, left_out=left_out, report=report):
             # Listed, not spelled by a person: it opens as it is.
             yield fabric_record(storage.join(source, name), stamp=stamp)
     elif has_image_suffix(source):

@@ -6,7 +6,7 @@ from collections.abc import Container
 
 from retrieval_core.config.sections import DataConfig
 from retrieval_core.data.manifests import csv_records
-from retrieval_core.data.records import DataError, Report, fail, from_root, is_there
+from retrieval_core.data.records import DataError, Report, fabric_path, fail, from_root, is_there
 from retrieval_core.store.embeddings import Box
 
 MOTIF_BOXES = "motif_boxes.csv"
@@ -32,7 +32,7 @@ def load_motif_boxes(
             problem = f"line {line}: {','.join(map(str, cells))!r}"
             report(DataError(f"{path}: {problem}; write {','.join(_COLUMNS)} with x0 < x1, y0 < y1"))
             continue
-        fabric = from_root(data.root, image)
+        fabric = fabric_path(data.root, image)
         if only is None or fabric in only:
             boxes.setdefault(fabric, []).append((category, box))
     return boxes

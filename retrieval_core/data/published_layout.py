@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from retrieval_core.config.sections import Split
-from retrieval_core.data.image_tree import find_folders, walk_images
+from retrieval_core.data.image_tree import LeftOut, find_folders, untold, walk_images
 from retrieval_core.data.manifests import csv_rows, labels_of, list_lines
 from retrieval_core.data.records import (
     DataError,
@@ -65,7 +65,6 @@ class Fabrics(NamedTuple):
     records: list[Record]  # in the order in which the folders are walked
     categories: frozenset[str]  # every one in the label files, also those that no fabric holds
     without_image: list[str]  # ids in the label files that no image has, sorted
-    ignored: list[str]  # files among the fabrics that are no images by their suffix
 
 
 def read_queries(root: str, split: Split, report: Report = fail) -> Iterator[Record]:
@@ -130,11 +129,20 @@ def label_files(root: str, split: Split) -> list[str]:
     return [path for name in (*names, SPLIT_FILES[split]) if is_there(path := from_root(root, name))]
 
 
-def read_fabrics(root: str, split: Split, *, labels_needed: bool = False, report: Report = fail) -> Fabrics:
+def read_fabrics(
+    root: str,
+    split: Split,
+    *,
+    labels_needed: bool = False,
+    exclude: Sequence[str] = (),
+    left_out: LeftOut = untold,
+    report: Report = fail,
+) -> Fabrics:
     """The fabrics of a split, sorted by folder and name, with their labels.
 
     Categories come from the split's JSON file, those of the test split from ``TestAll_index.csv`` if it exists; element
-    ids from the JSON file. Raises DataError if ``labels_needed`` and no such file exists, or a file cannot be read.
+    ids from the JSON file. ``exclude`` and ``left_out`` are those of ``walk_images``. Raises DataError if
+    ``labels_needed`` and no such file exists, or a file cannot be read.
     """
     split_file = from_root(root, SPLIT_FILES[split])
     found = label_files(root, split)
@@ -149,26 +157,26 @@ def read_fabrics(root: str, split: Split, *, labels_needed: bool = False, report
             key: Labels(index.get(key, frozenset()), labels.get(key, Labels()).elements) for key in (*index, *labels)
         }
     names.update(*(entry.categories for entry in labels.values()))
-    ignored: list[str] = []
-    found_images = list(_images(root, split, ignored.append, report))
+    found_images = list(_images(root, split, exclude, left_out, report))
     held, without_image = match_labels(labels, [path for path, _ in found_images])
     records = [
         fabric_record(path, entry.categories, entry.elements, stamp)
         for (path, stamp), entry in zip(found_images, held, strict=True)
     ]
-    return Fabrics(records, frozenset(names), without_image, ignored)
+    return Fabrics(records, frozenset(names), without_image)
 
 
 def _images(
-    root: str, split: Split, ignored: Callable[[str], None], report: Report
+    root: str, split: Split, exclude: Sequence[str], left_out: LeftOut, report: Report
 ) -> Iterator[tuple[str, str | None]]:
     def skip(relative: str) -> bool:
         # Neither the fabrics, of this split or another, nor the queries hold folders of fabrics.
         return f"/{relative}".endswith("/img/images") or relative.rpartition("/")[2] == QUERY_FOLDER
 
-    for relative in find_folders(root, (split, "img", "images"), skip=skip, report=report):
+    tail = (split, "img", "images")
+    for relative in find_folders(root, tail, skip=skip, exclude=exclude, left_out=left_out, report=report):
         folder = from_root(root, relative)
-        for name, stamp in walk_images(folder, ignored=ignored, report=report):
+        for name, stamp in walk_images(folder, exclude=exclude, left_out=left_out, report=report):
             yield f"{folder}/{name}", stamp
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 
 from retrieval_core.config.sections import DataConfig
 from retrieval_core.files import storage
+from retrieval_core.files.spelling import other_spelling
 
 _LONGEST_MESSAGE = 1100
 _NOT_UTF8 = "not-utf8 "  # starts the location of a file whose name cannot be written down
@@ -101,6 +102,19 @@ def from_root(root: str, path: str) -> str:
     return path if is_anchored(path) or not root else storage.join(root, path)
 
 
+def fabric_path(root: str, path: str) -> str:
+    """The path of a fabric that a table spells, from the working directory.
+
+    ``./a`` and ``b//a`` are ``a`` and ``b/a`` in a local folder. ``..`` and links stay: where they lead, only a look
+    would tell. The root keeps its spelling.
+    """
+    if storage.local_path(path) is not None and ("//" in path or "./" in path):
+        scheme = "file://" if path.startswith("file://") else ""
+        parts = [part for part in path.removeprefix(scheme).split("/") if part not in ("", ".")]
+        path = scheme + ("/" if path.removeprefix(scheme).startswith("/") else "") + "/".join(parts)
+    return from_root(root, path)
+
+
 def fabric_record(
     path: str, categories: Iterable[str] = (), elements: Iterable[str] = (), stamp: str | None = None
 ) -> Record:
@@ -167,4 +181,6 @@ def find_source(data: DataConfig, key: str) -> str:
     for place in tried:
         if is_there(place):
             return place
-    raise DataError(f"data.{key} = {spelled!r}: nothing is at {' or at '.join(tried)}", "missing-file")
+    hint = next(filter(None, map(other_spelling, map(storage.absolute, tried))), None)
+    where = " or at ".join(tried) + (f"; it {hint}" if hint else "")
+    raise DataError(f"data.{key} = {spelled!r}: nothing is at {where}", "missing-file")

@@ -22,6 +22,7 @@ from retrieval_core.process import no_collection
 _GROUP_ROWS = 1_024  # rows of a plan file that are read together: a task reads a shard's, everyone else all
 _STAMP_BATCH = 64  # rows that a thread takes at once: handing over each would cost more than a local stat
 _ENCODER = b"encoder"
+_LINKS_TOLD = 1024  # of a bucket: names of hard-linked files that lie in other buckets are looked for among so many
 _MISSING, _UNREADABLE = _NOT_THERE = "missing", "unreadable: "
 
 PLAN_SCHEMA = pa.schema(
@@ -76,6 +77,8 @@ class BucketSummary(NamedTuple):
     shards: list[Shard]
     images: int
     repeats: int  # rows of the listing whose path was listed before; it is searched once
+    doubles: int  # images that are a file of this bucket under another path: each is searched
+    links: tuple[int, ...]  # the smallest ``_LINKS_TOLD`` numbers (``stamps.Look.file``) of hard-linked files
     labels: str  # fingerprint of the categories, which only the evaluation depends on
     removals: Removals
     order: str  # fingerprint of the places in the list, by which the queries' pool is written; constant for fabrics
@@ -125,8 +128,9 @@ def plan_bucket(
     with no_collection():
         rows, repeats = _unite(tables.read_table(listing_file(listing, bucket)).to_pylist())
         ids = assign_ids([row["path"] for row in rows])
-    for row, stamp in zip(rows, _stamps(rows), strict=True):
-        row |= {"stamp": stamp, "id": ids[row["path"]]}
+    looks = _looks(rows)
+    for row, look in zip(rows, looks, strict=True):
+        row |= {"stamp": look.stamp, "id": ids[row["path"]]}
     with no_collection():
         last, same_encoder = last_plan(folder, bucket, encoder)
         removals = _removals(last, rows)
@@ -135,13 +139,27 @@ def plan_bucket(
         shards, shrunken = _compare(rows, last, bucket, encoder)
         labels = _digest([(row["path"], row["categories"]) for row in rows])
         order = _digest([row["position"] for row in rows] if keep_order else "")
-        summary = BucketSummary(shards, len(rows), repeats, labels, removals, order)
+        files = [look.file for look in looks if look.file is not None]
+        links = sorted({look.file for look in looks if look.linked and look.file is not None})[:_LINKS_TOLD]
+        doubles = len(files) - len(set(files))
+        summary = BucketSummary(shards, len(rows), repeats, doubles, tuple(links), labels, removals, order)
         return BucketPlan(plan_table(rows, encoder), summary, shrunken)
 
 
 def plan_table(rows: Sequence[Row], encoder: str) -> pa.Table:
     """The content of a plan file that was made for an encoder; what a row lacks is null."""
     return pa.Table.from_pylist(rows, schema=PLAN_SCHEMA.with_metadata({_ENCODER: encoder}))
+
+
+def count_doubles(buckets: Iterable[BucketSummary]) -> int:
+    """Images that are the file of another one under another path. Memory O(buckets).
+
+    Paths that share the short id are in one bucket, and all of them count. Of hard links with other names each bucket
+    tells a bounded number, so that of very many the count is a lower bound.
+    """
+    buckets = list(buckets)
+    links = [file for bucket in buckets for file in bucket.links]
+    return sum(bucket.doubles for bucket in buckets) + len(links) - len(set(links))
 
 
 def staged_plan(
@@ -171,23 +189,24 @@ def _unite(rows: list[Row]) -> tuple[list[Row], int]:
     return list(united.values()), len(rows) - len(united)
 
 
-def _stamps(rows: Sequence[Row]) -> list[str]:
-    """Stamps of all rows; threads ask for those that the listing did not tell, as a store may be slow to answer."""
+def _looks(rows: Sequence[Row]) -> list[stamps.Look]:
+    """A look at each row; threads take those that the listing did not stamp, as a store may be slow to answer."""
 
-    def of_batch(start: int) -> list[str]:
-        return [row["stamp"] or _stamp(row["location"]) for row in rows[start : start + _STAMP_BATCH]]
+    def of_batch(start: int) -> list[stamps.Look]:
+        batch = rows[start : start + _STAMP_BATCH]
+        return [stamps.Look(row["stamp"]) if row["stamp"] else _look(row["location"]) for row in batch]
 
     with ThreadPoolExecutor(16) as pool:
-        return [stamp for batch in pool.map(of_batch, range(0, len(rows), _STAMP_BATCH)) for stamp in batch]
+        return [look for batch in pool.map(of_batch, range(0, len(rows), _STAMP_BATCH)) for look in batch]
 
 
-def _stamp(location: str) -> str:
+def _look(location: str) -> stamps.Look:
     try:
-        return stamps.stamp(location)
+        return stamps.look(location)
     except FileNotFoundError:
-        return _MISSING
+        return stamps.Look(_MISSING)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or an unknown kind of URL
-        return f"{_UNREADABLE}{type(error).__name__}"
+        return stamps.Look(f"{_UNREADABLE}{type(error).__name__}")
 
 
 def last_plan(folder: str, bucket: int, encoder: str) -> tuple[list[Row], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from retrieval_core.files import storage
 
@@ -12,18 +12,33 @@ _CHANGE_KEYS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-
 """Names under which stores report what changes with a file's content, the most reliable first."""
 
 
-def stamp(path: str) -> str:
-    """Size and modification time (or ETag) of a file; another stamp means that its content may have changed.
+class Look(NamedTuple):
+    """What one look at a file tells."""
 
-    Raises OSError if the file cannot be looked at: FileNotFoundError if nothing is there.
+    stamp: str  # size and modification time (or ETag); another one means that the content may have changed
+    file: int | None = None  # 64 bits, the same for every name of a local file; None on a store that has no links
+    linked: bool = False  # has several hard links
+
+
+def look(path: str) -> Look:
+    """Look at a file without opening it.
+
+    Raises OSError if it cannot be looked at: FileNotFoundError if nothing is there.
     """
     local = storage.local_path(path)
     if local is not None:
         info = os.stat(local)  # noqa: PTH116
-        return f"{info.st_size}:{info.st_mtime_ns}"
+        # Without the device: a shared folder has another number on every node. Some file systems number no files.
+        file = hash((info.st_ino, info.st_size, info.st_mtime_ns)) if info.st_ino else None
+        return Look(f"{info.st_size}:{info.st_mtime_ns}", file, info.st_nlink > 1)
     with storage.remote(path) as (fs, key):
         entry = fs.info(key)
-    return stamp_of(entry) or f"{entry.get('size')}:"
+    return Look(stamp_of(entry) or f"{entry.get('size')}:")
+
+
+def stamp(path: str) -> str:
+    """The stamp that ``look`` tells."""
+    return look(path).stamp
 
 
 def stamp_of(entry: Mapping[str, Any]) -> str | None:

@@ -30,10 +30,18 @@ def tally(role: str, embedded: int, rejected: Rejected = NONE, left_out: LeftOut
             tally("queries", 0, Rejected({"empty": 1234}, ["a", "b", "c"])),
             "queries: 1,234 images, 0 embedded, 1,234 rejected (1,234 empty): a, b, c and 1,231 more",
         ),
-        (tally("gallery", 1, NONE, LeftOut(2)), "gallery: 1 images, 1 embedded; left out: 2 without an image suffix"),
         (
-            tally("gallery", 1, NONE, LeftOut(2, 3)),
-            "gallery: 1 images, 1 embedded; left out: 2 without an image suffix, 3 listed twice",
+            tally("gallery", 1, NONE, LeftOut({"ignored-file": 2})),
+            "gallery: 1 images, 1 embedded; left out: 2 without an image suffix",
+        ),
+        (
+            tally("gallery", 1, NONE, LeftOut({"linked-file": 4, "hidden-file": 1, "excluded-file": 5000}, 3)),
+            "gallery: 1 images, 1 embedded; left out: 1 hidden, 5,000 by data.exclude, "
+            "4 links to images listed anyway, 3 listed twice",
+        ),
+        (
+            tally("gallery", 9, NONE, LeftOut(doubles=4)),
+            "gallery: 9 images, 9 embedded, 4 of them the same file as another under another name",
         ),
     ],
 )

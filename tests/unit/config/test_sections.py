@@ -134,3 +134,14 @@ def test_depths_are_at_least_one():
     for ks in ([], [0], [10, -1]):
         with pytest.raises(ValidationError, match="ks"):
             EvaluateConfig(ks=ks)
+
+
+def test_a_path_that_starts_at_home_is_whole(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    given = {
+        "data": {"root": "~/cloth", "gallery": "~", "queries": "a/~/b"},
+        "model": {"weights": "~/w", "checkpoint": "~ada~/x"},
+    }
+    config = Config.model_validate(given)
+    assert (config.data.root, config.data.gallery, config.data.queries) == ("/home/ada/cloth", "/home/ada", "a/~/b")
+    assert (config.model.weights, config.model.checkpoint) == ("/home/ada/w", "~ada~/x")

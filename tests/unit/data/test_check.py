@@ -268,3 +268,30 @@ def test_the_check_never_crashes_and_tells_what_would_stop_a_run(sound: Path, dr
         load_motif_boxes(data)
     except DataError as error:
         assert [problem for problem in problems if problem.severity == "error"], error
+
+
+def test_one_file_under_several_names_is_told(tmp_path: Path) -> None:
+    images(tmp_path, "cloth/2024/a.png", "cloth/2024/b.png", "q/1.png", "cloth/.c.png", "cloth/@eaDir/a.png/thumb.jpg")
+    (tmp_path / "cloth/latest").symlink_to("2024")
+    (tmp_path / "cloth/copy.png").hardlink_to(tmp_path / "cloth/2024/a.png")
+    (tmp_path / "cloth/gone.png").symlink_to("nowhere.png")
+    (tmp_path / "q/2.png").symlink_to("../cloth/2024/a.png")  # a fabric may be a query as well
+    data = DataConfig(format="folder", gallery=f"{tmp_path}/cloth", queries=f"{tmp_path}/q")
+    found = by_kind(check_data(data, training=False)[0])
+    assert {kind: problem.examples for (_, kind), problem in found.items()} == {
+        "hidden-file": ("test: .c.png",),
+        "excluded-file": ("test: @eaDir",),
+        "linked-file": ("test: latest",),
+        "same-file": (f"test: {tmp_path}/cloth/copy.png",),
+        "missing-fabric": (f"test: {tmp_path}/cloth/gone.png (is a link that leads nowhere)",),
+    }
+    write(tmp_path, q__csv="query_path,category\nq/1.png,a\nq/../q/1.png,a\n")
+    rows = ["cloth/2024/a.png,a", "./cloth//2024/a.png,a", f"{tmp_path}/cloth/latest/a.png,a", "cloth/2024\\b.png,a"]
+    write(tmp_path, f__csv="image_path,categories\n" + "\n".join(rows))
+    data = DataConfig(format="manifest", root=str(tmp_path), gallery="f.csv", queries="q.csv")
+    found = by_kind(check_data(data, training=False)[0])
+    assert {kind: problem.examples for (_, kind), problem in found.items()} == {
+        "duplicate-fabric": (f"test: {tmp_path}/cloth/2024/a.png",),
+        "same-file": (f"test: {tmp_path}/cloth/latest/a.png", "test: q/../q/1.png"),
+        "missing-fabric": (f"test: {tmp_path}/cloth/2024\\b.png (is there as {tmp_path}/cloth/2024/b.png)",),
+    }

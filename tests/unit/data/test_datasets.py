@@ -165,14 +165,13 @@ def test_queries_are_a_folder_an_image_or_a_list(tmp_path: Path) -> None:
         ({"root": "gone"}, "data.root = 'gone' is not a folder"),
         (
             {"gallery": "empty"},
-            "the gallery is empty: no image lies under empty; 1 file is left out for want of an image suffix, such as "
-            "'notes.txt'$",
+            "no image lies under empty; left out: 1 without an image suffix, such as 'notes.txt'$",
         ),
         ({"gallery": "bare"}, "the gallery is empty: no image lies under bare$"),
-        ({"gallery": "more"}, "lies under more; 2 files are left out for want of an image suffix, such as 'a.tx"),
+        ({"gallery": "more"}, "lies under more; left out: 2 without an image suffix, such as 'a.tx"),
         (
             {"format": "published", "root": "split"},
-            "split/\\*\\*/test/img/images; check .*; 1 file is left out for want",
+            "split/\\*\\*/test/img/images; check .*; left out: 1 without",
         ),
         ({"gallery": "nope://x/y"}, "nope://x/y: "),
         ({"format": "published", "root": "empty"}, "empty: no image lies under empty/\\*\\*/test/img/images"),

@@ -28,11 +28,16 @@ def test_every_image_is_found_once_in_order(tmp_path_factory: pytest.TempPathFac
     root = tmp_path_factory.mktemp("tree")
     made = [name for name in files if not any(other.startswith(f"{name}/") for other in files)]
     touch(root, *made)
-    ignored: list[str] = []
-    found = [name for name, _ in walk_images(str(root), ignored=ignored.append)]
+    told: list[tuple[str, str]] = []
+    found = [name for name, _ in walk_images(str(root), left_out=lambda *why: told.append(why))]
     shown = [name for name in made if not any(part.startswith(".") for part in name.split("/"))]
     assert found == sorted((name for name in shown if name.lower().endswith(".png")), key=lambda name: name.split("/"))
+    ignored = [name for reason, name in told if reason == "ignored-file"]
     assert sorted(ignored) == sorted(set(shown) - set(found))
+    hidden = {name for reason, name in told if reason == "hidden-file"}
+    assert {name for name in made if any(name == top or name.startswith(f"{top}/") for top in hidden)} == (
+        set(made) - set(shown)
+    )
 
 
 def test_links_are_followed_once_and_broken_ones_are_not_lost(tmp_path: Path) -> None:
@@ -45,8 +50,8 @@ def test_links_are_followed_once_and_broken_ones_are_not_lost(tmp_path: Path) ->
     (tmp_path / "root/gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "root/one.png").symlink_to(tmp_path / "far/1.png")
     os.mkfifo(tmp_path / "root/pipe.png")
-    ignored: list[str] = []
-    found = [name for name, _ in walk_images(str(tmp_path / "root"), ignored=ignored.append)]
+    told: list[tuple[str, str]] = []
+    found = [name for name, _ in walk_images(str(tmp_path / "root"), left_out=lambda *why: told.append(why))]
     assert found == [
         "a/3.png",
         "a/up/far/1.png",
@@ -55,7 +60,68 @@ def test_links_are_followed_once_and_broken_ones_are_not_lost(tmp_path: Path) ->
         "itself.png",
         "one.png",
     ]
-    assert ignored == ["pipe.png"]
+    assert told == [("ignored-file", "pipe.png")]
+
+
+def test_a_link_to_what_is_found_anyway_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "root/2024/1.png", "root/2024/blob", "root/.store/2.png", "root/#recycle/3.png", "away/4.png")
+    links = {
+        "cover.png": "2024/1.png",
+        "latest": "2024",
+        "up/again": "../2024",
+        "whole.png": "../root/2024/1.png",
+        "blob.png": "2024/blob",  # its own name is no image's
+        "kept.png": ".store/2.png",  # hidden under its own name
+        "back": "#recycle",  # excluded under its own name
+        "away": "../away",
+    }
+    (tmp_path / "root/up").mkdir()
+    for name, target in links.items():
+        (tmp_path / "root" / name).symlink_to(target)
+    (tmp_path / "way").symlink_to("root")
+    for root in (tmp_path / "root", tmp_path / "way"):
+        told: list[tuple[str, str]] = []
+        walk = walk_images(str(root), exclude=["#recycle"], left_out=lambda *why, told=told: told.append(why))
+        assert [name for name, _ in walk] == ["2024/1.png", "away/4.png", "back/3.png", "blob.png", "kept.png"]
+        assert [name for reason, name in told if reason == "linked-file"] == [
+            "cover.png",
+            "latest",
+            "up/again",
+            "whole.png",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "found"),
+    [
+        ([], ["#recycle/1.png", "Entwürfe/2.png", "a/b/3.png", "a/drafts/4.png", "drafts/5.png", "x.tmp.png"]),
+        (["#RECYCLE", "drafts"], ["Entwürfe/2.png", "a/b/3.png", "x.tmp.png"]),
+        (["a/drafts", "*.tmp.*"], ["#recycle/1.png", "Entwürfe/2.png", "a/b/3.png", "drafts/5.png"]),
+        (["a/*", "entwu\u0308rfe"], ["#recycle/1.png", "drafts/5.png", "x.tmp.png"]),
+        (["?", "/drafts/"], ["#recycle/1.png", "Entwürfe/2.png", "x.tmp.png"]),
+        (["recycle", "[#]nothing", ""], ["#recycle/1.png", "Entwürfe/2.png", "a/b/3.png", "a/drafts/4.png"]),
+    ],
+)
+def test_excluded_names_are_passed_over_and_told(tmp_path: Path, exclude: list[str], found: list[str]) -> None:
+    every = ["#recycle/1.png", "Entwürfe/2.png", "a/b/3.png", "a/drafts/4.png", "drafts/5.png", "x.tmp.png"]
+    touch(tmp_path, *every)
+    told: list[tuple[str, str]] = []
+    walk = walk_images(str(tmp_path), exclude=exclude, left_out=lambda *why: told.append(why))
+    taken = [name for name, _ in walk]
+    assert taken[: len(found)] == found
+    lost = set(every) - set(taken)
+    assert all(any(name == top or name.startswith(f"{top}/") for _, top in told) for name in lost)
+    assert {reason for reason, _ in told} == ({"excluded-file"} if lost else set())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_nobody_may_read_can_be_excluded(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "lost+found/x.png")
+    (tmp_path / "lost+found").chmod(0)
+    assert [name for name, _ in walk_images(str(tmp_path), exclude=["lost+found"])] == ["a.png"]
+    with pytest.raises(DataError, match=r"or leave it out by data\.exclude"):
+        list(walk_images(str(tmp_path)))
+    (tmp_path / "lost+found").chmod(0o700)
 
 
 def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
@@ -71,8 +137,16 @@ def test_folders_are_found_by_the_end_of_their_path(tmp_path: Path) -> None:
         tmp_path, *(f"{name}/x.png" for name in ("b/test/img", "a/test/img/deep/test/img", "test/img", "skip/test/img"))
     )
     touch(tmp_path, "a/img/x.png", "a/test/imgs/x.png")
-    found = list(find_folders(str(tmp_path), ("test", "img"), skip=lambda name: name == "skip"))
-    assert found == ["a/test/img", "a/test/img/deep/test/img", "b/test/img", "test/img"]
+    told: list[tuple[str, str]] = []
+    folders = find_folders(
+        str(tmp_path),
+        ("test", "img"),
+        skip=lambda name: name == "skip",
+        exclude=["B"],
+        left_out=lambda *why: told.append(why),
+    )
+    assert list(folders) == ["a/test/img", "a/test/img/deep/test/img", "test/img"]
+    assert told == [("excluded-file", "b")]
 
 
 def test_an_object_store_is_walked_like_a_disk_and_tells_stamps() -> None:

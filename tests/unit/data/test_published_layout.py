@@ -197,11 +197,14 @@ def test_fabrics_are_found_below_the_root_without_looking_into_other_splits(
         "One/test/img/9.png",
         "element img/test/img/images/9.png",
         ".trash/test/img/images/9.png",
+        "@eaDir/test/img/images/9.png",
+        "One/test/img/images/@eaDir/1.jpg/thumb.jpg",
     )
     listed: list[str] = []
     scandir = layout.walk_images.__globals__["os"].scandir
     monkeypatch.setattr("os.scandir", lambda path: listed.append(str(path)) or scandir(path))
-    fabrics = layout.read_fabrics(str(tmp_path), "test")
+    told: list[tuple[str, str]] = []
+    fabrics = layout.read_fabrics(str(tmp_path), "test", exclude=["@eaDir"], left_out=lambda *why: told.append(why))
     found = [record.path.removeprefix(f"{tmp_path}/") for record in fabrics.records]
     assert found == [
         "One/test/img/images/1.jpg",
@@ -209,7 +212,12 @@ def test_fabrics_are_found_below_the_root_without_looking_into_other_splits(
         "One/test/img/images/deeper/3.png",
         "deep/er/Two/test/img/images/4.tif",
     ]
-    assert fabrics.ignored == ["notes.txt"]
+    assert sorted(told) == [
+        ("excluded-file", "@eaDir"),
+        ("excluded-file", "@eaDir"),
+        ("hidden-file", ".trash"),
+        ("ignored-file", "notes.txt"),
+    ]
     assert not [path for path in listed if "train/img/images" in path or "element img" in path or ".trash" in path]
 
 

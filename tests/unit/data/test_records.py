@@ -108,6 +108,32 @@ def test_a_source_is_where_its_key_says_or_an_error(tmp_path: Path, monkeypatch:
     assert caught.value.kind == "unset-key"
 
 
+def test_a_source_that_is_spelt_otherwise_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Fabrics.CSV").touch()
+    with pytest.raises(DataError, match=rf"nothing is at fabrics.csv or at r/fabrics.csv; it is there as {tmp_path}/"):
+        records.find_source(DataConfig(root="r", gallery="fabrics.csv"), "gallery")
+
+
+@pytest.mark.parametrize(
+    ("root", "spelled", "path"),
+    [
+        ("", "./a/b.png", "a/b.png"),
+        ("", "././a//b.png", "a/b.png"),
+        ("./r/", "a///b.png", "./r/a/b.png"),
+        ("r", "a/./b.png", "r/a/b.png"),
+        ("r", "//x//a.png", "/x/a.png"),
+        ("r", "file:///x//a.png", "file:///x/a.png"),
+        ("r", "a/../b.png", "r/a/../b.png"),  # a link would lead elsewhere
+        ("r", "a./b.png", "r/a./b.png"),
+        ("r", "s3://b/x//a.png", "s3://b/x//a.png"),  # another object
+        ("s3://b/r", "./a//b.png", "s3://b/r/a/b.png"),
+    ],
+)
+def test_a_fabric_has_one_path_however_its_table_spells_it(root: str, spelled: str, path: str) -> None:
+    assert records.fabric_path(root, spelled) == path
+
+
 def test_a_long_message_keeps_its_start_and_end() -> None:
     short, long = "a" * 1100, "start" + "x" * 2000 + "end"
     assert str(DataError(short)) == short

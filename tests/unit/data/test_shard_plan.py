@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record, full_stem
-from retrieval_core.data.shard_plan import Shard, plan_bucket, plan_file, read_shard_plan, staged_plan, write_plan
+from retrieval_core.data.shard_plan import (
+    Shard,
+    count_doubles,
+    plan_bucket,
+    plan_file,
+    read_shard_plan,
+    staged_plan,
+    write_plan,
+)
 from retrieval_core.files import stamps, storage, tables
 
 
@@ -87,7 +95,7 @@ def test_a_first_plan_orders_by_path_and_fills_shards(catalogue):
 
 def test_a_stamp_that_the_listing_told_is_not_asked_for_again(catalogue, monkeypatch):
     catalogue.put("a.png", "b.png")
-    monkeypatch.setattr(stamps, "stamp", lambda location: f"asked for {location[-5:]}")
+    monkeypatch.setattr(stamps, "look", lambda location: stamps.Look(f"asked for {location[-5:]}"))
     first, second = (catalogue.record(name) for name in ("a.png", "b.png"))
     rows, _, _ = catalogue.plan([first._replace(stamp="7:x"), second])
     assert [row["stamp"] for row in rows] == ["7:x", "asked for b.png"]
@@ -140,6 +148,34 @@ def test_a_path_listed_twice_is_one_image_with_all_its_categories(catalogue):
         ("img/b.png", ["c"], 1),
     ]
     assert (summary.images, summary.repeats) == (2, 2)
+
+
+def test_one_file_under_several_paths_is_counted_within_and_across_buckets(tmp_path):
+    for folder in ("img", "img/old"):
+        (tmp_path / folder).mkdir()
+    first = tmp_path / "img/a.png"
+    first.write_bytes(b"a")
+    (tmp_path / "img/b.png").write_bytes(b"a")
+    (tmp_path / "img/old/a.png").symlink_to("../a.png")
+    for name in ("hard-1", "hard-2", "old/hard-2"):
+        (tmp_path / f"img/{name}.png").hardlink_to(first)
+    names = ["a", "b", "old/a", "hard-1", "hard-2", "old/hard-2", "gone", "old/gone", "../img/b"]
+    records = [Record(f"img/{name}.png", str(tmp_path / f"img/{name}.png")) for name in names]
+    for buckets in (1, 8):
+        listing = str(tmp_path / f"listing-{buckets}")
+        write_listing(records, listing, buckets)
+        keys = {"images_per_shard": 2, "encoder": "e", "keep_order": False}
+        summaries = [plan_bucket(listing, str(tmp_path / "p"), number, **keys).summary for number in range(buckets)]
+        assert count_doubles(summaries) == 5  # of 7 paths of two files; what is missing is no file
+
+
+def test_the_links_that_a_bucket_tells_are_bounded(catalogue, monkeypatch):
+    monkeypatch.setattr("retrieval_core.data.shard_plan._LINKS_TOLD", 3)
+    catalogue.put(*(f"{number}.png" for number in range(9)))
+    assert catalogue.plan()[1].links == ()
+    for number in range(9):
+        (catalogue.folder / f"{number}.png").hardlink_to(catalogue.folder / f"img/{number}.png")
+    assert len(catalogue.plan()[1].links) == 3
 
 
 def test_categories_change_the_labels_only(catalogue):

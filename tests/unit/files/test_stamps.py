@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retrieval_core.files import storage
-from retrieval_core.files.stamps import stamp, stamp_of
+from retrieval_core.files.stamps import look, stamp, stamp_of
 
 
 def test_a_stamp_follows_the_content(folder):
@@ -19,6 +19,19 @@ def test_a_stamp_follows_the_content(folder):
     second = stamp(path)
     storage.write_bytes(path, b"three")
     assert len({first, second, stamp(path)}) == 3
+
+
+def test_every_name_of_a_local_file_has_its_number(tmp_path):
+    first, other = tmp_path / "a.png", tmp_path / "b.png"
+    first.write_bytes(b"x")
+    other.write_bytes(b"x")
+    assert not look(str(first)).linked
+    (tmp_path / "link.png").symlink_to(first)
+    (tmp_path / "hard.png").hardlink_to(first)
+    names = [str(first), f"file://{first}", f"{tmp_path}/./link.png", str(tmp_path / "hard.png")]
+    assert len({look(name) for name in names}) == 1
+    assert look(str(first)).linked
+    assert look(str(other)).file != look(str(first)).file
 
 
 def test_a_stamp_of_an_object_store_prefers_its_etag(monkeypatch):
