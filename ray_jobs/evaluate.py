@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_jobs.cluster.connect import run_tasks
-from ray_jobs.console.progress import Progress, track
+from ray_jobs.console.progress import Progress, printable, say, track
 from ray_jobs.embedding.finish_store import rejects_of
 from ray_jobs.run import Run
 from retrieval_core.config.sections import ROLES, DataConfig
+from retrieval_core.data.labels import advice, resembling
 from retrieval_core.data.motif_boxes import MOTIF_BOXES, load_motif_boxes
+from retrieval_core.data.problems import EXAMPLES
 from retrieval_core.data.records import from_root
 from retrieval_core.data.shard_plan import bucket_shards, plan_file
 from retrieval_core.encoding.arms import RANDOM
@@ -51,7 +54,12 @@ def evaluate(run: Run) -> dict[str, Any] | None:
     names = ["metrics.json", "per_query.csv", depth.RECALL_BY_DEPTH, depth.PRECISION_BY_DEPTH]
     names += [RUN, QRELS] if config.evaluate.trec else []
     outputs = [*map(workspace.path, names), workspace.work(HITS)]
-    return workspace.stage("evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite)
+    record = workspace.stage(
+        "evaluate", inputs, outputs, lambda: _evaluate(run, arms, gallery), overwrite=run.overwrite
+    )
+    for line in record.get("unmet", []):
+        say(f"evaluate: {line}", logging.WARNING)
+    return record
 
 
 def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, Any]:
@@ -87,10 +95,43 @@ def _evaluate(run: Run, arms: list[str], gallery: dict[str, Any]) -> dict[str, A
         storage.remove(workspace.path(name))  # those of another pool must not stay beside these figures
     if config.evaluate.trec:
         _write_trec(run, queries, gallery["buckets"])
-    for arm, values in metrics.items():
+    for arm, values in metrics.items() if metrics[run.main]["queries"] else ():
         shown = ", ".join(f"recall@{k} {values[f'recall@{k}']:.4f}" for k in ks if values[f"recall@{k}"] is not None)
         log.info("%-10s %s, mAP@%d %.4f", arm, shown, ks[-1], values[f"mAP@{ks[-1]}"] or 0.0)
-    return {"queries": metrics[run.main]["queries"], "left_out": metrics[run.main]["left_out"]}
+    return {
+        "queries": metrics[run.main]["queries"],
+        "left_out": metrics[run.main]["left_out"],
+        "unmet": _unmet(run, gallery["buckets"], outcomes[run.main]),
+    }
+
+
+def _unmet(run: Run, buckets: int, outcomes: list[QueryOutcome]) -> list[str]:
+    """What no fabric answers, and which categories of the fabrics may be meant. Memory O(queries)."""
+    unanswered = [outcome for outcome in outcomes if not outcome.relevant]
+    met = {name for outcome in outcomes if outcome.relevant for name in outcome.categories}
+    missed = sorted({name for outcome in unanswered for name in outcome.categories} - met)
+    lines = []
+    if unanswered:
+        count = f"no fabric answers {len(unanswered):,} of {len(outcomes):,} queries"
+        lines = [f"{count}, which enter no figure; no fabric holds {_few([repr(name) for name in missed], ', ')}"]
+    likes: dict[str, str] = {}
+    calls = ((plan_file(run.plan(run.main, "gallery"), bucket), [*met, *missed]) for bucket in range(buckets))
+    for found in run_tasks(_likes, calls):
+        likes |= {asked: min(held, likes.get(asked, held)) for asked, held in found.items()}
+    if texts := advice(dict(sorted(likes.items())), met):
+        lines.append(_few(texts, "; "))
+    return lines
+
+
+def _few(texts: list[str], between: str) -> str:
+    more = f"{between}and {len(texts) - EXAMPLES:,} more" if len(texts) > EXAMPLES else ""
+    return printable(between.join(texts[:EXAMPLES]) + more)
+
+
+def _likes(plan: str, asked: list[str]) -> dict[str, str]:
+    """``resembling`` for the fabrics of one bucket."""
+    held = tables.read_table(plan, columns=["categories"]).column("categories")
+    return resembling(asked, pc.unique(pc.list_flatten(held)).to_pylist())
 
 
 def _arm_order(arm: str) -> tuple[int, str]:

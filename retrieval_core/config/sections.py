@@ -80,6 +80,9 @@ class DataConfig(Section):
     train_gallery: str | None = Field(None, description="Manifest format: training fabrics.")
     val_queries: str | None = Field(None, description="Manifest format: validation queries.")
     val_gallery: str | None = Field(None, description="Manifest format: validation fabrics.")
+    list_like: Literal["error", "keep"] = Field(
+        "error", description="Manifest format: a category written as a list, ['rose']: an error, or a name like others."
+    )
     exclude: list[str] = Field(
         NAS_FOLDERS,
         description="Names of folders and files (with a slash: paths from the folder) that no listing of a folder "

@@ -13,6 +13,7 @@ from itertools import combinations, islice
 from retrieval_core.config.sections import DataConfig, Split
 from retrieval_core.data.datasets import gallery_records, query_records, split_records
 from retrieval_core.data.image_tree import PassedOver
+from retrieval_core.data.labels import odd_labels
 from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.data.problems import EXAMPLES, Notes, Problem, Severity, Tally
 from retrieval_core.data.published_layout import read_fabrics, read_queries
@@ -209,6 +210,8 @@ class _SplitCheck:
             self._note("no-labels", "no fabric holds the category of any query", severity)
         for category in sorted(self.classes - self.known):
             self._note("unknown-category", category)
+        for kind, example in odd_labels(self.classes, self.held):
+            self._note(kind, example)
         self.notes.add_all("fabric-without-label", self._unlabelled)
         self.notes.add_all("query-without-class", self._classless)
         self.notes.add_all("query-without-relevant", self._irrelevant)

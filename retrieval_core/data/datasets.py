@@ -210,15 +210,23 @@ def split_records(data: DataConfig, split: LabelledSplit, report: Report) -> tup
 
 
 def _manifest_queries(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
-    rows = manifests.manifest_rows(find_source(data, key), manifests.QUERIES, labels_needed, report)
+    rows = _manifest_rows(data, key, manifests.QUERIES, labels_needed, report)
     for path, categories in rows:
         yield query_record(data.root, path, categories)
 
 
 def _manifest_fabrics(data: DataConfig, key: str, *, labels_needed: bool, report: Report) -> Iterator[Record]:
-    rows = manifests.manifest_rows(find_source(data, key), manifests.FABRICS, labels_needed, report)
+    rows = _manifest_rows(data, key, manifests.FABRICS, labels_needed, report)
     for path, categories in rows:
         yield fabric_record(fabric_path(data.root, path), categories)
+
+
+def _manifest_rows(
+    data: DataConfig, key: str, layout: manifests.Layout, labels_needed: bool, report: Report
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    return manifests.manifest_rows(
+        find_source(data, key), layout, labels_needed, report, keep_lists=data.list_like == "keep"
+    )
 
 
 def _loose_queries(data: DataConfig, report: Report, left_out: LeftOut) -> Iterator[Record]:

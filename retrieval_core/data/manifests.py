@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_core.data.image_tree import is_folder
+from retrieval_core.data.labels import looks_like_a_list, names_in
 from retrieval_core.data.records import DataError, Report, fail
 from retrieval_core.files import storage
 
@@ -134,13 +135,14 @@ def manifest_columns(path: str) -> list[str]:
 
 
 def manifest_rows(
-    path: str, layout: Layout, labels_needed: bool = False, report: Report = fail
+    path: str, layout: Layout, labels_needed: bool = False, report: Report = fail, keep_lists: bool = False
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(path, categories) of each row, as the manifest spells them. Memory O(``BATCH_ROWS`` and a row group's pages).
 
     A manifest is a CSV file, a Parquet file or a folder of Parquet files; its layout is ``QUERIES`` or ``FABRICS``.
-    Faulty rows are reported and skipped. Raises DataError if the manifest cannot be read or lacks a column; that of the
-    categories must be there if ``labels_needed``.
+    Faulty rows are reported and skipped; a category that looks like a list is reported unless ``keep_lists``. Raises
+    DataError if the manifest cannot be read or lacks a column; that of the categories must be there if
+    ``labels_needed``.
     """
     needed = (layout.path, layout.categories) if labels_needed else (layout.path,)
     optional = () if labels_needed else (layout.categories,)
@@ -155,9 +157,23 @@ def manifest_rows(
             elif labels is None:
                 problem = f"{layout.categories} is {cell!r}, which is no text; write the names of categories there"
             else:
+                whole = [cell] if isinstance(cell, str) else []
+                if not keep_lists and any(map(looks_like_a_list, (*whole, *labels))):
+                    report(DataError(f"{file}: {unit} {number}: {_list_problem(layout, str(cell))}"))
                 yield name, labels
                 continue
             report(DataError(f"{file}: {unit} {number}: {problem}"))
+
+
+def _list_problem(layout: Layout, cell: str) -> str:
+    names = names_in(cell)
+    remedy = "leave the cell empty"
+    if names and layout.separator is not None:
+        remedy = f"write {layout.separator.join(names)}"
+    elif names:
+        remedy = f"write one name, such as {names[0]}"
+    shown = f"{layout.categories} is {cell!r}, a list written as text"
+    return f"{shown}; {remedy}, or set data.list_like=keep if that is a name"
 
 
 def labels_of(cell: object, separator: str | None = None) -> tuple[str, ...] | None:

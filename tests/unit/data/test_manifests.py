@@ -53,6 +53,33 @@ def test_parquet_categories_may_be_lists_numbers_or_null(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("cell", "remedy"),
+    [
+        ("['rose', 'bear']", "write rose;bear,"),
+        ("[rose]", "write rose,"),
+        ('["rose"];bear', "write rose;bear,"),
+        ("[]", "leave the cell empty,"),
+    ],
+)
+def test_a_list_written_as_text_is_an_error_unless_kept(tmp_path: Path, cell: str, remedy: str) -> None:
+    tables.write_table(f"{tmp_path}/f.parquet", pa.table({"image_path": ["1.png"], "categories": [cell]}))
+    pyarrow.csv.write_csv(pa.table({"image_path": ["1.png"], "categories": [cell]}), f"{tmp_path}/f.csv")
+    kept = tuple(cell.split(";"))
+    for source in (f"{tmp_path}/f.parquet", f"{tmp_path}/f.csv"):
+        with pytest.raises(DataError) as caught:
+            list(manifests.manifest_rows(source, manifests.FABRICS))
+        assert f"categories is {cell!r}, a list written as text; {remedy} or set data.list_like" in str(caught.value)
+        noted: list[DataError] = []
+        rows = list(manifests.manifest_rows(source, manifests.FABRICS, report=noted.append))
+        assert rows == [("1.png", kept)]
+        assert len(noted) == 1
+        assert list(manifests.manifest_rows(source, manifests.FABRICS, keep_lists=True)) == [("1.png", kept)]
+    (tmp_path / "q.csv").write_text("query_path,category\n1.png,['rose']\n")
+    with pytest.raises(DataError, match="write one name, such as rose, or set"):
+        list(manifests.manifest_rows(f"{tmp_path}/q.csv", manifests.QUERIES))
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("path,categories\na,b\n", "no column image_path; columns found: path, categories; needed: image_path"),
