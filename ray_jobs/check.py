@@ -24,6 +24,8 @@ def check(config: Config) -> int:
         connect()
         for line in node_problems(config):
             errors += _print("error", printable(line))
+    elif (problem := run.workspace.write_problem()) is not None:
+        errors += _print("error", f"run.output_dir: {printable(problem)}")
     try:
         weights = missing_weights(config.model)
     except OSError as error:  # a store that cannot be asked
@@ -37,9 +39,9 @@ def check(config: Config) -> int:
         errors += _print("error", f"data: {printable(reason)}")
         trains = False
     problems, counts = check_data(config.data, training=trains)
-    for problem in problems:
-        examples = f", for example {printable('; '.join(problem.examples))}" if problem.examples else ""
-        errors += _print(problem.severity, f"{problem.kind}: {problem.count:,}{examples}. {problem.remedy}")
+    for found in problems:
+        examples = f", for example {printable('; '.join(found.examples))}" if found.examples else ""
+        errors += _print(found.severity, f"{found.kind}: {found.count:,}{examples}. {found.remedy}")
     for name, count in counts.items():
         print(f"        {name}: {count:,}")
     print(f"        fine-tuning: {'yes' if trains else 'no'}; output: {run.workspace.folder}")

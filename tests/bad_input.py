@@ -94,7 +94,7 @@ def _query_lists() -> Iterator[BadInput]:
     yield BadInput("query list that is /dev/zero", listed(_zero), 1, "device")
     yield BadInput("query list that is a folder", listed(Path.mkdir), 1, "a folder")
     yield BadInput("query list of 1 GB in one line", listed(hole), 1, "line 1 is longer than", large=True)
-    yield BadInput("query list in UTF-16", listed("a.png x\n".encode("utf-16")), 1, "line 1 is not UTF-8")
+    yield BadInput("query list in UTF-16", listed("a.png x\n".encode("utf-16")), 1, "is UTF-16 text")
     yield BadInput("query list in Latin-1", listed(b"Bl\xfcte.png rose\n"), 1, "line 1 is not UTF-8")
     yield BadInput("query list with zero bytes", listed(b"a\0.png rose\n"), 1, "zero byte")
     yield BadInput("query list without images", listed(b"rose\nbear\n"), 1, "names no image")
@@ -118,7 +118,7 @@ def _tables() -> Iterator[BadInput]:
         "manifest without a header": (b"a.png,rose\n", "no column image_path"),
         "manifest with a column twice": (b"image_path,image_path\na.png,b.png\n", "column image_path twice"),
         "manifest with a cell of 1 MB": (head + b"a.png," + b"x" * 10**6, "field larger than field limit"),
-        "manifest that is a spreadsheet": (b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0\xf1\xff\n", "is not UTF-8"),
+        "manifest that is a spreadsheet": (b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0\xf1\xff\n", "is a ZIP archive"),
         "manifest whose header is 1 MB": (b",".join(b"%d" % n for n in range(150_000)), "no column image_path"),
         "Parquet of a header alone": (b"PAR1", "cannot be read as Parquet"),
         "Parquet without its end": (b"PAR1" + bytes(4000), "cannot be read as Parquet"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -21,6 +22,7 @@ from retrieval_core.data.image_tree import is_folder
 from retrieval_core.data.labels import looks_like_a_list, names_in
 from retrieval_core.data.records import DataError, Report, fail
 from retrieval_core.files import storage
+from retrieval_core.files.formats import FIRST, format_of
 
 BATCH_ROWS = 8192
 _BUFFER = 1 << 20
@@ -43,11 +45,16 @@ FABRICS = Layout("image_path", "categories", ";")
 def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers, with their line ends and without a byte order mark.
 
-    A line that is not UTF-8 is reported and skipped. Raises DataError if the file is missing or unreadable, or a line
-    is longer than ``LONGEST_LINE``. Memory O(longest line).
+    A line that is not UTF-8 is reported and skipped. Raises DataError if the file is missing or unreadable, of another
+    format that is known (gzip, Feather, a spreadsheet, ...), or a line is longer than ``LONGEST_LINE``. Memory
+    O(longest line).
     """
     with _open(path) as file:
         lines = io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)
+        try:
+            _refuse_other_formats(path, lines.peek(FIRST)[:FIRST])
+        except OSError as error:
+            raise _unreadable(path, error) from None
         for number in count(1):
             try:
                 raw = lines.readline(LONGEST_LINE + 1)
@@ -61,9 +68,16 @@ def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
             try:
                 text = raw.removeprefix(b"\xef\xbb\xbf").decode() if number == 1 else raw.decode()
             except UnicodeDecodeError:
-                report(DataError(f"{path}: line {number} is not UTF-8 text; save the file as UTF-8"))
+                remedy = f"if it is of Windows: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(path)} > utf8.csv"
+                report(DataError(f"{path}: line {number} is not UTF-8 text; save the file as UTF-8 ({remedy})"))
                 continue
             yield number, text
+
+
+def _refuse_other_formats(path: str, start: bytes) -> None:
+    form = format_of(start)
+    if form is not None:
+        raise DataError(f"{path}: is {form.name}, not a table of UTF-8 text or Parquet; {form.remedy_for(path)}")
 
 
 def list_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
@@ -214,7 +228,19 @@ def _require_columns(path: str, found: list[str], needed: tuple[str, ...], optio
     if missing or twice:
         problem = f"has no column {', '.join(missing)}" if missing else f"has the column {', '.join(twice)} twice"
         columns = ", ".join(found) if found else "none"
-        raise DataError(f"{path}: {problem}; columns found: {columns}; needed: {', '.join(needed)}")
+        hint = _header_hint(found)
+        raise DataError(f"{path}: {problem}; columns found: {columns}; needed: {', '.join(needed)}{hint}")
+
+
+def _header_hint(found: list[str]) -> str:
+    """What a header without the columns tells of the file."""
+    first = found[0] if found else ""
+    if first.startswith(("{", "[")):
+        return '; this is JSON: write it as CSV, or as Parquet with pandas.read_json("...").to_parquet("...")'
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(found) == 1 and separator in first:
+            return f"; the columns are separated by {name}: save the file with commas"
+    return ""
 
 
 def _is_parquet(path: str) -> bool:
@@ -231,7 +257,9 @@ def _open(path: str) -> Any:
 
 def _unreadable(path: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: there is no such file; put it there or correct the path", "missing-file")
+        return DataError(
+            f"{path}: there is no such file{storage.started_in(path)}; put it there or correct the path", "missing-file"
+        )
     return DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", "missing-file")
 
 

@@ -182,5 +182,5 @@ def find_source(data: DataConfig, key: str) -> str:
         if is_there(place):
             return place
     hint = next(filter(None, map(other_spelling, map(storage.absolute, tried))), None)
-    where = " or at ".join(tried) + (f"; it {hint}" if hint else "")
+    where = " or at ".join(tried) + (f"; it {hint}" if hint else storage.started_in(spelled))
     raise DataError(f"data.{key} = {spelled!r}: nothing is at {where}", "missing-file")

@@ -49,6 +49,11 @@ def absolute(path: str) -> str:
     return path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - symbolic links are kept
 
 
+def started_in(path: str) -> str:
+    """`` in /the/folder``, in which a relative path was looked for; nothing for a path that is whole."""
+    return "" if absolute(path) == path or path.startswith("/") else f" in {absolute('.')}"
+
+
 @contextmanager
 def remote(url: str) -> Iterator[tuple[Any, str]]:
     """The fsspec file system of a URL, and the key of the file in it, to be used in the block.

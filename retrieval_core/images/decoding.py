@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, PsdImagePlugin
 
 from retrieval_core.files import storage
 from retrieval_core.files.credentials import CredentialsError
+from retrieval_core.files.formats import FIRST, format_of
 from retrieval_core.files.retries import retried
 from retrieval_core.images.side_parts import without_side_parts
 from retrieval_core.images.tiff_layouts import TiffFile, UnsupportedLayout
@@ -181,7 +182,9 @@ def _identify(content: bytes) -> ImageFile.ImageFile:
             # Formats without a signature (TGA) fail on anything; only a claim makes the failure mean damage.
             problem = problem or (error if claimed else None)
     if problem is None:
-        raise ImageRejected("not_an_image", f"no image format Pillow decodes; the file starts with {content[:16]!r}")
+        form = format_of(content[:FIRST])
+        known = f"{form.name}; {form.remedy}" if form else f"the file starts with {content[:16]!r}"
+        raise ImageRejected("not_an_image", f"no image format Pillow decodes: {known}")
     raise _rejection(problem, content) from problem
 
 

@@ -21,22 +21,21 @@ import torch
 from torch import Tensor
 
 from retrieval_core.files import storage
+from retrieval_core.files.formats import FIRST, Format, format_of
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
 CONFIG = "config.json"
 SAFE = ".safetensors"
 
-_HELP = (
-    "Weight_Path/README.md says which files are needed and where to put them. The small model that comes with the "
-    "project needs none: --set model.weights=Weight_Path/dinov2-motif-small"
-)
-
+_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", SAFE)
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _MAX_JSON = 64 << 20  # bytes; config.json is a few kB, an index of shards a few MB
 _MAX_HEADER = 100_000_000  # bytes, the limit of the safetensors format
-_LFS = b"version "  # the first bytes of a Git LFS pointer, which read as a length of exabytes
+_STATES = ("feature_extractor_state_dict", "state_dict", "model_state_dict", "model", "teacher", "module")
+"""Where checkpoints keep a state dict, the published code's own first: Lightning, plain loops, DINOv2's training."""
 
 
 class WeightsError(ValueError):
@@ -45,26 +44,38 @@ class WeightsError(ValueError):
 
 def refusal(source: str, problem: str) -> WeightsError:
     """The error that names a file or key and its problem, and where to find help."""
+    small = Path("Weight_Path", "dinov2-motif-small")
+    whole = Path(__file__).resolve().parents[2] / small
+    help_ = (
+        "Weight_Path/README.md says which files are needed and where to put them. The small model that comes with the "
+        f"project needs none: --set model.weights={small if small.exists() or not whole.exists() else whole}"
+    )
     # It may quote names out of a file, which can hold any character: the message stays one line.
     shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in problem)
-    return WeightsError(f"{source}: {shown}; {_HELP}")
+    return WeightsError(f"{source}: {shown}; {help_}")
 
 
 def read_config(folder: str) -> dict[str, Any]:
     """The content of a weights folder's config.json; WeightsError if there is none."""
     source, path = f"model.weights = {folder}", storage.join(folder, CONFIG)
     if not storage.exists(folder):
+        place = storage.started_in(folder)
+        remedy = ", where relative paths start; give the whole path" if place else ""
         raise refusal(
             source,
-            f"no such folder. It must hold {CONFIG} and {SINGLE} (or {INDEX} with its shards, or {PICKLED}) of a "
-            "DINOv2 in transformers form",
+            f"no such folder{place}{remedy}. It must hold {CONFIG} and {SINGLE} (or {INDEX} with its shards, or "
+            f"{PICKLED}) of a DINOv2 in transformers form",
         )
+    local = storage.local_path(folder)
+    if local is not None and storage.irregular_kind(local) is None:
+        raise refusal(source, _file_for_folder(folder))
     try:
         values = storage.read_json(path, _MAX_JSON)
     except FileNotFoundError:
         problem = f"has no {CONFIG}; without it the weights cannot be read. Put there the one that came with them"
         raise refusal(source, problem) from None
     except (OSError, ValueError) as error:
+        _refuse_other_formats(path)
         raise refusal(path, f"cannot be read ({_one_line(error)}); copy it again") from None
     if not isinstance(values, dict):
         raise refusal(path, f"must hold a JSON object, got {type(values).__name__}")
@@ -72,7 +83,7 @@ def read_config(folder: str) -> dict[str, Any]:
 
 
 def tensor_files(folder: str) -> list[str]:
-    """The files that hold a folder's tensors, in a fixed order: the first kind present of the three.
+    """The files that hold a folder's tensors, in a fixed order: the first kind present of the four.
 
     WeightsError if there are none, or if the index names a shard that is not there.
     """
@@ -80,11 +91,16 @@ def tensor_files(folder: str) -> list[str]:
     if SINGLE in present:
         return [storage.join(folder, SINGLE)]
     if INDEX in present:
-        return _shards(folder, present)
+        return _shards(folder, INDEX, present)
     if PICKLED in present:
         return [storage.join(folder, PICKLED)]
+    if PICKLED_INDEX in present:
+        return _shards(folder, PICKLED_INDEX, present)
     found = ", ".join(sorted(present)[:10]) or "nothing"
-    problem = f"has no tensors; looked for {SINGLE}, {INDEX} and {PICKLED}, found {found}"
+    problem = f"has no tensors; looked for {SINGLE}, {INDEX}, {PICKLED} and {PICKLED_INDEX}, found {found}"
+    others = [name for name in sorted(present) if name.endswith(_CHECKPOINTS)]
+    if len(others) == 1:
+        problem += f". To read {others[0]}, also set model.checkpoint={storage.join(folder, others[0])}"
     raise refusal(f"model.weights = {folder}", problem)
 
 
@@ -97,6 +113,9 @@ def read_tensors(path: str, *, values: bool = True) -> dict[str, Tensor]:
     """
     if not values and not is_readable_in_part(path):
         return {}
+    local = storage.local_path(path)
+    if local is not None and Path(local).is_dir():
+        raise refusal(path, f"is a folder, and a file is wanted; set model.weights={path} if it is one of weights")
     if not path.endswith(SAFE):
         return _read_pickled(path)
     header = _read_header(path)
@@ -146,15 +165,41 @@ def on_disk(path: str) -> Iterator[str]:
         yield target
 
 
-def _shards(folder: str, present: set[str]) -> list[str]:
-    path = storage.join(folder, INDEX)
+def _file_for_folder(path: str) -> str:
+    wanted = f"is a file, and a folder with {CONFIG} beside the tensors is wanted"
+    name = path.rpartition("/")[2]
+    if name in {SINGLE, INDEX, PICKLED, PICKLED_INDEX, CONFIG}:
+        return f"{wanted}: set model.weights={path.rpartition('/')[0] or '.'}"
+    if path.endswith(_CHECKPOINTS):
+        return f"{wanted}: set model.checkpoint={path}, and model.weights to the folder with its {CONFIG}"
+    form = _other_format(path)
+    return f"{wanted}; it is {form.name}: {form.remedy_for(path)}" if form else wanted
+
+
+def _other_format(path: str) -> Format | None:
+    try:
+        with storage.open_read(path) as file:
+            return format_of(file.read(FIRST))
+    except OSError:
+        return None
+
+
+def _refuse_other_formats(path: str) -> None:
+    """Raise WeightsError if a file that could not be read is of a known format that holds no weights."""
+    form = _other_format(path)
+    if form is not None and form.name not in {"a ZIP archive", "a pickle"}:  # those of torch.save
+        raise refusal(path, f"is {form.name}, not the weights; {form.remedy_for(path)}")
+
+
+def _shards(folder: str, index: str, present: set[str]) -> list[str]:
+    path = storage.join(folder, index)
     try:
         shards = sorted(set(storage.read_json(path, _MAX_JSON)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise refusal(path, f"no index of shards ({_one_line(error)}); copy it again") from None
     absent = [str(name) for name in shards if name not in present]
     if absent or not shards:
-        problem = f"{len(absent)} of {len(shards)} shards of {INDEX} are missing: {', '.join(absent[:10])}"
+        problem = f"{len(absent)} of {len(shards)} shards of {index} are missing: {', '.join(absent[:10])}"
         raise refusal(f"model.weights = {folder}", problem)
     return [storage.join(folder, name) for name in shards]
 
@@ -169,8 +214,6 @@ def _read_header(path: str) -> dict[str, Tensor]:
             size = file.seek(0, 2)
     except OSError as error:
         raise refusal(path, f"cannot be read ({_one_line(error)})") from None
-    if start == _LFS:
-        raise refusal(path, "is a Git LFS pointer, not the weights; run `git lfs pull` there")
     try:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
@@ -180,6 +223,7 @@ def _read_header(path: str) -> dict[str, Tensor]:
             for name, entry in entries.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError):
+        _refuse_other_formats(path)
         raise refusal(path, f"is not a safetensors file, or a torn one ({size} bytes); copy it again") from None
     expected = 8 + length + max(ends, default=0)
     if size != expected:
@@ -203,12 +247,16 @@ def _read_pickled(path: str) -> dict[str, Tensor]:
                 f"{path}: refused: reading it would run code ({asked[1] if asked else 'unnamed'}), and only plain "
                 "tensors, numbers and containers are read. If you trust it, save its state dict alone where it was made"
             ) from None
+        _refuse_other_formats(path)
         raise refusal(path, "not a file of torch.save, or a torn one; copy it again") from error
-    state = content.get("feature_extractor_state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        held = ", ".join(map(str, list(content)[:10])) if isinstance(content, dict) else type(content).__name__
-        raise refusal(path, f"holds no state dict of tensors under feature_extractor_state_dict; it holds {held}")
-    return {str(name): value for name, value in state.items()}
+    held = content if isinstance(content, dict) else {}
+    for state in (*(held[key] for key in _STATES if key in held), content):
+        if isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values()):
+            return {str(name): value for name, value in state.items()}
+    shown = ", ".join(map(str, list(held)[:10])) or type(content).__name__
+    raise refusal(
+        path, f"holds no state dict of tensors, neither itself nor under {', '.join(_STATES)}; it holds {shown}"
+    )
 
 
 def _one_line(error: Exception) -> str:

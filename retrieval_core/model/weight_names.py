@@ -7,6 +7,8 @@ namings are read; the published one is written, so that other versions of transf
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,20 @@ _RENAMED = {  # module -> file
     ".attention.o_proj.": ".attention.output.dense.",
     ".mlp.down_proj.": ".mlp.weights_out.",
 }
+_ORIGINAL = [
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"^(cls_token|mask_token|register_tokens)$", r"embeddings.\1"),
+        (r"^pos_embed$", "embeddings.position_embeddings"),
+        (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+        (r"^blocks\.(?:\d+\.)?(\d+)\.", r"encoder.layer.\1."),
+        (r"\.attn\.proj\.", ".attention.output.dense."),
+        (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+        (r"\.mlp\.w12\.", ".mlp.weights_in."),
+        (r"\.mlp\.w3\.", ".mlp.weights_out."),
+        (r"^norm\.", "layernorm."),
+    )
+]
 _GATE, _UP, _BOTH = ".mlp.gate_proj.", ".mlp.up_proj.", ".mlp.weights_in."
 _MAX_LISTED = 10
 
@@ -33,7 +49,7 @@ def split(tensors: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], d
     The backbone's prefix is what precedes ``embeddings.cls_token``, and the head stands beside it. DataParallel's
     ``module.`` and transformers' ``classifier.`` are dropped. WeightsError if it holds no backbone, or more than one.
     """
-    named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    named = from_original_names({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
     anchors = [name for name in named if name == _ANCHOR or name.endswith("." + _ANCHOR)]
     if len(anchors) != 1:
         found = _listed(anchors, "backbones") if anchors else _listed(list(named), "tensors")
@@ -49,6 +65,33 @@ def split(tensors: dict[str, Tensor], source: str) -> tuple[dict[str, Tensor], d
         elif not name.startswith(parent + "classifier."):
             backbone[name.removeprefix(prefix)] = tensor
     return to_file_names(backbone), head
+
+
+def from_original_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names of DINOv2's own code (``blocks.0.attn.qkv.weight``) to the files' names; others stay.
+
+    Its query, key and value are one tensor, here three views of it. Blocks may be in chunks (``blocks.0.5.``). What its
+    training keeps beside the backbone (``dino_head.``, ``ibot_head.``) is dropped.
+    """
+    anchors = [name for name in tensors if f".{name}".endswith(".cls_token") and not name.endswith(_ANCHOR)]
+    prefix = anchors[0].removesuffix("cls_token") if len(anchors) == 1 else None
+    if prefix is None or f"{prefix}patch_embed.proj.weight" not in tensors:
+        return tensors
+    parent = prefix[: prefix[:-1].rfind(".") + 1]
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.startswith((f"{parent}dino_head.", f"{parent}ibot_head.")):
+            continue
+        own = name.removeprefix(prefix)
+        if own != name or not prefix:
+            for pattern, new in _ORIGINAL:
+                own = pattern.sub(new, own)
+        if ".attn.qkv." in own:
+            for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                renamed[prefix + own.replace(".attn.qkv.", f".attention.attention.{part}.")] = third
+        else:
+            renamed[(prefix + own) if name.startswith(prefix) else name] = tensor
+    return renamed
 
 
 def to_file_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,8 +7,11 @@ a record is whole; a run that finds the same fingerprint and the outputs in plac
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from retrieval_core.config.config import Config
@@ -45,6 +48,24 @@ class Workspace:
     def arm_folder(self, arm: str, main: str) -> str:
         """The folder of an arm's store and pool: the run's for its main arm, one under ``work/`` for a baseline."""
         return self.folder if arm == main else self.work("arms", arm)
+
+    def write_problem(self) -> str | None:
+        """Why the run could not write into its folder; None if it can. Tried, with nothing left behind."""
+        local = storage.local_path(self.folder)
+        try:
+            if local is None:
+                storage.write_bytes(self.path(".check.tmp"), b"")
+                storage.remove(self.path(".check.tmp"))
+                return None
+            place = next(folder for folder in (Path(local), *Path(local).parents) if os.path.lexists(folder))
+            if not place.is_dir():
+                return f"{place} is no folder; name another one"
+            with tempfile.TemporaryFile(dir=place) as file:
+                file.write(b"x")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return f"{self.folder} cannot be written: {reason}; name a folder that can be, or a URL"
+        return None
 
     def record(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage recorded, or None."""

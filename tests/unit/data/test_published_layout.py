@@ -82,7 +82,8 @@ def test_test_queries_take_their_class_from_the_class_file(tmp_path: Path) -> No
         (b"a.png bear\nno image here\n", "line 2: 'no image here' names no image"),
         (b"a.png bear\n\xff\xfe.png bear\n", "line 2 is not UTF-8"),
         (b"a.png bear\rb.png owl\r", "line 1 holds a carriage return"),
-        ("a.png bear\n".encode("utf-16-le"), "line 1 holds a zero byte"),
+        ("a.png bear\n".encode("utf-16-le"), "is UTF-16 text"),
+        (b"a\0.png bear\n", "line 1 holds a zero byte"),
     ],
 )
 def test_a_faulty_list_names_file_and_line(tmp_path: Path, content: bytes, where: str) -> None:

@@ -17,6 +17,7 @@ from tests.unit.tiny_weights import (
     in_published_names,
     refusal,
     rewrite,
+    same_bits,
     tensors_of,
     transformers_model,
 )
@@ -52,6 +53,60 @@ def test_tensors_that_are_not_finite_are_named(folder, value):
     tensors[LAST][3] = value
     rewrite(folder, tensors)
     assert f"NaN or infinity in 1 tensors ({LAST})" in refusal(folder)
+
+
+def in_original_names(state):
+    """As DINOv2's own code names and joins them."""
+    joined = {}
+    for block in range(2):
+        for kind in ("weight", "bias"):
+            parts = [f"encoder.layer.{block}.attention.attention.{part}.{kind}" for part in ("query", "key", "value")]
+            joined[f"blocks.{block}.attn.qkv.{kind}"] = torch.cat([state.pop(part) for part in parts])
+    swaps = [
+        ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+        ("embeddings.position_embeddings", "pos_embed"),
+        ("embeddings.", ""),
+        ("encoder.layer.", "blocks."),
+        ("attention.output.dense", "attn.proj"),
+        ("layer_scale1.lambda1", "ls1.gamma"),
+        ("layer_scale2.lambda1", "ls2.gamma"),
+        ("mlp.weights_in", "mlp.w12"),
+        ("mlp.weights_out", "mlp.w3"),
+        ("layernorm.", "norm."),
+    ]
+    for name, tensor in state.items():
+        for old, new in swaps:
+            name = name.replace(old, new)  # noqa: PLW2901
+        joined[name] = tensor
+    return joined
+
+
+@pytest.mark.parametrize(("registers", "swiglu"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("form", ["plain", "chunks", "teacher"])
+def test_the_names_of_dinov2s_own_code_are_read(tmp_path, registers, swiglu, form):
+    transformers_model(registers, swiglu).save_pretrained(tmp_path / "w")
+    keys = config(tmp_path / "w")
+    plain = load_model(keys, 0, with_head=False)
+    state = in_original_names(to_file_names(tensors_of(tmp_path / "w")))
+    assert {"cls_token", "pos_embed", "blocks.1.attn.qkv.weight", "blocks.1.ls2.gamma", "norm.bias"} <= set(state)
+    if form == "chunks":
+        state = {name.replace("blocks.", "blocks.0."): tensor for name, tensor in state.items()}
+    elif form == "teacher":
+        state = {"teacher": {f"backbone.{name}": tensor for name, tensor in state.items()}}
+        state["teacher"] |= {"dino_head.mlp.0.weight": torch.ones(2), "ibot_head.last_layer.weight": torch.ones(2)}
+    torch.save(state, tmp_path / "dinov2_vits14_pretrain.pth")
+    keys = config(tmp_path / "w", checkpoint=str(tmp_path / "dinov2_vits14_pretrain.pth"))
+    assert missing_weights(keys) is None
+    assert same_bits(load_model(keys, 0, with_head=False), plain)
+
+
+def test_a_tensor_that_lacks_under_dinov2s_own_names_is_missing(folder, tmp_path):
+    state = in_original_names(tensors_of(folder))
+    del state["blocks.0.attn.qkv.bias"]
+    torch.save(state | {"blocks.7.norm1.weight": torch.ones(2)}, tmp_path / "a.pth")
+    message = refusal(folder, checkpoint=str(tmp_path / "a.pth"))
+    assert "3 missing (encoder.layer.0.attention.attention.query.bias" in message
+    assert "1 unexpected (encoder.layer.7.norm1.weight)" in message
 
 
 def test_a_file_of_something_else_shows_what_it_has(folder):

@@ -108,3 +108,20 @@ def test_a_stage_that_fails_leaves_no_record(space):
 
 def test_a_stage_that_was_never_done_has_no_record(space):
     assert space.record("train") is None
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_left(space, tmp_path):
+    def problem(folder):
+        return Workspace(load_config(None, [f"run.output_dir={folder}"])).write_problem()
+
+    assert (space.write_problem(), problem(tmp_path / "new" / "deep")) == (None, None)
+    assert storage.list_names(str(tmp_path)) == []
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "file/deeper", "gone"):
+        assert problem(tmp_path / name) == f"{tmp_path / name.partition('/')[0]} is no folder; name another one"
+    said = problem("/proc/out")  # nobody makes a file there, not even root
+    assert said.startswith("/proc/out/run cannot be written: ")
+    assert problem("memory://made/out") is None
+    assert storage.list_names("memory://made/out/run") == []
+    assert problem("nope://x").startswith("nope://x/run cannot be written: ")
