@@ -163,7 +163,7 @@ def _split_files() -> Iterator[BadInput]:
         "split file nested 100,000 deep": (b"[" * 100_000, "cannot be read as JSON"),
         "split file with a number of 10,000 digits": (b"[[" + b"9" * 10_000 + b"]]", "cannot be read as JSON"),
         "split file that is empty": (b"", "cannot be read as JSON"),
-        "split file that is a web page": (b"<!DOCTYPE html>", "cannot be read as JSON"),
+        "split file that is a web page": (b"<!DOCTYPE html>", "is a web page, not JSON"),
     }
     for name, (content, says) in contents.items():
         yield BadInput(name, split(content), 1, says)

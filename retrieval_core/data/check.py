@@ -19,10 +19,12 @@ from retrieval_core.data.problems import EXAMPLES, Notes, Problem, Severity, Tal
 from retrieval_core.data.published_layout import read_fabrics, read_queries
 from retrieval_core.data.records import DataError, Record, base_name, full_stem, name_problem, query_id, short_id
 from retrieval_core.files import stamps, storage
+from retrieval_core.files.formats import is_pointer
 from retrieval_core.files.spelling import other_spelling
 
 _PROBES = 32  # requests to an object store at a time
 _LISTED = stamps.Look("")
+_POINTER_BYTES = range(100, 200)  # only files of such a size are opened
 
 
 def check_data(data: DataConfig, *, training: bool) -> tuple[list[Problem], dict[str, int]]:
@@ -101,7 +103,7 @@ class _SplitCheck:
             if key in self._fabric_paths:
                 self._note("duplicate-fabric", record.path)
             else:
-                self._note_same_file(record, look)
+                self._note_file(record, look)
             self._fabric_paths.add(key)
             self.held.update(record.categories)
             if not record.categories:
@@ -116,9 +118,12 @@ class _SplitCheck:
             problem = f"none of the {missing} fabrics is there" if missing else "there are no fabrics"
             self._note("no-gallery", problem, "error")
 
-    def _note_same_file(self, record: Record, look: stamps.Look | None) -> None:
+    def _note_file(self, record: Record, look: stamps.Look | None) -> None:
+        """Note a file that is there twice, or a pointer in its place."""
         if look is None or look.file is None:
             return
+        if int(look.stamp.partition(":")[0]) in _POINTER_BYTES and is_pointer(record.location):
+            self._note("git-lfs-pointer", record.path)
         if look.file in self._files:
             self._note("same-file", record.path)
         self._files.add(look.file)
@@ -181,7 +186,7 @@ class _SplitCheck:
             if record.path in paths:
                 self._note("duplicate-query", record.path)
             else:
-                self._note_same_file(record, look)
+                self._note_file(record, look)
             if record.path not in paths and self.data.format == "published":
                 other = ids.setdefault(query_id(record.path), record.path)
                 if other != record.path:

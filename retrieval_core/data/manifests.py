@@ -77,7 +77,8 @@ def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
 def _refuse_other_formats(path: str, start: bytes) -> None:
     form = format_of(start)
     if form is not None:
-        raise DataError(f"{path}: is {form.name}, not a table of UTF-8 text or Parquet; {form.remedy_for(path)}")
+        problem = f"is {form.name}, not a table of UTF-8 text or Parquet"
+        raise DataError(f"{path}: {problem}; {form.remedy_for(path)}", "other-format")
 
 
 def list_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
@@ -257,9 +258,8 @@ def _open(path: str) -> Any:
 
 def _unreadable(path: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(
-            f"{path}: there is no such file{storage.started_in(path)}; put it there or correct the path", "missing-file"
-        )
+        problem = f"there is no such file{storage.started_in(path)}"
+        return DataError(f"{path}: {problem}; put it there or correct the path", "missing-file")
     return DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", "missing-file")
 
 
@@ -270,4 +270,4 @@ def _arrow_errors(path: str) -> Iterator[None]:
     except DataError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}") from None
+        raise DataError(f"{path}: cannot be read as Parquet: {' '.join(str(error).split())}; copy it again") from None

@@ -39,6 +39,7 @@ from retrieval_core.data.records import (
     without_image_suffix,
 )
 from retrieval_core.files import storage
+from retrieval_core.files.formats import FIRST, format_of
 
 QUERY_LISTS: Mapping[Split, str] = {"train": "train_sub.txt", "validation": "val_sub.txt", "test": "test.txt"}
 SPLIT_FILES: Mapping[Split, str] = {
@@ -191,7 +192,11 @@ def read_split_file(path: str, report: Report = fail) -> dict[str, Labels]:
     try:
         items = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        report(DataError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}"))
+        form = format_of(content[:FIRST])
+        if form is not None:
+            report(DataError(f"{path}: is {form.name}, not JSON; {form.remedy_for(path)}", "other-format"))
+        else:
+            report(DataError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}"))
         return {}
     if not isinstance(items, list):
         report(DataError(f"{path}: holds a {type(items).__name__}; it must be a list of items"))

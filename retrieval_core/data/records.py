@@ -18,8 +18,8 @@ _NOT_UTF8 = "not-utf8 "  # starts the location of a file whose name cannot be wr
 class DataError(ValueError):
     """The data set is wrong or incomplete; the message names the file, the line and the remedy.
 
-    ``kind`` groups such problems: ``missing-file``, ``malformed`` or ``unset-key``. A long message, which may quote a
-    file, is cut in its middle: the file's name and the line stand first, the remedy last.
+    ``kind`` groups such problems: ``missing-file``, ``malformed``, ``other-format`` or ``unset-key``. A long message,
+    which may quote a file, is cut in its middle: the file's name and the line stand first, the remedy last.
     """
 
     def __init__(self, message: str, kind: str = "malformed") -> None:

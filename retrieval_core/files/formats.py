@@ -6,6 +6,8 @@ import re
 import shlex
 from typing import NamedTuple
 
+from retrieval_core.files import storage
+
 FIRST = 512
 """Bytes from a file's start that ``format_of`` wants to see."""
 
@@ -21,6 +23,7 @@ class Format(NamedTuple):
         return self.remedy.replace("FILE", shlex.quote(path))
 
 
+_POINTER = "a Git LFS pointer"
 _AGAIN = "copy or download it again"
 _ELSEWHERE = "write what it holds as CSV or Parquet where it was made"
 _SHEET = "save it as CSV (UTF-8): libreoffice --headless --convert-to csv FILE"
@@ -31,7 +34,7 @@ _BINARY = rb"(?=.{0,12}[\x00-\x08])"  # so that a text which starts with the sam
 _PACKED = rb"PK\x03\x04.{26}"  # the first name in a ZIP archive follows
 
 _FORMATS: list[tuple[bytes, str, str]] = [
-    (rb"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull` in the clone it is from, and copy the file"),
+    (rb"version https://git-lfs", _POINTER, "run `git lfs pull` in the clone it is from, and copy the file"),
     (rb"(?i:\s*<(!doctype html|html|head)\b)", "a web page", f"servers send one in place of a file: {_AGAIN}"),
     (rb"\s*(<\?xml.*)?<svg\b", "an SVG drawing", "draw it as pixels: rsvg-convert FILE -o FILE.png"),
     (rb"\s*<\?xml", "an XML file", _ELSEWHERE),
@@ -74,3 +77,13 @@ _PATTERNS = [(re.compile(pattern, re.DOTALL), Format(name, remedy)) for pattern,
 def format_of(start: bytes) -> Format | None:
     """The kind of a file by its first ``FIRST`` bytes; None for text of UTF-8, and for what is not known."""
     return next((form for pattern, form in _PATTERNS if pattern.match(start)), None)
+
+
+def is_pointer(path: str) -> bool:
+    """True if a file is the note that Git LFS leaves in place of a file; False if it cannot be read."""
+    try:
+        with storage.open_once(path) as file:
+            form = format_of(file.read(FIRST))
+    except OSError:
+        return False
+    return form is not None and form.name == _POINTER

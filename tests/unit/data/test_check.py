@@ -295,3 +295,27 @@ def test_one_file_under_several_names_is_told(tmp_path: Path) -> None:
         "same-file": (f"test: {tmp_path}/cloth/latest/a.png", "test: q/../q/1.png"),
         "missing-fabric": (f"test: {tmp_path}/cloth/2024\\b.png (is there as {tmp_path}/cloth/2024/b.png)",),
     }
+
+
+def test_a_pointer_in_place_of_an_image_is_told(tmp_path: Path) -> None:
+    images(tmp_path, "cloth/a.png", "q/1.png", "q/2.png")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 48213\n"
+    for name in ("cloth/a.png", "q/2.png"):
+        (tmp_path / name).write_text(pointer)
+    (tmp_path / "q/1.png").write_bytes(bytes(130))
+    data = DataConfig(format="folder", gallery=f"{tmp_path}/cloth", queries=f"{tmp_path}/q")
+    (problem,), _ = check_data(data, training=False)
+    assert (problem.kind, problem.examples) == (
+        "git-lfs-pointer",
+        (f"test: {tmp_path}/cloth/a.png", f"test: {tmp_path}/q/2.png"),
+    )
+
+
+@pytest.mark.parametrize("name", ["TestAll_index.csv", "Test_element.csv", "Test_split.json", "test.txt"])
+def test_a_label_file_of_another_format_is_named(sound: Path, name: str) -> None:
+    (sound / name).write_bytes(b"\x1f\x8b\x08\0")
+    if name == "Test_split.json":
+        (sound / "TestAll_index.csv").unlink()
+    found = by_kind(check_data(DataConfig(root=str(sound)), training=False)[0])
+    assert f"{sound}/{name}: is a gzip file, not " in found["error", "other-format"].examples[0]
+    assert found["error", "other-format"].examples[0].endswith(f"unpack it: gunzip -k {sound}/{name}")
