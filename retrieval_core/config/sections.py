@@ -126,7 +126,10 @@ class ModelConfig(Section):
     """The network that makes embeddings."""
 
     weights: str = Field("Weight_Path/dinov2-pytorch-base-v1", description="A transformers directory of a DINOv2.")
-    checkpoint: str | None = Field(None, description="A published .pth; `weights` then gives its configuration.")
+    checkpoint: str | None = Field(
+        None,
+        description="A .pth of the published code, DINOv2's or another training; `weights` gives its configuration.",
+    )
     init: Literal["pretrained", "random"] = Field("pretrained", description="random: ignore weights, keep config.json.")
     image_size: int = Field(
         98,

@@ -1,8 +1,9 @@
 """Weights in, weights out: from files to a ``FabricEmbedder`` and back.
 
 What is read: a transformers directory of any Dinov2 or Dinov2WithRegisters size, with or without our head, or a
-published ``.pth``. What is written: config.json and model.safetensors in the same form, so that a fine-tuned model
-is read like any other, and its backbone by transformers' ``from_pretrained``.
+``.pth`` of the published code, of DINOv2's own or of another training. What is written: config.json and
+model.safetensors in the same form, so that a fine-tuned model is read like any other, and its backbone by transformers'
+``from_pretrained``.
 """
 
 from __future__ import annotations
