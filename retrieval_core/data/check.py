@@ -17,10 +17,19 @@ from retrieval_core.data.labels import odd_labels
 from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.data.problems import EXAMPLES, Notes, Problem, Severity, Tally
 from retrieval_core.data.published_layout import read_fabrics, read_queries
-from retrieval_core.data.records import DataError, Record, base_name, full_stem, name_problem, query_id, short_id
+from retrieval_core.data.records import (
+    DataError,
+    Record,
+    base_name,
+    full_stem,
+    name_problem,
+    query_id,
+    short_id,
+    without_image_suffix,
+)
 from retrieval_core.files import stamps, storage
 from retrieval_core.files.formats import is_pointer
-from retrieval_core.files.spelling import other_spelling
+from retrieval_core.files.spelling import other_spelling, spelling_key
 
 _PROBES = 32  # requests to an object store at a time
 _LISTED = stamps.Look("")
@@ -143,8 +152,10 @@ class _SplitCheck:
                 report=self._report,
             )
             self.known.update(fabrics.categories)
+            like = {spelling_key(full_stem(record.path)): base_name(record.path) for record in fabrics.records}
             for name in fabrics.without_image:
-                self._note("label-without-image", name)
+                other = like.get(spelling_key(without_image_suffix(name)))
+                self._note("label-without-image", f"{name} (there is {other})" if other else name)
             self._check_ids(fabrics.records)
             yield from fabrics.records
         elif self.searched:

@@ -18,7 +18,7 @@ _NOTHING = frozenset(
 _LIST = re.compile(r"\[.*\]|\{.*\}|\((\s*['\"].*|.*,.*|\s*)\)|(array|set|frozenset|tuple|list)\(.*\)", re.DOTALL)
 _AROUND = "[](){}'\"` \t\r\n"  # what a list that was written as text leaves around its names
 _BETWEEN = re.compile(r"[,;|/\\+&\t\r\n]")
-_WHOLE_NUMBER = re.compile(r"[+-]?\d+(?:[.,]0*)?")
+_NUMBER = re.compile(r"\+?(-?)0*([0-9]+)(?:[.,]([0-9]*?)0*)?")
 
 
 def looks_like_nothing(category: str) -> bool:
@@ -97,6 +97,8 @@ def _forms(category: str, known: Collection[str]) -> list[str]:
 def _form(category: str) -> str:
     """What categories share that a reader takes for the same."""
     text = unicodedata.normalize("NFKC", category).casefold().strip(_AROUND)
-    if _WHOLE_NUMBER.fullmatch(text):
-        return str(int(re.split("[.,]", text)[0]))
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")  # takes no room, as U+200B
+    if number := _NUMBER.fullmatch(text):
+        sign, whole, fraction = number.groups("")
+        return f"{sign}{whole}.{fraction}".rstrip(".")
     return re.sub(r"[\s_-]+", " ", text)

@@ -45,16 +45,19 @@ FABRICS = Layout("image_path", "categories", ";")
 def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 text file with their numbers, with their line ends and without a byte order mark.
 
-    A line that is not UTF-8 is reported and skipped. Raises DataError if the file is missing or unreadable, of another
-    format that is known (gzip, Feather, a spreadsheet, ...), or a line is longer than ``LONGEST_LINE``. Memory
-    O(longest line).
+    A line that is not UTF-8 is reported and skipped, and so is a whole file of another format (gzip, Feather, a
+    spreadsheet, ...). Raises DataError if the file is missing or unreadable, or a line is longer than ``LONGEST_LINE``.
+    Memory O(longest line).
     """
     with _open(path) as file:
         lines = io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)
         try:
-            _refuse_other_formats(path, lines.peek(FIRST)[:FIRST])
+            other = _other_format(path, lines.peek(FIRST)[:FIRST])
         except OSError as error:
             raise _unreadable(path, error) from None
+        if other is not None:
+            report(other)
+            return
         for number in count(1):
             try:
                 raw = lines.readline(LONGEST_LINE + 1)
@@ -74,11 +77,12 @@ def text_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _refuse_other_formats(path: str, start: bytes) -> None:
+def _other_format(path: str, start: bytes) -> DataError | None:
     form = format_of(start)
-    if form is not None:
-        problem = f"is {form.name}, not a table of UTF-8 text or Parquet"
-        raise DataError(f"{path}: {problem}; {form.remedy_for(path)}", "other-format")
+    if form is None:
+        return None
+    problem = f"is {form.name}, not a table of UTF-8 text or Parquet"
+    return DataError(f"{path}: {problem}; {form.remedy_for(path)}", "other-format")
 
 
 def list_lines(path: str, report: Report = fail) -> Iterator[tuple[int, str]]:
@@ -246,7 +250,13 @@ def _header_hint(found: list[str]) -> str:
 
 def _is_parquet(path: str) -> bool:
     with _open(path) as file:
-        return bool(file.read(4) == b"PAR1")
+        start = bytes(file.read(FIRST))
+    if start.startswith(b"PAR1"):
+        return True
+    other = _other_format(path, start)
+    if other is not None:
+        raise other
+    return False
 
 
 def _open(path: str) -> Any:

@@ -37,7 +37,7 @@ def _nearest(path: str) -> str | None:
     for name in path.strip("/").split("/"):
         if not os.path.lexists(os.path.join(place, name)):  # noqa: PTH118
             try:
-                like = [entry for entry in os.listdir(place) if _key(entry) == _key(name)]  # noqa: PTH208
+                like = [entry for entry in os.listdir(place) if spelling_key(entry) == spelling_key(name)]  # noqa: PTH208
             except OSError:
                 return None
             if not like:
@@ -47,5 +47,6 @@ def _nearest(path: str) -> str | None:
     return place
 
 
-def _key(name: str) -> str:
+def spelling_key(name: str) -> str:
+    """What names share that differ in case, in how their letters are composed, or in blanks around them."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).strip()

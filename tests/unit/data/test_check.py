@@ -319,3 +319,13 @@ def test_a_label_file_of_another_format_is_named(sound: Path, name: str) -> None
     found = by_kind(check_data(DataConfig(root=str(sound)), training=False)[0])
     assert f"{sound}/{name}: is a gzip file, not " in found["error", "other-format"].examples[0]
     assert found["error", "other-format"].examples[0].endswith(f"unpack it: gunzip -k {sound}/{name}")
+
+
+def test_a_label_names_the_image_that_is_spelt_otherwise(sound: Path) -> None:
+    images(sound, "Set/test/img/images/Bl\u00fcte.png")
+    write(sound, TestAll_index__csv="motif 4,motif 5\n4,5\nBlu\u0308te,\nbl\u00fcte.PNG,\n")
+    found = by_kind(check_data(DataConfig(root=str(sound)), training=False)[0])
+    assert found["warning", "label-without-image"].examples == (
+        "test: Blu\u0308te (there is Bl\u00fcte.png)",
+        "test: bl\u00fcte.PNG (there is Bl\u00fcte.png)",
+    )
