@@ -109,13 +109,13 @@ def _unmet(run: Run, buckets: int, outcomes: list[QueryOutcome]) -> list[str]:
     """What no fabric answers, and which categories of the fabrics may be meant. Memory O(queries)."""
     unanswered = [outcome for outcome in outcomes if not outcome.relevant]
     met = {name for outcome in outcomes if outcome.relevant for name in outcome.categories}
-    missed = sorted({name for outcome in unanswered for name in outcome.categories} - met)
+    missed = sorted({name for outcome in unanswered for name in outcome.categories})
     lines = []
     if unanswered:
         count = f"no fabric answers {len(unanswered):,} of {len(outcomes):,} queries"
         lines = [f"{count}, which enter no figure; no fabric holds {_few([repr(name) for name in missed], ', ')}"]
     likes: dict[str, str] = {}
-    calls = ((plan_file(run.plan(run.main, "gallery"), bucket), [*met, *missed]) for bucket in range(buckets))
+    calls = ((plan_file(run.plan(run.main, "gallery"), bucket), sorted(met.union(missed))) for bucket in range(buckets))
     for found in run_tasks(_likes, calls):
         likes |= {asked: min(held, likes.get(asked, held)) for asked, held in found.items()}
     if texts := advice(dict(sorted(likes.items())), met):

@@ -132,13 +132,19 @@ def is_folder(path: str) -> bool:
 
 
 def walk_images(
-    folder: str, *, exclude: Sequence[str] = (), left_out: LeftOut = untold, report: Report = fail
+    folder: str,
+    *,
+    exclude: Sequence[str] = (),
+    keep_links: bool = False,
+    left_out: LeftOut = untold,
+    report: Report = fail,
 ) -> Iterator[tuple[str, str | None]]:
     """Image files under a local folder or URL, folder by folder in order of names: (path from there, stamp).
 
     The stamp is that of an object store's listing, which saves a request per file; it is None on a local disk. A
-    symbolic link to a folder or image that the walk finds under its own name is passed over. Any other folder that is
-    reached through links is read once, and never from inside itself. ``left_out`` is told of what is hidden, excluded
+    symbolic link to a folder or image that the walk finds under its own name is passed over, unless ``keep_links``,
+    for those to whom each name is a fabric. Any other folder that is reached through links is read once, and never from
+    inside itself. ``left_out`` is told of what is hidden, excluded
     or such a link, of pipes, devices and files whose suffix is no image's; ``report`` of folders that cannot be listed.
     """
     hidden = _hidden_by(exclude)
@@ -149,7 +155,7 @@ def walk_images(
             return reason
         if not entry.is_folder and (entry.is_special or not has_image_suffix(entry.name)):
             return "ignored-file"
-        target = tree.target(relative) if entry.is_link else None
+        target = tree.target(relative) if entry.is_link and not keep_links else None
         if target is None or not (entry.is_folder or has_image_suffix(target)):
             return None
         parts = target.split("/")

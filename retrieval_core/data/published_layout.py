@@ -177,7 +177,8 @@ def _images(
     tail = (split, "img", "images")
     for relative in find_folders(root, tail, skip=skip, exclude=exclude, left_out=left_out, report=report):
         folder = from_root(root, relative)
-        for name, stamp in walk_images(folder, exclude=exclude, left_out=left_out, report=report):
+        # A link of another name is another fabric, with labels of its own.
+        for name, stamp in walk_images(folder, exclude=exclude, keep_links=True, left_out=left_out, report=report):
             yield f"{folder}/{name}", stamp
 
 

@@ -222,6 +222,15 @@ def test_fabrics_are_found_below_the_root_without_looking_into_other_splits(
     assert not [path for path in listed if "train/img/images" in path or "element img" in path or ".trash" in path]
 
 
+def test_a_link_is_a_fabric_with_labels_of_its_own(tmp_path: Path) -> None:
+    images(tmp_path, "test/img/images/1.png")
+    (tmp_path / "test/img/images/2.png").symlink_to("1.png")
+    (tmp_path / "Test_split.json").write_text(json.dumps([[0, "1", 5, "bear"], [1, "2", 6, "rose"]]))
+    found = layout.read_fabrics(str(tmp_path), "test")
+    assert [record.categories for record in found.records] == [("bear",), ("rose",)]
+    assert found.without_image == []
+
+
 def test_labels_that_are_needed_name_the_missing_file(tmp_path: Path) -> None:
     images(tmp_path, "train/img/images/1.png")
     assert [record.categories for record in layout.read_fabrics(str(tmp_path), "train").records] == [()]
