@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ray_jobs.console.command_line import build_parser, complain, completion
-from ray_jobs.console.interrupt import STOPPED, how_to_go_on, stops_on_ctrl_c
+from ray_jobs.console.interrupt import how_to_go_on, says_when_terminated, stops_on_signals
 from ray_jobs.console.progress import Console
 from ray_jobs.console.run_log import in_file, on_screen
 from retrieval_core.config.config import Config, ConfigError, load_config
@@ -19,13 +19,13 @@ RESUMABLE = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrai
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0 done, 1 failed (one line says why), 2 wrong command line or key, 130 ended by Ctrl-C."""
+    """Run a command; returns 0 done, 1 failed (one line says why), 2 wrong command line or key, 128 + a signal."""
     options = build_parser().parse_args(arguments)
     if options.command == "completion":
         print(completion(options.shell))
         return 0
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with on_screen(debug=options.debug) as console:
+    with on_screen(debug=options.debug) as console, stops_on_signals(console) as told:
         try:
             config = load_config(options.config, options.overrides)
             refuse_relative_paths(config)
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(error, 2, options)
         except KeyboardInterrupt:
             going_on = f"; what is committed stays, and this goes on: {how_to_go_on(words)}"
-            complain(f"stopped{going_on if options.command in RESUMABLE else ''}")
-            return STOPPED
+            complain(f"{told.line()}{going_on if options.command in RESUMABLE else ''}")
+            return told.code
         except Exception as error:  # the one place where a user's mistake turns into a line
             return _fail(error, 1, options)
 
@@ -48,8 +48,7 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
     if options.command == "simulate":
         from ray_jobs.simulate import simulate
 
-        with stops_on_ctrl_c(console):
-            return simulate(config)
+        return simulate(config)
     from ray_jobs.run import Run
     from retrieval_core.run.lease import Lease
 
@@ -66,12 +65,13 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
     if options.command == "serve":
         from ray_jobs.serve import serve
 
-        return serve(run)
+        with says_when_terminated(console):
+            return serve(run)
     if getattr(options, "dry_run", False):
         from ray_jobs.dry_run import print_plan
 
         return print_plan(run, options.command)
-    with stops_on_ctrl_c(console), in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
+    with in_file(run.workspace, options.command, console, debug=options.debug) as options.log:
         Lease(run.workspace.work("lease.json")).refuse_second()  # the pipeline would do so only after Ray's start
         run.connect()  # before the stages are imported: Ray's start needs those seconds anyway
         from ray_jobs.pipeline import run_stage, run_workflow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -52,10 +53,12 @@ def connect() -> Resources:
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if not ray.is_initialized():
-        if is_shared():
-            ray.init(logging_level=logging.ERROR)
-        else:
-            _start_ray()
+        with _own_sigterm():
+            if is_shared():
+                ray.init(logging_level=logging.ERROR)
+            else:
+                _start_ray()
+        if not is_shared():
             _keep_token_private()
             _warn_of_little_memory()
     for name in ("ray.data", "ray.train", "ray.tune"):
@@ -87,7 +90,7 @@ def _warn_of_little_memory() -> None:
 
 @contextmanager
 def interrupt_ends_ray() -> Iterator[None]:
-    """On Ctrl-C end all workers before the folder is free for another run: none of them may still write then.
+    """When told to stop, end all workers before the folder is free for another run: none may still write then.
 
     Likewise if another run has taken the folder over.
     """
@@ -96,6 +99,21 @@ def interrupt_ends_ray() -> Iterator[None]:
     except (KeyboardInterrupt, LeaseLostError):
         ray.shutdown()
         raise
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this program's handler of SIGTERM, if it has one: Ray's, there from its start on, ends without a word."""
+    ours, utils = signal.getsignal(signal.SIGTERM), ray._private.utils
+    if not callable(ours) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    theirs, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+        signal.signal(signal.SIGTERM, ours)  # again: below Python, Ray has put one that prints C++ frames before it
 
 
 @contextmanager

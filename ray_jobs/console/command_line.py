@@ -117,7 +117,10 @@ FLAGS = {
     "--only-rejected": "try rejected images again (default: they stay rejected until their file changes)",
     "--accept-removals": "believe that most of the gallery is gone (default: embed.max_removed says when to refuse)",
 }
-EXITS = "exit codes: 0 done; 1 it failed, and a line says why; 2 wrong command line or key; 130 stopped by Ctrl-C"
+EXITS = (
+    "exit codes: 0 done; 1 it failed, and a line says why; 2 wrong command line or key; 130 stopped by Ctrl-C, "
+    "143 by SIGTERM, 129 by SIGHUP"
+)
 
 
 class Parser(argparse.ArgumentParser):

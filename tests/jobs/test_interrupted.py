@@ -1,4 +1,4 @@
-"""Ctrl-C: exit code 130, a line that says how to go on, no process left, the folder free for another run."""
+"""Ctrl-C and SIGTERM: their exit code, a line that says how to go on, no process left, the folder free for others."""
 
 from __future__ import annotations
 
@@ -30,12 +30,28 @@ STAGES = {
         lambda folder: any((folder / "checkpoints").glob("step-*.pt")),
     ),
     "embedding": ({"embed__shard_size": 1}, lambda folder: len(identities(folder / "embeddings" / "gallery")) >= 3),
+    "ranking": (
+        {"embed__shard_size": 64, "retrieve__gallery_block": 1},
+        lambda folder: len(identities(folder / "work" / "retrieval" / "frozen")) >= 3,
+    ),
+    "start": ({}, lambda folder: any((folder / "work" / "logs").glob("*.txt"))),
 }
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+# As a terminal does, to every process of the group; or to the program, as a supervisor does, which may repeat itself.
+CASES = [
+    *((stage, signal.SIGINT, "group") for stage in ("training", "training-worker", "embedding")),
+    *((stage, signal.SIGTERM, "program") for stage in STAGES),
+    ("embedding", signal.SIGTERM, "group"),
+    ("embedding", signal.SIGTERM, "twice"),
+    ("embedding", signal.SIGHUP, "group"),
+]
 
 
 @pytest.mark.cluster  # each case starts a Ray of its own
-@pytest.mark.parametrize("stage", ["training", "training-worker", "embedding"])
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(stage: str, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "sent", "to"), CASES)
+def test_a_signal_stops_cleanly_and_the_last_line_says_how_to_go_on(
+    stage: str, sent: signal.Signals, to: str, weights: Path, tmp_path: Path
+) -> None:
     keys, reached = STAGES[stage]
     root = write_catalogue(tmp_path / "data", fabrics=400, training=6)
     words = ["run", "--overwrite", *as_options(settings(root, weights, tmp_path / "out", **keys))]
@@ -43,10 +59,10 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(stage: str, weights: Path, t
     with Processes(log, RAY_OVERRIDE_RESOURCES='{"CPU": 2, "GPU": 0}') as processes:
         program = processes.start_program(words)
         wait_until(_ready(reached, folder), program)
-        # As a terminal does: to every process of the group.
-        os.killpg(program.pid, signal.SIGINT)
-        assert program.wait(60) == 130
-        until = time.monotonic() + 30
+        for _ in range(2 if to == "twice" else 1):
+            (os.killpg if to == "group" else os.kill)(program.pid, sent)
+        assert program.wait(60) == CODES[sent]
+        until = time.monotonic() + 60
         while processes.alive() and time.monotonic() < until:
             time.sleep(0.1)
         assert processes.alive() == {}

@@ -53,7 +53,9 @@ def test_it_answers_until_it_is_stopped(weights: Path, tmp_path: Path, stop: sig
         answer = httpx.post(f"{address[0]}api/search", files={"image": image}, timeout=60).json()
         process.send_signal(stop)
         assert process.wait(30) == (0 if stop == signal.SIGINT else -stop)
-        assert "Traceback" not in process.stderr.read()
+        said = process.stderr.read()
+        assert "Traceback" not in said
+        assert ("fabric-retrieval: stopped by SIGTERM" in said) == (stop == signal.SIGTERM)
     assert answer["results"][0]["path"] == str(fabric_path(tmp_path / "data", 3))
 
 
