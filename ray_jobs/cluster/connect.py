@@ -15,15 +15,19 @@ from typing import Any, NamedTuple, TypeVar
 import ray
 
 from ray_jobs.cluster import memory
+from ray_jobs.cluster.cores import usable_cores
+from ray_jobs.cluster.preflight import address_problem, cluster_address, start_problems
 from ray_jobs.console.progress import Watch, duration
 from retrieval_core.config.config import Config
 from retrieval_core.files import storage
 from retrieval_core.files.fence import carried
 from retrieval_core.run.lease import LeaseLostError
+from retrieval_core.run.workspace import RunError
 
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
 NODES_ANSWER_SECONDS = 10.0
+LONGEST_REASON = 400  # characters of an error of Ray's that are shown
 STARTS = 2  # on a busy machine one of Ray's processes may miss the 15 s after which another gives up
 ENVIRONMENT = {  # a user may override these; Ray's libraries read them when they start, in workers too
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -45,20 +49,21 @@ class Resources(NamedTuple):
 
 def is_shared() -> bool:
     """True when Ray was started by someone else: a cluster, not just this process's own."""
-    return "RAY_ADDRESS" in os.environ
+    return cluster_address() is not None
 
 
 def connect() -> Resources:
-    """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, else start Ray on this machine alone."""
+    """Connect to the cluster of ``RAY_ADDRESS`` or of the submitted job, else start Ray on this machine alone.
+
+    Raises:
+        RunError: if that is impossible; a line says why, within a minute.
+    """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if not ray.is_initialized():
         with _own_sigterm():
-            if is_shared():
-                ray.init(logging_level=logging.ERROR)
-            else:
-                _start_ray()
-        if not is_shared():
+            _start_ray() if (address := cluster_address()) is None else _join_ray(address)
+        if address is None:
             _keep_token_private()
             _warn_of_little_memory()
     for name in ("ray.data", "ray.train", "ray.tune"):
@@ -69,16 +74,35 @@ def connect() -> Resources:
     return resources()
 
 
+def _join_ray(address: str) -> None:
+    if (problem := address_problem(address)) is not None:
+        raise RunError(problem)
+    try:
+        ray.init(logging_level=logging.ERROR)
+    except Exception as error:  # of many kinds, in several lines
+        raise _failed(f"RAY_ADDRESS = {address}", error) from None
+
+
 def _start_ray() -> None:
+    for problem in start_problems():
+        raise RunError(problem)
     for attempt in range(1, STARTS + 1):
         try:
             with _on_loopback():
                 # Without a runtime_env, or Ray could not use the workers that it starts by itself.
-                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+                ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, logging_level=logging.ERROR)
             return
         except Exception as error:
             if attempt == STARTS or "timed out during startup" not in str(error):
-                raise
+                raise _failed("Ray does not start here", error) from None
+
+
+def _failed(what: str, error: Exception) -> RunError:
+    """An error of Ray's in a line; all of it goes into the log."""
+    logging.getLogger(__name__).warning("%s", what, exc_info=error)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    logs = Path(ray._common.utils.get_default_ray_temp_dir(), "session_latest", "logs")
+    return RunError(f"{what}: {reason[:LONGEST_REASON]}; Ray's own logs are in {logs}")
 
 
 def _warn_of_little_memory() -> None:

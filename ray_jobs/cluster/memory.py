@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import psutil
 
+from ray_jobs.cluster.cores import CGROUPS, read_text
 from ray_jobs.console.progress import size
 
 WORKER_BYTES = 700_000_000  # a worker that has loaded torch and a small model
@@ -45,24 +46,17 @@ def problems(memory: Memory, store: int, cpus: int) -> list[str]:
     return found
 
 
-def measure(cgroup: Path = Path("/sys/fs/cgroup"), shm: Path = Path("/dev/shm")) -> Memory:
+def measure(cgroup: Path = CGROUPS, shm: Path = Path("/dev/shm")) -> Memory:
     """What this machine, or the container that this process is in, has now."""
     machine = psutil.virtual_memory()
     total, available = machine.total, machine.available
     for limit_file, use_file, reclaimable in _CGROUP_FILES:
-        limit, used = _text(cgroup / limit_file).strip(), _text(cgroup / use_file).strip()
+        limit, used = read_text(cgroup / limit_file).strip(), read_text(cgroup / use_file).strip()
         if limit.isdigit() and used.isdigit() and int(limit) < total:
-            stat = _text((cgroup / use_file).with_name("memory.stat")).split()
+            stat = read_text((cgroup / use_file).with_name("memory.stat")).split()
             spare = int(stat[stat.index(reclaimable) + 1]) if reclaimable in stat else 0
             total, available = int(limit), min(available, max(0, int(limit) - int(used) + spare))
     try:
         return Memory(total, available, shutil.disk_usage(shm).free)
     except OSError:
         return Memory(total, available, None)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""

@@ -14,6 +14,7 @@ from retrieval_core.files import storage
 from retrieval_core.files.fence import fenced
 from retrieval_core.run.holder import as_bytes, this_process
 from retrieval_core.run.lease import LOOK_SECONDS, Claim, LeaseLostError
+from retrieval_core.run.workspace import RunError
 
 SLOW = Exception("The current node timed out during startup. This could happen because ...")
 
@@ -40,9 +41,23 @@ def test_only_a_slow_start_is_tried_again(
     if raised is None:
         connect._start_ray()
     else:
-        with pytest.raises(Exception, match="timed out" if raised is SLOW else "full"):
+        with pytest.raises(
+            RunError, match="Ray does not start here: " + ("The .* timed" if raised is SLOW else "full;")
+        ):
             connect._start_ray()
     assert len(outcomes) - len(left) == calls
+
+
+def test_what_ray_says_of_other_versions_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.9.1\n")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(connect, "address_problem", lambda _: None)
+    with pytest.raises(
+        RunError, match=r"RAY_ADDRESS = head:6379: Version mismatch: .* Ray: 2\.9\.0 Python: 3\.9\.1; Ray's"
+    ):
+        connect._join_ray("head:6379")
 
 
 def test_calls_are_taken_as_tasks_finish(ray_cluster: None) -> None:
