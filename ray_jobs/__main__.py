@@ -12,6 +12,7 @@ from ray_jobs.console.command_line import build_parser, complain, completion
 from ray_jobs.console.interrupt import how_to_go_on, says_when_terminated, stops_on_signals
 from ray_jobs.console.progress import Console
 from ray_jobs.console.run_log import in_file, on_screen
+from ray_jobs.console.streams import prepare_streams
 from retrieval_core.config.config import Config, ConfigError, load_config
 from retrieval_core.files.credentials import hide_credentials
 
@@ -20,6 +21,7 @@ RESUMABLE = {"run", "train", "embed", "retrieve", "evaluate", "report", "pretrai
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 done, 1 failed (one line says why), 2 wrong command line or key, 128 + a signal."""
+    prepare_streams()
     options = build_parser().parse_args(arguments)
     if options.command == "completion":
         print(completion(options.shell))
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             config = load_config(options.config, options.overrides)
             refuse_relative_paths(config)
-            return _dispatch(options, config, console)
+            code = _dispatch(options, config, console)
+            sys.stdout.flush()  # while a full disk can still be told
+            return code
         except ConfigError as error:
             return _fail(error, 2, options)
         except KeyboardInterrupt:

@@ -61,7 +61,7 @@ def connect() -> Resources:
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     if not ray.is_initialized():
-        with _own_sigterm():
+        with _own_signals():
             _start_ray() if (address := cluster_address()) is None else _join_ray(address)
         if address is None:
             _keep_token_private()
@@ -126,18 +126,24 @@ def interrupt_ends_ray() -> Iterator[None]:
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep this program's handler of SIGTERM, if it has one: Ray's, there from its start on, ends without a word."""
+def _own_signals() -> Iterator[None]:
+    """Keep this program's handlers, if it has them, of signals to stop while Ray starts.
+
+    Ray would put one for SIGTERM that ends without a word. SIGHUP waits, and Ray's processes inherit that they do not
+    take it: a closed terminal sends it to them, too, and this process would die of the node's death.
+    """
     ours, utils = signal.getsignal(signal.SIGTERM), ray._private.utils
     if not callable(ours) or threading.current_thread() is not threading.main_thread():
         yield
         return
     theirs, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
         utils.set_sigterm_handler = theirs
         signal.signal(signal.SIGTERM, ours)  # again: below Python, Ray has put one that prints C++ frames before it
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def stops_on_signals(console: Console) -> Iterator[Stop]:
             _write(console, f"\n{what} stops at once\n")
             raise KeyboardInterrupt
         if number == signal.SIGINT:
+            console.before_exit()
             os._exit(told.code)
 
     with _handlers(stop, NAMES):

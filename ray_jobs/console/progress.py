@@ -66,6 +66,7 @@ class Console(logging.Handler):
         self.live = self.rich.is_terminal and not self.rich.is_dumb_terminal
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         self._bar: rich.progress.Progress | None = None
+        self.before_exit: Callable[[], object] = self.clear  # what a process does that ends at once
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

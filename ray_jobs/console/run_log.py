@@ -8,15 +8,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from ray_jobs.console.command_line import PROGRAM
 from ray_jobs.console.progress import Console
+from ray_jobs.console.streams import ANY_ERROR, Dropping, text_stream
 from retrieval_core.files import storage
 from retrieval_core.run.workspace import Workspace
 
@@ -66,7 +69,7 @@ def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool
             local = str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / name)
             stack.callback(_upload, local, target)
         Path(local).parent.mkdir(parents=True, exist_ok=True)
-        file = stack.enter_context(Path(local).open("a", encoding="utf-8", errors="replace"))
+        file = stack.enter_context(_log_file(local))
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter(RECORD))
         handler.addFilter(_RunFields(workspace))
@@ -74,6 +77,7 @@ def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool
         for logger in (log, root):
             logger.addHandler(handler)
             stack.callback(logger.removeHandler, handler)
+        stack.enter_context(_last_word(console, local))
         if not debug:
             stack.callback(root.setLevel, root.level)
             root.setLevel(logging.WARNING)
@@ -85,6 +89,48 @@ def in_file(workspace: Workspace, command: str, console: Console, *, debug: bool
             record.exc_info = (type(error), error, error.__traceback__)
             handler.handle(record)
             raise
+
+
+@contextmanager
+def _log_file(path: str) -> Iterator[IO[str]]:
+    """A log that a full disk makes incomplete, without ending the run."""
+    raw = Dropping(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), ANY_ERROR, path, closefd=True)
+    with text_stream(raw, "utf-8", by_line=False) as file:
+        yield file
+        file.flush()
+    if raw.failed is not None:
+        log.warning("%s: this log is incomplete (%s)", path, raw.failed.strerror)
+
+
+@contextmanager
+def _last_word(console: Console, path: str) -> Iterator[None]:
+    """Have another process write a line if this one dies where Python cannot: kill -9, out of memory, in a library.
+
+    Else nobody would say anything, as the last words of libraries go into the log at ``path``.
+    """
+    line = (
+        f"{PROGRAM}: this process was killed or died in a library (out of memory, a limit, a crash, Ray's node gone); "
+        f"{path} has what was said last, and the same command goes on"
+    )
+    command = ["/bin/sh", "-c", 'read -r end || printf "\\n%s\\n" "$0"', line]
+    try:
+        screen = console.rich.file.fileno()
+        watcher = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=screen, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+    except (OSError, ValueError):  # no more processes, or not a screen
+        yield
+        return
+
+    def end() -> None:
+        with suppress(ValueError):  # said before
+            watcher.communicate(b"end\n")
+
+    console.before_exit = end
+    try:
+        yield
+    finally:
+        end()
 
 
 def _upload(local: str, target: str) -> None:
@@ -102,7 +148,8 @@ def _stderr_into(file: IO[str], console: Console) -> Iterator[None]:
         return
     sys.stderr.flush()
     kept, stream = os.dup(2), console.rich.file
-    with open(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="replace") as screen:  # noqa: PTH123
+    raw = Dropping(kept, ANY_ERROR, "standard error", closefd=True)
+    with text_stream(raw, sys.stderr.encoding, by_line=True) as screen:
         console.rich.file = screen
         os.dup2(file.fileno(), 2)
         try:
