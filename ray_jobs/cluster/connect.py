@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, WorkerCrashedError
 
 from ray_jobs.cluster import memory
 from ray_jobs.cluster.cores import usable_cores
@@ -26,9 +27,11 @@ from retrieval_core.run.workspace import RunError
 
 T = TypeVar("T")
 IN_FLIGHT_PER_CPU = 2
+DEATHS = 10  # of a worker or node over the same task after which the task is to blame: a lost node costs each task one
 NODES_ANSWER_SECONDS = 10.0
 LONGEST_REASON = 400  # characters of an error of Ray's that are shown
 STARTS = 2  # on a busy machine one of Ray's processes may miss the 15 s after which another gives up
+WORKER_DEATHS = (WorkerCrashedError, OutOfMemoryError, ActorDiedError, ActorUnavailableError)
 ENVIRONMENT = {  # a user may override these; Ray's libraries read them when they start, in workers too
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     # One footer actor, not 32: a shard is read by one task anyway, and each actor costs a process.
@@ -101,8 +104,11 @@ def _failed(what: str, error: Exception) -> RunError:
     """An error of Ray's in a line; all of it goes into the log."""
     logging.getLogger(__name__).warning("%s", what, exc_info=error)
     reason = " ".join(str(error).split()) or type(error).__name__
-    logs = Path(ray._common.utils.get_default_ray_temp_dir(), "session_latest", "logs")
-    return RunError(f"{what}: {reason[:LONGEST_REASON]}; Ray's own logs are in {logs}")
+    return RunError(f"{what}: {reason[:LONGEST_REASON]}; Ray's own logs are in {_ray_logs()}")
+
+
+def _ray_logs() -> Path:
+    return Path(ray._common.utils.get_default_ray_temp_dir(), "session_latest", "logs")
 
 
 def _warn_of_little_memory() -> None:
@@ -211,15 +217,25 @@ def nodes() -> list[Resources]:
     return [Resources(float(has["CPU"]), int(has.get("GPU", 0))) for has in found if has.get("CPU")]
 
 
+def deadly_task(what: str, error: Exception) -> RunError:
+    """What to say of a task that has killed every worker that it was given."""
+    logging.getLogger(__name__).warning("%s", what, exc_info=error)
+    return RunError(
+        f"{what} has killed its worker again and again: too little memory (smaller embed.shard_size, "
+        "retrieve.gallery_block and images.max_pixels need less), or a library that crashes over an image; see to that, "
+        f"and the same command goes on; Ray's own logs are in {_ray_logs()}"
+    )
+
+
 def run_tasks(
     function: Callable[..., T], calls: Iterable[tuple[Any, ...]], *, num_cpus: float = 1.0, num_gpus: float = 0
 ) -> Iterator[T]:
     """Run ``function(*call)`` for each call as Ray tasks; yields results in the order in which tasks finish.
 
     Calls are taken as tasks finish, so the driver holds O(CPUs) of them. A task whose worker or node dies runs again.
-    What a task raises is raised here, and running tasks are cancelled.
+    What a task raises is raised here, and running tasks are cancelled; RunError if one dies ``DEATHS`` times.
     """
-    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=-1)(carried(function))
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=DEATHS - 1)(carried(function))
     limit = max(2, int(connect().cpus / num_cpus)) * IN_FLIGHT_PER_CPU
     waiting = iter(calls)
     running: list[ray.ObjectRef] = []
@@ -230,7 +246,11 @@ def run_tasks(
             if not running:
                 return
             done, running = ray.wait(running, num_returns=1)
-            yield ray.get(done[0])
+            try:
+                result = ray.get(done[0])
+            except WORKER_DEATHS as error:
+                raise deadly_task(f"a task of {function.__name__.strip('_')}", error) from None
+            yield result
     finally:
         for reference in running:
             ray.cancel(reference)

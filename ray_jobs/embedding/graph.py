@@ -14,17 +14,20 @@ from typing import Any
 import ray
 
 from ray_jobs.cluster import gauges
-from ray_jobs.cluster.connect import nodes, watch
+from ray_jobs.cluster.connect import DEATHS, WORKER_DEATHS, deadly_task, nodes, watch
 from ray_jobs.console.progress import Progress
 from ray_jobs.embedding.actor_pool import pool_sizing
 from ray_jobs.embedding.actor_time import ActorTime, Spent
 from ray_jobs.embedding.plan_store import Store
 from ray_jobs.embedding.shard_work import ShardEncoder, decode_shard
 from ray_jobs.run import Run
-from retrieval_core.files import fence
+from retrieval_core.data.shard_plan import read_shard_plan
+from retrieval_core.files import fence, storage
 from retrieval_core.run.workspace import RunError
 
 log = logging.getLogger("fabric_retrieval")
+SUSPECTS = 3  # shards that are named
+RESTARTS = 100  # of an actor: many for nodes that are lost in days, few enough for one that dies while it starts
 LEAST_ROOM_BYTES = 64 << 20  # of the object store for decoded pixels; with few of them, what surrounds them counts, too
 
 
@@ -84,7 +87,7 @@ class EmbeddingGraph:
 
     def _run_graph(self) -> Iterator[tuple[Store, int]]:
         """Start the graph; yields (store, images) of each committed shard. Raises RunError if one is not writable."""
-        for row in self._dataset().iter_rows():
+        for row in self._rows():
             if row["problem"]:
                 fence.before_writing()  # if the folder is another run's by now, that is the problem
                 raise RunError(f"{row['problem']}; see to that, and the same command goes on")
@@ -93,6 +96,25 @@ class EmbeddingGraph:
             gauges.REJECTED.add(row["rejected"], self._tags(store))
             self.time.add(embedded, Spent(*(row[name] for name in Spent._fields)))
             yield store, row["images"]
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._dataset().iter_rows()
+        except WORKER_DEATHS as error:
+            raise deadly_task(self._suspects(), error) from None
+
+    def _suspects(self) -> str:
+        """The first shards that are not committed, each with its first image: those in work are among them."""
+        left = []
+        for store in self.stores:
+            done = set(storage.list_names(store.folder))
+            left += [(store, shard) for shard in store.todo if shard.file_name not in done]
+        named = [
+            f"{shard.file_name} (from {read_shard_plan(store.plan, shard.bucket, shard.number).column('path')[0]} on)"
+            for store, shard in left[:SUSPECTS]
+        ]
+        more = " or one after it" if len(left) > SUSPECTS else ""
+        return f"embedding shard {' or '.join(named)}{more}"
 
     def _dataset(self) -> ray.data.Dataset:
         rows = [
@@ -112,6 +134,7 @@ class EmbeddingGraph:
                 fn_kwargs={"stores": shared, "config": config},
                 compute=ray.data.TaskPoolStrategy(size=sizing.decoders),
                 num_cpus=sizing.decode_cpus,
+                max_retries=DEATHS - 1,
             )
             .map_batches(
                 ShardEncoder,
@@ -126,6 +149,8 @@ class EmbeddingGraph:
                 compute=ray.data.ActorPoolStrategy(size=sizing.actors),
                 num_cpus=sizing.actor_cpus,
                 num_gpus=sizing.actor_gpus,
+                max_restarts=RESTARTS,
+                max_task_retries=DEATHS - 1,
             )
         )
         largest = max(shard.images * store.views.pixel_bytes for store in self.stores for shard in store.todo)

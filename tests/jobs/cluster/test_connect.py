@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,3 +100,13 @@ def test_a_task_asks_before_it_writes_what_its_sender_asks(ray_cluster: None, tm
     with pytest.raises(LeaseLostError, match="took this folder over"), fenced(claim):
         list(connect.run_tasks(write, [(b"too late",)] * 2))
     assert file.read_bytes() == b"mine"
+
+
+def _die(after: int) -> None:
+    os.kill(os.getpid(), after)
+
+
+def test_a_task_that_kills_every_worker_ends(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "DEATHS", 2)
+    with pytest.raises(RunError, match="a task of die has killed its worker again and again"):
+        list(connect.run_tasks(_die, [(signal.SIGKILL,)]))

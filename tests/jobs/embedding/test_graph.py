@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from ray.exceptions import WorkerCrashedError
 
 from ray_jobs.cluster.connect import Resources
 from ray_jobs.console.progress import Watch
 from ray_jobs.embedding import graph
 from retrieval_core.config.config import load_config
+from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError
 
 IMAGES = 4
@@ -85,3 +88,21 @@ def test_a_shard_that_could_not_be_written_ends_it(
     with pytest.raises(RunError, match=r"/gallery/x: No space left on device; see to that"):
         found.complete(found.stores[0]) if last == "complete" else found.run_to_end()
     assert asked == [0, 0]
+
+
+def test_shards_that_kill_every_worker_are_named(monkeypatch: pytest.MonkeyPatch, asked: list[int]) -> None:
+    def iter_rows() -> Iterator[dict[str, Any]]:
+        yield row(0)
+        raise WorkerCrashedError
+
+    embedding = started(monkeypatch, [], asked)
+    embedding.stores[0].todo[:] = [
+        SimpleNamespace(images=IMAGES, file_name=f"{n}.parquet", bucket=0, number=n) for n in range(5)
+    ]
+    embedding.stores[0].plan = embedding.stores[1].plan = "/plan"
+    embedding.stores[1].todo[:] = []
+    monkeypatch.setattr(graph.EmbeddingGraph, "_dataset", lambda _: SimpleNamespace(iter_rows=iter_rows))
+    monkeypatch.setattr(storage, "list_names", lambda _: ["0.parquet"])
+    monkeypatch.setattr(graph, "read_shard_plan", lambda _, __, number: pa.table({"path": [f"f{number}.png", "z.png"]}))
+    with pytest.raises(RunError, match=r"1\.parquet \(from f1\.png on\) or 2.* or 3.* or one after it has killed its"):
+        embedding.complete(embedding.stores[0])
