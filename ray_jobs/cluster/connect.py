@@ -222,7 +222,7 @@ def deadly_task(what: str, error: Exception) -> RunError:
     logging.getLogger(__name__).warning("%s", what, exc_info=error)
     return RunError(
         f"{what} has killed its worker again and again: too little memory (smaller embed.shard_size, "
-        "retrieve.gallery_block and images.max_pixels need less), or a library that crashes over an image; see to that, "
+        "retrieve.gallery_block and images.max_pixels need less), or a library that crashes over an image; see to it, "
         f"and the same command goes on; Ray's own logs are in {_ray_logs()}"
     )
 

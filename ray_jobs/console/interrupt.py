@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from types import FrameType
 from ray_jobs.console.command_line import PROGRAM
 from ray_jobs.console.progress import Console
 
+AGAIN_SECONDS = 0.1  # until the callback has returned
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
@@ -24,6 +26,7 @@ class Stop:
     """What has told this process to stop."""
 
     signal: signal.Signals | None = None
+    lost = False  # the exception, in a callback from which none gets out
 
     @property
     def code(self) -> int:
@@ -40,6 +43,7 @@ def stops_on_signals(console: Console) -> Iterator[Stop]:
     """Raise KeyboardInterrupt on the first signal, and say so at once: it takes seconds to end workers.
 
     The exception is the same for all of them, as Ray passes on no other; what was sent is in the Stop that is yielded.
+    Where Python drops it (callbacks of weak references: an import has many) it is raised again, or the run would go on.
     """
     told = Stop()
 
@@ -50,12 +54,27 @@ def stops_on_signals(console: Console) -> Iterator[Stop]:
             console.clear()
             _write(console, f"\n{what} stops at once\n")
             raise KeyboardInterrupt
+        if told.lost:
+            told.lost = False
+            raise KeyboardInterrupt
         if number == signal.SIGINT:
             console.before_exit()
             os._exit(told.code)
 
-    with _handlers(stop, NAMES):
-        yield told
+    def again(ignored: sys.UnraisableHookArgs) -> None:
+        if told.signal is None or not issubclass(ignored.exc_type, KeyboardInterrupt):
+            hook(ignored)
+            return
+        told.lost = True
+        main = threading.main_thread().ident
+        threading.Timer(AGAIN_SECONDS, lambda: signal.pthread_kill(main or 0, signal.SIGTERM)).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, again
+    try:
+        with _handlers(stop, NAMES):
+            yield told
+    finally:
+        sys.unraisablehook = hook
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,8 @@ def started(runs: Runs, log: Path) -> Iterator[tuple[Callable[[Callable[[], bool
             wait_until(condition, driver)
 
         def kill(*workers: str) -> None:
+            # At once: while all processes are looked for, a driver that runs would hand out what is left of a stage.
+            driver.send_signal(signal.SIGSTOP)
             lines = processes.kill()
             for name in ("-m ray_jobs run", "raylet", *workers):
                 assert any(name in line for line in lines), lines

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,28 @@ def test_the_first_one_is_announced_and_raised(
     assert (told.code, told.line()) == (code, line)
     assert (tmp_path / "said").read_text() == said
     assert signal.getsignal(sent) is before
+
+
+class Thing:
+    """Of which there can be weak references."""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_arrives_in_a_callback_is_raised_after_it(tmp_path: Path, sent: signal.Signals) -> None:
+    hook, went_on = sys.unraisablehook, False
+    with (
+        (tmp_path / "said").open("w") as stream,
+        stops_on_signals(Console(stream)) as told,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), sent))
+        del thing
+        went_on = kept() is None  # Python has dropped the exception
+        time.sleep(60)
+    assert went_on
+    assert told.signal == sent
+    assert sys.unraisablehook is hook
 
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
