@@ -9,10 +9,10 @@ from retrieval_core.files import retries, storage
 from retrieval_core.store.embeddings import (
     MANIFEST,
     Reject,
+    copy_images,
     read_manifest,
     read_vectors,
     shard_summary,
-    shrink_shard,
     write_manifest,
     write_shard,
 )
@@ -87,7 +87,7 @@ def test_a_shard_that_cannot_shrink_keeps_its_images(schedule):
     write("s.parquet")
     plan(**schedule)
     with pytest.raises(ERRORS):
-        shrink_shard(f"{FOLDER}/s.parquet", f"{FOLDER}/t.parquet", ["a.png"])
+        copy_images([(f"{FOLDER}/s.parquet", ["a.png"])], f"{FOLDER}/t.parquet")
     plan()
     assert storage.list_names(FOLDER) == ["s.parquet"]
     assert shard_summary(f"{FOLDER}/s.parquet") == (2, REJECTS)
