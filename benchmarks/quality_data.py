@@ -119,7 +119,7 @@ INDEXES = {
     "whole": Index("the whole", ("embed.regions=[1]",)),
     "tiles": Index("10 of 37 tiles", ("embed.regions=[1,6]", "embed.region_overlap=0.3", "embed.vectors=10")),
     "windows": Index("10 of windows", ("embed.vectors=10",)),
-    "windows_expanded": Index("10 of windows, queries expanded", ("embed.vectors=10", "retrieve.expand=3")),
+    "windows_expanded": Index("10 of windows, queries expanded", ("embed.vectors=10", "retrieve.expand=5")),
     "windows_30": Index("30 of windows", ("embed.vectors=30",)),
     "windows_504": Index("30 of windows, 504 px", ("embed.vectors=30", "embed.fabric_size=504")),
 }

@@ -202,7 +202,7 @@ class RetrieveConfig(Section):
     """Exact top-k by blocks."""
 
     top_k: int = Field(100, ge=1, description="Candidates per query; more than the gallery gives the whole gallery.")
-    expand: int = Field(0, ge=0, description="Fabrics found first that expand a query before it ranks; 3 finds more.")
+    expand: int = Field(0, ge=0, description="Fabrics found first that expand a query before it ranks; 5 finds more.")
     query_block: int = Field(4096, ge=1, description="Queries a task holds.")
     gallery_block: int = Field(262_144, ge=1, description="Gallery vectors a task holds: 268 MB of 256 dimensions.")
 

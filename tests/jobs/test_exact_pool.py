@@ -87,14 +87,14 @@ def store(run: Run, regions: int) -> None:
 def full_sort(regions: int, expand: int = 0) -> dict[str, list[dict[str, Any]]]:
     """The definition: float64 products added in index order, rounded to float32; ties by path as UTF-8 bytes.
 
-    An expanded query is the query and the vectors that matched first, each times the cube of its similarity.
+    An expanded query is the query and the vectors that matched first, each times the sixth power of its similarity.
     """
     queries, fabrics = vectors(regions)
     pool: dict[str, list[dict[str, Any]]] = {}
     for row, query in enumerate(queries):
         total = query.astype(np.float64)
         for score, _, index, region in sorted_fabrics(query, fabrics)[:expand]:
-            total = total + max(np.float64(-score), 0) ** 3 * fabrics[index, region]
+            total = total + max(np.float64(-score), 0) ** 6 * fabrics[index, region]
         expanded = (total / np.linalg.norm(total)).astype(np.float32) if expand else query
         found = sorted_fabrics(expanded, fabrics)[:TOP_K] if row != REJECTED_QUERY else []
         pool[f"q{row}.png"] = [

@@ -15,10 +15,10 @@ def unit(values: np.ndarray) -> np.ndarray:
     return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def test_a_match_counts_as_the_cube_of_its_similarity() -> None:
+def test_a_match_counts_as_the_sixth_power_of_its_similarity() -> None:
     query, matches = np.array([[1, 0, 0]], np.float32), np.array([[[0, 1, 0], [0, 0, 1]]], np.float32)
     expanded = expand_queries(query, matches, np.array([[0.5, 0.25]], np.float32))
-    total = np.array([1, 0.125, 0.015625])
+    total = np.array([1, 0.5**6, 0.25**6])
     np.testing.assert_array_equal(expanded[0], (total / np.linalg.norm(total)).astype(np.float32))
 
 

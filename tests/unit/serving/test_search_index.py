@@ -70,7 +70,7 @@ def test_ranking_is_a_full_sort_with_ties(regions: int, top: int, expand: int) -
     hits = index.rank(index.encode(picture(1)), top)
     if expand:
         first = [(paths.to_pylist().index(path), score, region) for path, score, region in naive(query, vectors)[:2]]
-        query = unit(query + sum(np.float64(score) ** 3 * fabrics[row, region] for row, score, region in first))
+        query = unit(query + sum(np.float64(score) ** 6 * fabrics[row, region] for row, score, region in first))
     assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in naive(query, vectors)[:top]]
     for hit, (_, _, region) in zip(hits, naive(query, vectors), strict=False):
         assert index.path(hit.row) == hit.path
