@@ -103,20 +103,23 @@ def decode_shard(batch: pa.Table, stores: Sequence[Store], config: Config) -> pa
 def _content(row: Mapping[str, Any], reading: Future[bytes], rows: Sequence[Mapping[str, Any]], most: int) -> bytes:
     """The bytes of an image's file, of at most ``most`` pixels.
 
-    Raises ImageRejected, but StorageFailsError where that would say nothing about the image: it was there when it was
-    listed and is gone, or its storage fails for others too. What is rejected is not looked at again.
+    Raises ImageRejected, but StorageFailsError where that would say nothing about the image: since it was listed more
+    are gone than it, or its storage fails for others too. What is rejected is not looked at again.
     """
     try:
         return reading.result()
     except ImageRejected as rejected:
-        if rejected.reason == "missing" and is_there(row["stamp"]):
-            raise StorageFailsError(f"{row['location']}: was there when it was listed, and is gone") from None
-        if not may_pass(rejected.__cause__):
+        is_gone = rejected.reason == "missing" and is_there(row["stamp"])
+        if not is_gone and not may_pass(rejected.__cause__):
             raise
-        detail = rejected.detail
-    others = [other for other in rows if is_there(other["stamp"]) and other["location"] != row["location"]]
-    if others and not any(_can_be_read(other, most) for other in others[:OTHERS]):
-        raise StorageFailsError(f"{row['location']}: cannot be read, nor can others ({detail})")
+        others = [other for other in rows if is_there(other["stamp"]) and other["location"] != row["location"]]
+        read = [_can_be_read(other, most) for other in others[:OTHERS]]
+        if is_gone and all(read):
+            raise
+        if is_gone:
+            raise StorageFailsError(f"{row['location']}: is gone since it was listed, and so are others") from None
+        if read and not any(read):
+            raise StorageFailsError(f"{row['location']}: cannot be read, nor can others ({rejected.detail})") from None
     return read_content(row["location"], most)  # now that the storage answers
 
 

@@ -132,6 +132,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, int], OSError
 
 BUSY, STALE = OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale file handle")
 DENIED, GONE = PermissionError(errno.EACCES, "Permission denied"), FileNotFoundError(errno.ENOENT, "No such file")
+FAILS = shard_work.STORAGE_FAILS
 ALL = ["0.png", "1.png", "2.png", "4.png"]  # the other one is torn
 OUTAGES: dict[str, tuple[Callable[[str, int], OSError | None], list[str], str]] = {
     "one bad file": (lambda name, _: BUSY if name == "1.png" else None, ["0.png", "2.png", "4.png"], "unreadable"),
@@ -143,14 +144,15 @@ OUTAGES: dict[str, tuple[Callable[[str, int], OSError | None], list[str], str]] 
     "two bad files": (lambda name, _: STALE if name in "0.png 1.png" else None, ["2.png", "4.png"], "unreadable"),
     "a moment": (lambda _, times: BUSY if times < 2 else None, ALL, ""),
     "longer than the retries of one": (lambda name, times: BUSY if name == "1.png" and times < 5 else None, ALL, ""),
-    "nothing answers": (lambda *_: BUSY, [], shard_work.STORAGE_FAILS),
+    "nothing answers": (lambda *_: BUSY, [], FAILS),
     "nothing answers any more": (
         lambda name, times: STALE if name > "0.png" or times else None,
         ["0.png"],
-        shard_work.STORAGE_FAILS,
+        FAILS,
     ),
-    "one is gone": (lambda name, _: GONE if name == "2.png" else None, ["0.png", "1.png"], shard_work.STORAGE_FAILS),
-    "all are gone": (lambda *_: GONE, [], shard_work.STORAGE_FAILS),
+    "one is gone": (lambda name, _: GONE if name == "2.png" else None, ["0.png", "1.png", "4.png"], "missing"),
+    "half are gone": (lambda name, _: GONE if name in "2.png 4.png" else None, ["0.png", "1.png"], FAILS),
+    "all are gone": (lambda *_: GONE, [], FAILS),
 }
 
 
@@ -167,7 +169,7 @@ def test_a_storage_that_fails_rejects_no_image(
     rejects = row.column("rejected")[0].as_py()
     assert [name for name, _ in row.column("embedded")[0].as_py()] == embedded
     assert reason in {*[each[1] for each in rejects], ""}
-    assert (rejects[-1][1] == shard_work.STORAGE_FAILS if rejects else False) == (reason == shard_work.STORAGE_FAILS)
+    assert (rejects[-1][1] == FAILS if rejects else False) == (reason == FAILS)
 
 
 def test_an_image_that_was_not_there_when_it_was_listed_is_missing(weights: Path, tmp_path: Path) -> None:
