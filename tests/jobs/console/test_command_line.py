@@ -229,7 +229,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("embed --set embed.batch", ["embed.batch_size="]),
         (
             "embed --config a.yaml --set retrieve.",
-            ["retrieve.top_k=", "retrieve.query_block=", "retrieve.gallery_block="],
+            ["retrieve.top_k=", "retrieve.expand=", "retrieve.query_block=", "retrieve.gallery_block="],
         ),
     ],
 )
