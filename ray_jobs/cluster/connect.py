@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,7 +127,9 @@ def interrupt_ends_ray() -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, LeaseLostError):
+    except (KeyboardInterrupt, LeaseLostError) as error:
+        # Ray Data's executor ends when it is collected; later than Ray itself it would start another Ray.
+        traceback.clear_frames(error.__traceback__)
         ray.shutdown()
         raise
 
