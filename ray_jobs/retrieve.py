@@ -90,10 +90,10 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
     log.info("retrieve (%s): %d query blocks x %d gallery blocks", arm, len(queries), len(gallery))
     storage.remove(run.store(arm, EXPANDED))
     if keys.expand:
-        found = _rank(run, arm, queries, gallery, keys.expand, to_expand=True)
+        found = _rank(run, arm, queries, gallery, regions, keys.expand, to_expand=True)
         store = _expand(store, run.store(arm, EXPANDED), plan, list(zip(queries, found, strict=True)), keys.expand)
         queries = list(query_blocks(store, plan, keys.query_block))
-    parts = _rank(run, arm, queries, gallery, keys.top_k)
+    parts = _rank(run, arm, queries, gallery, regions, keys.top_k)
     counts = next(run_tasks(_write_task, [(parts, plan, outputs[0], outputs[1], regions > 1)]))
     storage.remove(run.workspace.work("retrieval", arm))
     return {**counts, "query_blocks": len(queries), "gallery_blocks": len(gallery)}
@@ -104,13 +104,13 @@ def _rank(
     arm: str,
     queries: Sequence[QueryBlock],
     gallery: Sequence[GalleryBlock],
+    regions: int,
     k: int,
     *,
     to_expand: bool = False,
 ) -> list[str]:
     """Files with the first k fabrics of the queries of each block; with the vectors that matched ``to_expand``."""
     work, expand = run.workspace.work("retrieval", arm), run.config.retrieve.expand
-    regions = read_manifest(run.store(arm, "gallery"))["regions"]
     order = run.done(f"embed.queries{run.suffix(arm)}")["order"][:8]
     # Partials that were made with another gallery may leave out too much.
     whole = fingerprint([block.fingerprint for block in gallery])[:8]

@@ -7,20 +7,15 @@ import pytest
 from retrieval_core.data.listing import listing_file, remove_other_listings, write_listing
 from retrieval_core.data.records import Record
 from retrieval_core.data.shard_plan import plan_bucket, plan_file
-from retrieval_core.files import retries, storage, tables
-from tests.erring_store import BUSY, DENIED, ServerDisconnectedError, erring, plan
+from retrieval_core.files import storage, tables
+from tests.erring_store import BUSY, DENIED, ServerDisconnectedError, plan
 
 FOLDER, PLANS = "erring://run/listing", "erring://run/plan"
 LOST = ServerDisconnectedError("Server disconnected")
 ERRORS = (OSError, ServerDisconnectedError)
 
 
-@pytest.fixture(autouse=True)
-def store(monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
-    erring()
-    yield
-    erring()
+pytestmark = pytest.mark.usefixtures("erring_store")
 
 
 def records(count):

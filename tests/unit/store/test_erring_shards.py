@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval_core.files import retries, storage
+from retrieval_core.files import storage
 from retrieval_core.store.embeddings import (
     MANIFEST,
     Reject,
@@ -16,7 +16,7 @@ from retrieval_core.store.embeddings import (
     write_manifest,
     write_shard,
 )
-from tests.erring_store import BUSY, DENIED, ServerDisconnectedError, erring, plan
+from tests.erring_store import BUSY, DENIED, ServerDisconnectedError, plan
 
 FOLDER = "erring://run/gallery"
 LOST = ServerDisconnectedError("Server disconnected")
@@ -24,12 +24,7 @@ ERRORS = (OSError, ServerDisconnectedError)
 REJECTS = [Reject("c.png", "corrupt", "")]
 
 
-@pytest.fixture(autouse=True)
-def store(monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
-    erring()
-    yield
-    erring()
+pytestmark = pytest.mark.usefixtures("erring_store")
 
 
 def write(name, value=1.0):

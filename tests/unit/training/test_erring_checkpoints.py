@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from retrieval_core.files import retries, storage
+from retrieval_core.files import storage
 from retrieval_core.training import checkpoints
 from retrieval_core.training.checkpoints import CheckpointError, newest_checkpoint, save_checkpoint, shared_checkpoint
 from retrieval_core.training.loader import TrainingData
@@ -27,12 +27,7 @@ SLOW = TimeoutError(errno.ETIMEDOUT, "timed out")
 ABSENT = FileNotFoundError(errno.ENOENT, "No such file or directory")
 
 
-@pytest.fixture(autouse=True)
-def store(monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
-    erring()
-    yield
-    erring()
+pytestmark = pytest.mark.usefixtures("erring_store")
 
 
 def file_of(step, fingerprint=MINE):
