@@ -142,6 +142,10 @@ class Run:
         """Folder of an arm's embedding store."""
         return storage.join(self.folder(arm), "embeddings", role)
 
+    def looks_twice(self, arm: str) -> bool:
+        """Whether the pool of an arm is ranked anew by all windows: the histogram has none."""
+        return self.config.retrieve.rescore > 0 and arm != HISTOGRAM
+
     def division(self, arm: str, role: str) -> Division:
         """How an arm's shard plan is divided into buckets; asks the storage."""
         return division_of(self.workspace.work("plan", arm, role))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_jobs.cluster.connect import run_tasks
-from ray_jobs.retrieve import GalleryBlock, gallery_blocks
+from ray_jobs.retrieval.blocks import GalleryBlock, gallery_blocks
 from ray_jobs.run import Run
 from retrieval_core.config.config import ConfigError
 from retrieval_core.encoding.arms import model_arm

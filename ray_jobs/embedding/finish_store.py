@@ -15,6 +15,7 @@ from ray_jobs.embedding.tally import NAMES_SHOWN, Rejected
 from retrieval_core.files import storage
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, read_manifest, shard_summary, write_manifest
+from retrieval_core.store.windows import windows_file, windows_summary
 
 FOOTERS_PER_TASK = 64
 REJECTS_PER_WRITE = 10_000
@@ -22,27 +23,34 @@ REJECTS = "rejects.parquet"
 REJECTS_SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "role", "stage", "reason", "detail")])
 
 
-def _count_rows(store: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    summaries = {name: shard_summary(storage.join(store, name)) for name in names}
-    return {name: (rows, len(rejects)) for name, (rows, rejects) in summaries.items()}
+def _count_rows(store: str, names: list[str], windows: bool) -> dict[str, tuple[int, int, int]]:
+    """Rows, rejects and images with windows of each shard."""
+    found = {}
+    for name in names:
+        file = storage.join(store, name)
+        rows, rejects = shard_summary(file)
+        found[name] = rows, len(rejects), windows_summary(windows_file(file)) if windows else 0
+    return found
 
 
 def finish(store: Store) -> dict[str, int]:
     """Write the manifest, remove stale shards, count images by what became of them. RunError if one was lost."""
     names = [shard.file_name for shard in store.shards]
     parts = (names[start : start + FOOTERS_PER_TASK] for start in range(0, len(names), FOOTERS_PER_TASK))
-    found: dict[str, tuple[int, int]] = {}
-    for counts_of in run_tasks(_count_rows, ((store.folder, part) for part in parts)):
+    found: dict[str, tuple[int, int, int]] = {}
+    for counts_of in run_tasks(_count_rows, ((store.folder, part, store.keeps_windows) for part in parts)):
         found |= counts_of
     entries, counts = [], {"inputs": 0, "embedded": 0, "rejected": 0, "reused": 0}
     for shard in store.shards:
-        rows, rejected = found[shard.file_name]
-        if rows != (shard.images - rejected) * store.views.rows:
-            file = storage.join(store.folder, shard.file_name)
+        rows, rejected, windows = found[shard.file_name]
+        embedded, file = shard.images - rejected, storage.join(store.folder, shard.file_name)
+        if rows != embedded * store.views.rows:
             raise RunError(f"{file}: {rows} rows for {shard.images} images; delete it")
+        if store.keeps_windows and windows != embedded:
+            raise RunError(f"{windows_file(file)}: windows of {windows} images, not of {embedded}; delete it")
         entries.append({"file": shard.file_name, "images": shard.images, "rows": rows, "rejected": rejected})
         counts["inputs"] += shard.images
-        counts["embedded"] += shard.images - rejected
+        counts["embedded"] += embedded
         counts["rejected"] += rejected
         counts["reused"] += shard.images if shard.file_name in store.done else 0
     arm = store.arm

@@ -31,11 +31,12 @@ from retrieval_core.data.shard_plan import (
     write_plan,
 )
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
-from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.encoding.views import PARTS, Views, views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import copy_images, shard_summary
+from retrieval_core.store.windows import windows_file, windows_folder
 
 SHARD_BYTES = 1024 * 224**2 * 3
 """Bytes of decoded pixels that a shard may have: what travels from a task to an actor at once."""
@@ -49,9 +50,10 @@ class Store(NamedTuple):
     folder: str
     plan: str  # folder of its shard plan
     views: Views
+    keeps_windows: bool  # of each image, in a file beside its shard
     encoder: str  # fingerprint of model and preprocessing
     shards: list[Shard]
-    done: frozenset[str]  # names of the shards that were committed before
+    done: frozenset[str]  # names of the shards that were committed before, with their windows
     inputs: dict[str, Any]  # fingerprints of what the store is computed from; its stage is redone when they change
 
     @property
@@ -110,8 +112,10 @@ def plan_store(run: Run, arm: Arm, role: Role) -> Store:
         "order": fingerprint([bucket.order for bucket in buckets]),
         "buckets": len(buckets),
     }
-    done = frozenset(storage.list_names(folder))
-    return Store(arm, role, folder, plan_folder, views, encoder, shards, done, inputs)
+    done, keeps = frozenset(storage.list_names(folder)), config.keeps_windows and arm.model is not None
+    if keeps:  # the stage is redone where they are missing, and only the shards that lack them
+        done, inputs["windows"] = done & frozenset(storage.list_names(windows_folder(folder))), PARTS
+    return Store(arm, role, folder, plan_folder, views, keeps, encoder, shards, done, inputs)
 
 
 def _commit_staged(run: Run, role: Role, buckets: list[BucketSummary], places: tuple[str, str, str, str]) -> None:
@@ -125,6 +129,7 @@ def _commit_staged(run: Run, role: Role, buckets: list[BucketSummary], places: t
             raise RunError(problem)
     if run.overwrite:
         storage.remove(folder)
+        storage.remove(windows_folder(folder))
     waiting = [number for number, bucket in enumerate(buckets) if run.overwrite or bucket.removals.gone]
     for _ in run_tasks(_commit_task, ((staged, plan_folder, folder, number, encoder) for number in waiting)):
         pass
@@ -221,10 +226,11 @@ def _commit(
         if tables.is_whole_table(old):
             copy_images([(old, lesser.kept)], storage.join(store, lesser.after.file_name))
     for shard in shards:
-        file = storage.join(store, shard.file_name)
-        if storage.exists(file) and not tables.is_whole_table(file):
-            say(f"{file}: cut short, as by a power cut; it is embedded again")
-            storage.remove(file)
+        shard_file = storage.join(store, shard.file_name)
+        for file in (shard_file, windows_file(shard_file)):
+            if storage.exists(file) and not tables.is_whole_table(file):
+                say(f"{file}: cut short, as by a power cut; it is embedded again")
+                storage.remove(file)
     # Last: a plan that names a shrunken shard must find it made.
     target = plan_file(folder, bucket)
     before = tables.read_table(target) if storage.exists(target) else None

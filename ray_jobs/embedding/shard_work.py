@@ -29,6 +29,7 @@ from retrieval_core.images.prefetch import read_ahead
 from retrieval_core.images.rgb import ImageRejected
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, write_shard
+from retrieval_core.store.windows import windows_file, write_windows
 
 if TYPE_CHECKING:
     from retrieval_core.encoding.encoders import Encoder
@@ -184,13 +185,15 @@ class ShardEncoder:
             return 0, 0, 0.0, 0.0
         encoder = self._encoder_of(store.arm)
         began = time.perf_counter()
-        embeddings, boxes = store.views.embed(encoder, _cuts(row, store.views.per_image))
+        found = store.views.embed_all(encoder, _cuts(row, store.views.per_image), keep=store.keeps_windows)
         encoded = time.perf_counter()
         file, dtype = row.column("file")[0].as_py(), self.config.embed.storage_dtype
         path = storage.join(store.folder, file)
         try:
             with fenced(self.may_write):
-                write_shard(path, images, boxes, embeddings.reshape(-1, encoder.dim), rejects, dtype)
+                if found.kept is not None:  # first: the shard commits both
+                    write_windows(windows_file(path), [name for name, _ in images], found.kept, encoder.dim)
+                write_shard(path, images, found.boxes, found.vectors.reshape(-1, encoder.dim), rejects, dtype)
         except OSError as error:
             self._unwritable = f"{path}: {error.strerror or error}"
         except RunError as error:  # another run has taken the folder over

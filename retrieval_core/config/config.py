@@ -72,6 +72,27 @@ class Config(Section):
             raise ValueError(f"embed.vectors = {embed.vectors} is more than the {views} views that embed.regions gives")
         return self
 
+    @model_validator(mode="after")
+    def _windows_are_there_for_a_second_look(self) -> Config:
+        keep, rescore, pooling = self.embed.keep_windows, self.retrieve.rescore, self.model.pooling
+        if (keep or rescore) and pooling != "patches":
+            key = f"retrieve.rescore = {rescore}" if rescore else "embed.keep_windows = true"
+            raise ValueError(
+                f"{key}: with model.pooling = {pooling} a fabric has no windows; set retrieve.rescore=0 "
+                "embed.keep_windows=null, or model.pooling=patches"
+            )
+        if rescore and keep is False:
+            raise ValueError(
+                f"retrieve.rescore = {rescore} looks at windows that embed.keep_windows = false does not keep; set "
+                "embed.keep_windows=null, or retrieve.rescore=0"
+            )
+        return self
+
+    @property
+    def keeps_windows(self) -> bool:
+        """Whether embedding keeps all windows of a fabric beside its vectors."""
+        return self.retrieve.rescore > 0 if self.embed.keep_windows is None else self.embed.keep_windows
+
     @property
     def views_come_again(self) -> bool:
         """Whether training shows the frozen blocks the same images in every epoch."""

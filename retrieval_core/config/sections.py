@@ -182,6 +182,11 @@ class EmbedConfig(Section):
         [2], min_length=1, description="patches: sides of a fabric's windows, in patches of 14 pixels."
     )
     window_stride: int = Field(2, ge=1, le=32, description="patches: distance of neighbouring windows, in patches.")
+    keep_windows: bool | None = Field(
+        None,
+        description="patches: keep all windows of a fabric for a second look, in 8 bits (55 KB at 336 px and 384 "
+        "numbers); null does if retrieve.rescore asks for one.",
+    )
     regions: list[int] = Field([1], min_length=1, description="Not patches: grids; 1 is the whole, 4 is 4 x 4 tiles.")
     region_overlap: float = Field(0.25, ge=0, lt=1, description="Not patches: overlap of tiles, share of their side.")
     vectors: int | None = Field(
@@ -203,8 +208,19 @@ class RetrieveConfig(Section):
 
     top_k: int = Field(100, ge=1, description="Candidates per query; more than the gallery gives the whole gallery.")
     expand: int = Field(0, ge=0, description="Fabrics found first that expand a query before it ranks; 5 finds more.")
+    rescore: int = Field(
+        0,
+        ge=0,
+        description="patches: fabrics found first that a second look at all of their windows ranks anew, at least "
+        "top_k; 300 finds more.",
+    )
     query_block: int = Field(4096, ge=1, description="Queries a task holds.")
     gallery_block: int = Field(262_144, ge=1, description="Gallery vectors a task holds: 268 MB of 256 dimensions.")
+
+    @property
+    def depth(self) -> int:
+        """Fabrics that the first look finds: those of the pool, or more that the second look ranks anew."""
+        return max(self.top_k, self.rescore)
 
 
 class EvaluateConfig(Section):

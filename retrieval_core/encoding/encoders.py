@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from retrieval_core.model.clusters import cluster
+from retrieval_core.model.clusters import cluster, cluster_motif
 from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
+from retrieval_core.ranking.window_scores import quantised
 
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 """Images of one size, (h, w, 3) uint8 each, in an array or a sequence."""
@@ -76,27 +77,58 @@ class ModelEncoder:
         _check_views(views)
         if not len(views):
             return np.empty((0, self.dim), np.float32)
-        padded = np.concatenate([shares_NP, np.repeat(shares_NP[-1:], self.batch_size - 1, axis=0)])[:, None]
-        weights = torch.from_numpy(padded).to(self.device)
+        weights = self._padded(shares_NP)[:, None]
         parts = [self._forward(views, start, weights[start : start + self.batch_size]) for start in self._starts(views)]
         return self._on_host(torch.cat(parts)[: len(views), 0])
 
     @torch.inference_mode()
+    def encode_parts(
+        self, views: Images, shares_NP: NDArray[np.float32], parts: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """As ``encode_motifs``, and the motif with its ``parts`` in 8 bits: (N, D), (N, 1 + parts, D)."""
+        _check_views(views)
+        if not len(views):
+            return np.empty((0, self.dim), np.float32), np.empty((0, 1 + parts, self.dim), np.int8)
+        shares, wholes, pooled = self._padded(shares_NP), [], []
+        each_PP = torch.eye(shares.shape[1], device=self.device)
+        for start in self._starts(views):
+            shares_BP = shares[start : start + self.batch_size]
+            weights = torch.cat([shares_BP[:, None], each_PP.expand(self.batch_size, -1, -1)], dim=1)
+            found_BXD = self._forward(views, start, weights)
+            wholes.append(found_BXD[:, :1])
+            pooled.append(torch.cat([wholes[-1], cluster_motif(found_BXD[:, 1:], shares_BP, parts)], dim=1))
+        parts_NXD = quantised(torch.cat(pooled)[: len(views)]).cpu().numpy()
+        return self._on_host(torch.cat(wholes)[: len(views), 0]), parts_NXD
+
+    @torch.inference_mode()
     def encode_windows(
-        self, views: Images, weights_WP: NDArray[np.float32], vectors: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        self, views: Images, weights_WP: NDArray[np.float32], vectors: int, *, keep: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int8] | None]:
         """Embed the windows of each view (N, h, w, 3), and pool them to ``vectors`` rows of L2 norm 1.
 
-        Returns (N, V, D), and (N, V) the window that is most like each. Memory on the device: one batch's activations
-        and windows, and O(N V D). ValueError where an embedding is not finite.
+        Returns (N, V, D), and (N, V) the window that is most like each; with ``keep`` also all windows in 8 bits,
+        (N, W, D). Memory on the device: one batch's activations and windows, and O(N V D), with ``keep`` O(N W D).
+        ValueError where an embedding is not finite.
         """
         _check_views(views)
         if not len(views):
-            return np.empty((0, vectors, self.dim), np.float32), np.empty((0, vectors), np.int64)
+            none = np.empty((0, len(weights_WP), self.dim), np.int8) if keep else None
+            return np.empty((0, vectors, self.dim), np.float32), np.empty((0, vectors), np.int64), none
         weights = torch.from_numpy(weights_WP).to(self.device)
-        parts = [cluster(self._forward(views, start, weights), vectors) for start in self._starts(views)]
-        means, nearest = (torch.cat(part)[: len(views)] for part in zip(*parts, strict=True))
-        return self._on_host(means), nearest.cpu().numpy()
+        means, nearest, windows = [], [], []
+        for start in self._starts(views):
+            windows_BWD = self._forward(views, start, weights)
+            pooled = cluster(windows_BWD, vectors)
+            means.append(pooled[0])
+            nearest.append(pooled[1])
+            windows += [quantised(windows_BWD)] if keep else []
+        found = self._on_host(torch.cat(means)[: len(views)]), torch.cat(nearest)[: len(views)].cpu().numpy()
+        return *found, torch.cat(windows)[: len(views)].cpu().numpy() if keep else None
+
+    def _padded(self, shares_NP: NDArray[np.float32]) -> Tensor:
+        """Shares on the device, with those of the views that fill up the last batch."""
+        padded = np.concatenate([shares_NP, np.repeat(shares_NP[-1:], self.batch_size - 1, axis=0)])
+        return torch.from_numpy(padded).to(self.device)
 
     def _starts(self, views: Images) -> range:
         return range(0, len(views), self.batch_size)

@@ -1,6 +1,7 @@
 """From an image to its views, and from its views to the vectors that are stored.
 
-Shapes: N images, R views of one, h, w their sides, V vectors kept of one, D dimensions.
+Shapes: N images, R views of one, h, w their sides, V vectors kept of one, W windows, D dimensions.
+X = 1 + PARTS.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from retrieval_core.images.patches import (
 )
 from retrieval_core.images.regions import cut_views
 from retrieval_core.images.rgb import Picture, decode_rgb
+from retrieval_core.store.windows import Kept
 
 if TYPE_CHECKING:
     from retrieval_core.encoding.encoders import Encoder, ModelEncoder
 
+PARTS = 2
+"""Parts of a query's motif that a second look compares besides the whole: clusters of its own patches."""
 _PIXELS_PER_PIXEL = 2  # that a reduced JPEG keeps along a side of a view, so that it is still resized with a filter
 
 
@@ -39,6 +43,14 @@ class Cut(NamedTuple):
     pixels: np.ndarray  # (R, h, w, 3) uint8
     boxes: np.ndarray  # (R, 4) int32, of the whole image
     shares: np.ndarray | None = None  # (P,) float32, of each patch in the motif, where that is looked for
+
+
+class Embedded(NamedTuple):
+    """What is stored of N images."""
+
+    vectors: np.ndarray  # (N, V, D) float32, rows of L2 norm 1
+    boxes: np.ndarray  # (N, V, 4) int32
+    kept: list[Kept] | None = None  # of each image, where windows are kept
 
 
 class Views(NamedTuple):
@@ -94,37 +106,47 @@ class Views(NamedTuple):
 
     def embed(self, encoder: Encoder, cuts: Sequence[Cut]) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings (N, V, D) and boxes (N, V, 4) to store of N images."""
+        return self.embed_all(encoder, cuts, keep=False)[:2]
+
+    def embed_all(self, encoder: Encoder, cuts: Sequence[Cut], *, keep: bool) -> Embedded:
+        """As ``embed``; with ``keep`` also all windows of the images, where they have some, or the parts of motifs."""
         boxes_NR4 = np.array([cut.boxes for cut in cuts], np.int32).reshape(len(cuts), self.per_image, 4)
         if self.windows is not None:
-            return self._embed_windows(cast("ModelEncoder", encoder), cuts, self.windows)
+            return self._embed_windows(cast("ModelEncoder", encoder), cuts, self.windows, keep)
         views = [view for cut in cuts for view in cut.pixels]
         if self.mask is not None:
-            shares = np.array([cut.shares for cut in cuts], np.float32)
-            return cast("ModelEncoder", encoder).encode_motifs(views, shares)[:, None], boxes_NR4
+            model, shares = cast("ModelEncoder", encoder), np.array([cut.shares for cut in cuts], np.float32)
+            if not keep:
+                return Embedded(model.encode_motifs(views, shares)[:, None], boxes_NR4)
+            wholes_ND, parts_NXD = model.encode_parts(views, shares, PARTS)
+            boxes_NX4 = np.repeat(boxes_NR4, parts_NXD.shape[1], axis=1)
+            return Embedded(wholes_ND[:, None], boxes_NR4, list(map(Kept, parts_NXD, boxes_NX4)))
         embeddings_NRD = encoder.encode(views).reshape(len(cuts), self.per_image, encoder.dim)
         if self.rows == self.per_image:
-            return embeddings_NRD, boxes_NR4
+            return Embedded(embeddings_NRD, boxes_NR4)
         pooled_NVD, source_NV = pool_regions(embeddings_NRD, self.rows)
-        return pooled_NVD, np.take_along_axis(boxes_NR4, source_NV[:, :, None], axis=1)
+        return Embedded(pooled_NVD, np.take_along_axis(boxes_NR4, source_NV[:, :, None], axis=1))
 
-    def _embed_windows(
-        self, encoder: ModelEncoder, cuts: Sequence[Cut], windows: Windows
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As ``embed``, shape by shape; a vector's box is that of the window that is most like it."""
+    def _embed_windows(self, encoder: ModelEncoder, cuts: Sequence[Cut], windows: Windows, keep: bool) -> Embedded:
+        """As ``embed_all``, shape by shape; a vector's box is that of the window that is most like it."""
         embeddings_NVD = np.empty((len(cuts), windows.vectors, encoder.dim), np.float32)
         boxes_NV4 = np.empty((len(cuts), windows.vectors, 4), np.int32)
+        kept: dict[int, Kept] = {}
         by_shape = defaultdict(list)
         for row, cut in enumerate(cuts):
             by_shape[cut.pixels.shape[1:3]].append(row)
         for shape, rows in by_shape.items():
             grid = grid_of_view(*shape)
             views = [cuts[row].pixels[0] for row in rows]
-            embeddings_NVD[rows], nearest = encoder.encode_windows(
-                views, window_weights(grid, windows), windows.vectors
+            embeddings_NVD[rows], nearest, windows_NWD = encoder.encode_windows(
+                views, window_weights(grid, windows), windows.vectors, keep=keep
             )
-            for row, places in zip(rows, nearest, strict=True):
-                boxes_NV4[row] = boxes_in_pixels(grid, windows, *cuts[row].boxes[0, 2:].tolist())[places]
-        return embeddings_NVD, boxes_NV4
+            for place, row in enumerate(rows):
+                boxes = boxes_in_pixels(grid, windows, *cuts[row].boxes[0, 2:].tolist())
+                boxes_NV4[row] = boxes[nearest[place]]
+                if windows_NWD is not None:
+                    kept[row] = Kept(windows_NWD[place], boxes[:-1])
+        return Embedded(embeddings_NVD, boxes_NV4, [kept[row] for row in range(len(cuts))] if keep else None)
 
 
 def views_of(config: Config, model: ModelConfig | None, role: Role) -> Views:

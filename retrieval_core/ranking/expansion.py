@@ -40,15 +40,17 @@ def first_found(
 
     ``ranking`` is a merged one with vectors; ``rows_Q`` are the queries' rows in the query list. Memory O(its rows D).
     """
-    rows = np.asarray(ranking["query"])
     vectors_QMD, scores_QM = np.zeros((len(rows_Q), count, dim), np.float32), np.zeros((len(rows_Q), count), np.float32)
-    if not len(rows):
-        return vectors_QMD, scores_QM
-    vectors = ranking[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(rows), dim)
-    scores = np.asarray(ranking["similarity"])
-    starts, stops = np.searchsorted(rows, rows_Q), np.searchsorted(rows, rows_Q, "right")
-    for place in range(count):
-        taken = starts + place < stops
-        at = starts[taken] + place
-        vectors_QMD[taken, place], scores_QM[taken, place] = vectors[at], scores[at]
+    if len(ranking):
+        at_QM = first_rows(ranking, rows_Q, count)
+        vectors = ranking[VECTOR].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+        vectors_QMD[at_QM >= 0] = vectors[at_QM[at_QM >= 0]]
+        scores_QM[at_QM >= 0] = np.asarray(ranking["similarity"])[at_QM[at_QM >= 0]]
     return vectors_QMD, scores_QM
+
+
+def first_rows(ranking: pa.Table, rows_Q: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Rows (Q, M) of a merged ranking that hold the first M = ``count`` fabrics of some queries; -1 for none."""
+    rows = np.asarray(ranking["query"])
+    at_QM: NDArray[np.int64] = np.searchsorted(rows, rows_Q)[:, None] + np.arange(count)
+    return np.where(at_QM < np.searchsorted(rows, rows_Q, "right")[:, None], at_QM, -1)

@@ -26,6 +26,8 @@ PARTIAL_SCHEMA = pa.schema(
 
 VECTOR = "vector"
 """Column of a table that keeps vectors: a list of D float32."""
+PLACE = "place"
+"""Column of a table for a second look: the number of the image in the gallery, from 0, shard after shard."""
 
 
 def topk_table(
@@ -34,13 +36,14 @@ def topk_table(
     paths: pa.Array | pa.ChunkedArray,
     boxes: NDArray[np.int32] | None = None,
     vectors_FRD: NDArray[np.float32] | None = None,
+    places: NDArray[np.int64] | None = None,
 ) -> pa.Table:
     """A block's ranking as a table that can be merged with those of other blocks.
 
     The (Q, K) ranking becomes a row of ``PARTIAL_SCHEMA`` for each fabric, at most QK, in its order. ``queries`` (Q,)
     are rows of the query list. ``paths`` (F,) are ascending as UTF-8 bytes, no two equal. ``boxes`` (F, R, 4) are x0,
     y0, x1, y1 of each region in pixels; None leaves ``box`` null. With ``vectors_FRD`` a column ``vector`` has the one
-    that matched. Memory O(QK), times D with vectors.
+    that matched, and with ``places`` (F,) a column ``place``. Memory O(QK), times D with vectors.
     """
     assert len(queries) == len(topk.scores), (len(queries), topk.scores.shape)
     assert pc.all(pc.less(paths[:-1], paths[1:])).as_py() is not False, "fabrics must be in ascending order of paths"
@@ -61,10 +64,12 @@ def topk_table(
         ],
         schema=PARTIAL_SCHEMA,
     )
-    if vectors_FRD is None:
-        return table
-    matched = pa.array(vectors_FRD[rows, regions].reshape(-1))
-    return table.append_column(VECTOR, pa.FixedSizeListArray.from_arrays(matched, vectors_FRD.shape[2]))
+    if places is not None:
+        table = table.append_column(PLACE, pa.array(places[rows]))
+    if vectors_FRD is not None:
+        matched = pa.array(vectors_FRD[rows, regions].reshape(-1))
+        table = table.append_column(VECTOR, pa.FixedSizeListArray.from_arrays(matched, vectors_FRD.shape[2]))
+    return table
 
 
 def merge_partials(tables: Sequence[pa.Table], k: int) -> pa.Table:

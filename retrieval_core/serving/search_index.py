@@ -148,13 +148,14 @@ def load_vectors(store: str, manifest: Mapping[str, Any]) -> Vectors:
     place[order] = np.arange(len(order))
     embeddings = np.empty((len(order), regions, dim), np.float32)
     boxes = np.empty((len(order), regions, 4), np.int32)
+    stored = np.empty(len(order), np.int64)
     start = 0
     for file, images in shards:
         part = read_vectors([(file, 0, images)], regions, boxes=True)
         rows = place[start : start + images]
-        embeddings[rows], boxes[rows] = part.embeddings_FRD, part.boxes_FR4
+        embeddings[rows], boxes[rows], stored[rows] = part.embeddings_FRD, part.boxes_FR4, start + part.order_F
         start += images
-    return Vectors(paths.take(pa.array(order)), embeddings, boxes)
+    return Vectors(paths.take(pa.array(order)), embeddings, boxes, stored)
 
 
 def _paths(file: str, regions: int) -> pa.Array:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from retrieval_core.files import storage, tables
 from retrieval_core.store import vector_files
+from retrieval_core.store.windows import copy_windows, windows_file, windows_folder
 
 MANIFEST = "manifest.json"
 _REJECTS = b"rejects"
@@ -77,10 +78,13 @@ def write_shard(
 
 
 def copy_images(sources: Sequence[tuple[str, Collection[str]]], target: str) -> None:
-    """Write a shard of images of other shards, at least one: vectors are copied, not computed.
+    """Write a shard of images of other shards, at least one: vectors are copied, not computed; so are kept windows.
 
     ``sources`` are pairs of a shard file and the paths of the images to take. Memory O(shard written and one read).
     """
+    windows = [(windows_file(source), paths) for source, paths in sources]
+    if all(tables.is_whole_table(file) for file, _ in windows):
+        copy_windows(windows, windows_file(target))
     taken, rejects = list[pa.Table](), list[Reject]()
     for source, paths in sources:
         wanted = set(paths)
@@ -126,6 +130,8 @@ class Vectors(NamedTuple):
     paths: pa.Array
     embeddings_FRD: np.ndarray
     boxes_FR4: np.ndarray
+    order_F: np.ndarray
+    """The place of each image in what was read, from 0."""
 
 
 def read_vectors(files: Sequence[tuple[str, int, int]], regions: int, *, boxes: bool = False) -> Vectors:
@@ -169,9 +175,9 @@ class _Reading:
         names = pa.concat_arrays(self.paths) if self.paths else pa.array([], pa.string())
         embeddings, boxes = self.embeddings[: self.filled], self.boxes[: self.filled]
         if pc.all(pc.less(names[:-1], names[1:])).as_py() is not False:
-            return Vectors(names, embeddings, boxes)
-        order = np.asarray(pc.sort_indices(names))
-        return Vectors(names.take(pa.array(order)), embeddings[order], boxes[order])
+            return Vectors(names, embeddings, boxes, np.arange(len(names)))
+        order = np.asarray(pc.sort_indices(names)).astype(np.int64)
+        return Vectors(names.take(pa.array(order)), embeddings[order], boxes[order], order)
 
 
 def write_manifest(
@@ -187,9 +193,10 @@ def write_manifest(
     if not storage.exists(path) or storage.read_json(path) != value:
         storage.write_json(path, value)
     live = {MANIFEST, *(shard["file"] for shard in shards)}
-    for name in storage.list_names(folder):
-        if name not in live and name.endswith((".parquet", ".tmp")):
-            storage.remove(storage.join(folder, name))
+    for place in (folder, windows_folder(folder)):
+        for name in storage.list_names(place):
+            if name not in live and name.endswith((".parquet", ".tmp")):
+                storage.remove(storage.join(place, name))
 
 
 def read_manifest(folder: str) -> dict[str, Any]:

@@ -25,8 +25,8 @@ _ONE_PAGE = 1 << 30  # bytes of a page at most; its limit of rows is lifted too
 def encode(table: pa.Table, column: str) -> bytes:
     """The content of a Parquet file. Memory O(V D).
 
-    ``column`` holds the vectors: the last column, a fixed-size list of floats without nulls. Others are flat or lists.
-    The table's metadata is kept.
+    ``column`` holds the vectors: the last column, a fixed-size list of floats or a fixed number of bytes, without
+    nulls. Others are flat or lists. The table's metadata is kept.
     """
     # Numbers of vectors hardly repeat: a dictionary would make them larger, and compression saves a tenth.
     others = [_leaf(field) for field in table.schema if field.name != column]
@@ -51,15 +51,16 @@ def encode(table: pa.Table, column: str) -> bytes:
 
 
 def read_rows(reader: pq.ParquetFile, file: IO[bytes], column: str, first: int, out_VD: np.ndarray) -> None:
-    """Read the vectors from row ``first`` on into ``out_VD``: float32, contiguous. ``file`` is the one of ``reader``.
+    """Read the vectors from row ``first`` on into ``out_VD``: float32, or int8 where each is a number of bytes.
+
+    ``out_VD`` is contiguous, ``file`` the one of ``reader``.
 
     Raises ``pyarrow.ArrowInvalid`` if the file is shorter than its footer says.
     """
     if not len(out_VD):
         return
-    kind = reader.schema_arrow.field(column).type
-    stored = np.dtype(kind.value_type.to_pandas_dtype())
-    row = kind.list_size * stored.itemsize
+    stored, numbers = _numbers(reader.schema_arrow.field(column).type)
+    row = numbers * stored.itemsize
     place = _place(reader, reader.metadata.num_rows * row)
     if place is None:
         out_VD[:] = matrix(reader.read(columns=[column], use_threads=False).column(0).slice(first, len(out_VD)))
@@ -73,14 +74,24 @@ def read_rows(reader: pq.ParquetFile, file: IO[bytes], column: str, first: int, 
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A fixed-size list column as a (V, D) array, without a copy where it is one chunk."""
-    return _values(column).reshape(len(column), column.type.list_size)
+    """A column of vectors as a (V, D) array, without a copy where it is one chunk."""
+    return _values(column).reshape(len(column), _numbers(column.type)[1])
+
+
+def _numbers(kind: pa.DataType) -> tuple[np.dtype, int]:
+    """Type and count of the numbers of a vector: Parquet has no list of int8, so those are bytes."""
+    if pa.types.is_fixed_size_binary(kind):
+        return np.dtype(np.int8), kind.byte_width
+    return np.dtype(kind.value_type.to_pandas_dtype()), kind.list_size
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
+    if pa.types.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        return np.frombuffer(array.buffers()[1], np.int8, len(array) * width, array.offset * width)
     values: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
     return values
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ray_jobs.embedding.plan_store import _plan_task
-from ray_jobs.retrieve import _merge_group, _rank_block, gallery_blocks, query_blocks
+from ray_jobs.retrieval.blocks import _merge_group, gallery_blocks, query_blocks
+from ray_jobs.retrieve import _rank_block
 from ray_jobs.run import Run
 from retrieval_core.data.listing import write_listing
 from retrieval_core.data.records import Record

@@ -19,7 +19,7 @@ import speed
 import timing
 import windows
 
-from ray_jobs.retrieve import gallery_blocks
+from ray_jobs.retrieval.blocks import gallery_blocks
 from retrieval_core.store.embeddings import read_vectors
 
 

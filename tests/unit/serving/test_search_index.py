@@ -64,7 +64,7 @@ def test_ranking_is_a_full_sort_with_ties(regions: int, top: int, expand: int) -
     fabrics /= np.linalg.norm(fabrics, axis=-1, keepdims=True)
     paths = pa.array(sorted((f"/{'ä花Bb🌸'[index % 5]}{index}" for index in range(40)), key=str.encode))
     boxes = rng.integers(1, 99, (40, regions, 4), dtype=np.int32)
-    vectors = Vectors(paths, fabrics, boxes)
+    vectors = Vectors(paths, fabrics, boxes, np.arange(len(fabrics)))
     query = unit(fabrics[5, 0] + fabrics[21, 0])
     index = SearchIndex(vectors, Constant(query), config(retrieve={"expand": expand}), 28, "mark")
     hits = index.rank(index.encode(picture(1)), top)

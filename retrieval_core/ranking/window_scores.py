@@ -1,0 +1,83 @@
+"""The similarity of the second look: of the parts of a query's motif and all windows of a fabric, both in 8 bits.
+
+The rule: the similarity of a part and a window is their cosine, in float64: the product divided by the window's
+length, then by the part's. That of a part and a fabric is the largest over the fabric's windows; that of a query and a
+fabric is the mean over the query's parts, added in order and rounded to float32.
+
+The product of two 8-bit vectors is a whole number below 2^24 for up to 1,040 dimensions, which float32 sums without an
+error in any order, in any arithmetic that holds 8 bits (TF32, bfloat16) and on any device. So scores are equal to the
+rule's everywhere, and no margin is needed.
+
+Shapes: Q queries, P parts of one, F fabrics, W windows of one, C queries a fabric is compared with, D dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_LARGEST = 127
+"""Absolute value of the largest number of an 8-bit vector."""
+_EXACT = 1024
+"""Dimensions whose products float32 sums without an error: 1024 * 127^2 < 2^24."""
+_BYTES = 8 << 20
+"""Bytes of float32 windows at a time: more than these would leave a core's cache."""
+
+
+class WindowScores(NamedTuple):
+    """Fabrics compared with C queries each."""
+
+    scores: NDArray[np.float32]  # (F, C)
+    cosines: NDArray[np.float32]  # (F, C, P) of each part with its best window
+    windows: NDArray[np.int64]  # (F, C, P) the best window, the first of equal ones
+
+
+def quantised(vectors_XD: Tensor) -> Tensor:
+    """Vectors (..., D) as int8, each scaled so that its largest number becomes 127: one that is all 0 stays so."""
+    largest_X1 = vectors_XD.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    # The quotient is at most 1, where its reciprocal could overflow.
+    return (vectors_XD / largest_X1 * _LARGEST).round_().to(torch.int8)
+
+
+def lengths(vectors_XD: Tensor) -> Tensor:
+    """The Euclidean norms of int8 vectors, float64; 1 for one that is all 0, whose cosines are then 0."""
+    squares_X: Tensor = vectors_XD.to(torch.int32).square_().sum(dim=-1)
+    return squares_X.to(torch.float64).sqrt_().clamp_min_(1)
+
+
+def window_scores(windows_FWD: Tensor, parts_QPD: Tensor, queries_FC: Tensor) -> WindowScores:
+    """Compare fabrics that have equally many windows, at least 1, with C queries each.
+
+    ``windows_FWD`` and ``parts_QPD`` are int8 on one device, ``queries_FC`` int64 rows of the queries. Memory O(F C P)
+    and a constant, and O(W (C P + D)) for the largest fabric.
+    """
+    count, part_lengths_QP = queries_FC.shape[1], lengths(parts_QPD)
+    step = max(1, _BYTES // (4 * windows_FWD.shape[1] * max(windows_FWD.shape[2], count * parts_QPD.shape[1])))
+    found = []
+    for start in range(0, len(windows_FWD), step):
+        windows_BWD, queries_BC = windows_FWD[start : start + step], queries_FC[start : start + step]
+        parts_BXD = parts_QPD[queries_BC].flatten(1, 2)
+        products_BXW = _products(parts_BXD, windows_BWD) / lengths(windows_BWD)[:, None]
+        best_BX, places_BX = products_BXW.max(dim=2)
+        found.append((best_BX.view(*queries_BC.shape, -1) / part_lengths_QP[queries_BC], places_BX))
+    cosines_FCP = torch.cat([cosines for cosines, _ in found])
+    places_FCP = torch.cat([places for _, places in found]).view(cosines_FCP.shape)
+    total_FC = torch.zeros(cosines_FCP.shape[:2], dtype=torch.float64, device=cosines_FCP.device)
+    for part in range(cosines_FCP.shape[2]):  # in order, as the sum of floating-point numbers depends on it
+        total_FC += cosines_FCP[:, :, part]
+    scores_FC = (total_FC / cosines_FCP.shape[2]).to(torch.float32)
+    return WindowScores(scores_FC.cpu().numpy(), cosines_FCP.to(torch.float32).cpu().numpy(), places_FCP.cpu().numpy())
+
+
+def _products(parts_BXD: Tensor, windows_BWD: Tensor) -> Tensor:
+    """(B, X, W) float64: the exact products of int8 vectors."""
+    total = torch.zeros((), dtype=torch.float64, device=windows_BWD.device)
+    for start in range(0, windows_BWD.shape[2], _EXACT):
+        dims = slice(start, start + _EXACT)
+        parts, windows = parts_BXD[:, :, dims].to(torch.float32), windows_BWD[:, :, dims].to(torch.float32)
+        total = total + torch.bmm(parts, windows.transpose(1, 2))
+    return total
