@@ -19,19 +19,19 @@ from retrieval_core.store.embeddings import read_manifest
 
 
 def lost_fabrics(
-    run: Run, categories: Mapping[str, frozenset[str]], last: Mapping[str, tuple[float, str]], limit: int
+    run: Run, categories: Mapping[str, frozenset[str]], found: Mapping[str, frozenset[str]], limit: int
 ) -> dict[str, list[Lost]]:
     """The ``limit`` (at least 1) nearest relevant fabrics that each query's candidates lack, with their ranks.
 
-    ``categories`` are those of the queries, by path. ``last`` has similarity and path of the last candidate of each;
-    queries without one are left out. Every vector of the gallery is read twice, or once where nothing is lost.
+    ``categories`` are those of the queries, by path, and ``found`` the paths of their candidates; queries without one
+    are left out. Every vector of the gallery is read twice, or once where nothing is lost.
     """
     role = EXPANDED if run.config.retrieve.expand else "queries"
-    vectors = query_vectors(run.store(run.main, role), [path for path in categories if path in last])
+    vectors = query_vectors(run.store(run.main, role), [path for path in categories if found.get(path)])
     asked = list(vectors)
     if not asked:
         return {}
-    questions = [Question(categories[path], vectors[path], last[path]) for path in asked]
+    questions = [Question(categories[path], vectors[path], found[path]) for path in asked]
     store = run.store(run.main, "gallery")
     manifest, buckets = read_manifest(store), run.done(f"embed.gallery{run.suffix(run.main)}")["buckets"]
     names, regions = [entry["file"] for entry in manifest["shards"]], manifest["regions"]
@@ -40,8 +40,8 @@ def lost_fabrics(
     plans = (plan_file(folder, bucket) for bucket in range(buckets))
     calls = ((plan, files, regions, questions, limit) for plan, files in zip(plans, shards, strict=True))
     lost = [list[Lost]() for _ in asked]
-    for found in run_tasks(lost_in_bucket, calls):
-        lost = [nearest([*known, *more], limit) for known, more in zip(lost, found, strict=True)]
+    for in_bucket in run_tasks(lost_in_bucket, calls):
+        lost = [nearest([*known, *more], limit) for known, more in zip(lost, in_bucket, strict=True)]
     return dict(zip(asked, _ranked(shards, regions, questions, lost), strict=True))
 
 

@@ -101,6 +101,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Image side", f"{model.image_size} px" if whole else f"{model.image_size} px, fabrics {size} px"),
         ("Vectors", f"{vectors} a fabric" if vectors > 1 else "one a fabric"),
         ("Candidates", f"{run.config.retrieve.top_k} a query"),
+        (
+            "Second look",
+            f"at the first {run.config.retrieve.depth}; ranks of missed fabrics are those of the first look"
+            if run.looks_twice(run.main)
+            else "",
+        ),
         ("Seed", str(run.config.run.seed)),
     ]
     return [(label, value) for label, value in facts if value]
@@ -148,8 +154,8 @@ def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dic
             hits[query].append(rank)
     # Looking for lost fabrics reads the gallery's vectors, so queries that found all of theirs do not ask.
     asked = {row["path"]: frozenset(row["categories"]) for at, row in rows.items() if relevant[at] > len(hits[at])}
-    last = {path: (found[path][-1]["similarity"], found[path][-1]["image_path"]) for path in asked if found.get(path)}
-    lost = lost_fabrics(run, asked, last, run.config.report.lost) if run.config.report.lost else {}
+    in_pool = {path: frozenset(entry["image_path"] for entry in found.get(path, ())) for path in asked}
+    lost = lost_fabrics(run, asked, in_pool, run.config.report.lost) if run.config.report.lost else {}
     return _Labels(hits, relevant, lost)
 
 
@@ -190,15 +196,11 @@ def _card(
 
 
 def _candidates(run: Run, paths: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """The first candidates of each query, and its last one."""
+    """The candidates of some queries."""
     if not paths:
         return {}
     with storage.open_read(storage.join(run.folder(run.main), POOL_PARQUET)) as file:
-        wanted = [
-            [("query_path", "in", paths), ("rank", "<=", run.config.report.candidates)],
-            [("query_path", "in", paths), ("rank", "==", _pool_depth(run))],
-        ]
-        table = pq.read_table(file, filters=wanted, partitioning=None)
+        table = pq.read_table(file, filters=[("query_path", "in", paths)], partitioning=None)
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         found[row["query_path"]].append(row)

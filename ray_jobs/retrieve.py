@@ -42,7 +42,7 @@ from retrieval_core.ranking.candidate_pool import write_pool
 from retrieval_core.ranking.expansion import expand_queries, first_found
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, merge_partials, topk_table
 from retrieval_core.ranking.topk import ScoreThreshold, block_topk
-from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET, RunError
+from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET
 from retrieval_core.store.embeddings import MANIFEST, read_manifest, read_vectors, replace_vectors
 
 log = logging.getLogger("fabric_retrieval")
@@ -63,11 +63,7 @@ def retrieve_arm(run: Run, arm: str) -> dict[str, Any]:
     if run.config.retrieve.expand:  # left out otherwise, so that pools from before there was a choice stay valid
         inputs["expand"] = run.config.retrieve.expand
     if run.looks_twice(arm):
-        if "windows" not in gallery or "windows" not in queries:
-            raise RunError(
-                f"retrieve.rescore = {run.config.retrieve.rescore}: {run.store(arm, 'gallery')} was embedded without "
-                "windows; run `fabric-retrieval embed` with the same configuration, or set retrieve.rescore=0"
-            )
+        run.require_windows(arm)
         inputs["rescore"] = [run.config.retrieve.depth, gallery["windows"]]
     outputs = [storage.join(run.folder(arm), POOL_PARQUET), storage.join(run.folder(arm), POOL_JSON)]
     action = partial(_retrieve, run, arm, outputs)
@@ -90,7 +86,7 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
         parts = look_again(run, arm, queries, gallery, _rank(run, arm, queries, gallery, regions, keys.depth))
     else:
         parts = _rank(run, arm, queries, gallery, regions, keys.top_k)
-    counts = next(run_tasks(_write_task, [(parts, plan, outputs[0], outputs[1], regions > 1)]))
+    counts = next(run_tasks(_write_task, [(parts, plan, *outputs, regions > 1 or run.looks_twice(arm))]))
     storage.remove(run.workspace.work("retrieval", arm))
     return {**counts, "query_blocks": len(queries), "gallery_blocks": len(gallery)}
 

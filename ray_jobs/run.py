@@ -10,7 +10,7 @@ from typing import Any
 from ray_jobs.cluster.connect import Resources, connect
 from ray_jobs.embedding.tally import LeftOut, Tally
 from retrieval_core.config.config import Config
-from retrieval_core.config.sections import ModelConfig
+from retrieval_core.config.sections import ROLES, ModelConfig
 from retrieval_core.data.datasets import has_labels, has_training_data
 from retrieval_core.data.plan_division import Division, division_of
 from retrieval_core.encoding.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
@@ -145,6 +145,15 @@ class Run:
     def looks_twice(self, arm: str) -> bool:
         """Whether the pool of an arm is ranked anew by all windows: the histogram has none."""
         return self.config.retrieve.rescore > 0 and arm != HISTOGRAM
+
+    def require_windows(self, arm: str) -> None:
+        """RunError if a second look is asked for at windows that were not kept."""
+        stages = (f"embed.{role}{self.suffix(arm)}" for role in ROLES)
+        if self.looks_twice(arm) and not all("windows" in self.done(stage) for stage in stages):
+            raise RunError(
+                f"retrieve.rescore = {self.config.retrieve.rescore}: {self.store(arm, 'gallery')} was embedded without "
+                "windows; run `fabric-retrieval embed` with the same configuration, or set retrieve.rescore=0"
+            )
 
     def division(self, arm: str, role: str) -> Division:
         """How an arm's shard plan is divided into buckets; asks the storage."""

@@ -27,6 +27,7 @@ def serve(run: Run) -> int:
     keys, store = run.config.serve, run.store(run.main, "gallery")
     with _listen(keys.host, keys.port) as listener:
         run.done("embed.gallery")
+        run.require_windows(run.main)
         index = open_index(store, model_arm(run.main, run.model, run.config.run.seed), run.config)
         _warm_up(index)
         app = build_app(index, keys, run.config.run.name)

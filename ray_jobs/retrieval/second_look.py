@@ -96,7 +96,7 @@ def _prepare(query: QueryBlock, found: str, look: Look, store: str, expanded: bo
         tables.write_table(look.candidates, table.select(_COLUMNS).sort_by([(PLACE, "ascending")]), _GROUP)
     if not tables.is_whole_table(look.motifs):
         motifs = load_motifs(query, store)
-        if expanded:
+        if expanded and len(motifs.queries):
             rows, vectors = load_queries(query)
             assert np.array_equal(rows, motifs.queries), "queries that were expanded are those with motifs"
             motifs = motifs.with_wholes(vectors)
@@ -136,7 +136,7 @@ def read_motifs(path: str) -> Parts:
     """What ``write_motifs`` wrote."""
     table = tables.read_table(path)
     shape = [int(number) for number in table.schema.metadata[b"shape"].split()]
-    vectors = np.frombuffer(b"".join(table.column("motif").to_pylist()), np.int8).reshape(-1, *shape)
+    vectors = np.frombuffer(bytearray().join(table.column("motif").to_pylist()), np.int8).reshape(-1, *shape)
     return Parts(table.column("query").to_numpy(), vectors)
 
 
@@ -171,7 +171,8 @@ def _between(first: int, stop: int) -> Callable[[pq.ParquetFile, object], pa.Tab
     def read(reader: pq.ParquetFile, _: object) -> pa.Table:
         place, groups = reader.schema_arrow.get_field_index(PLACE), reader.metadata.num_row_groups
         ranges = [reader.metadata.row_group(group).column(place).statistics for group in range(groups)]
-        chosen = [number for number, range_ in enumerate(ranges) if range_.max >= first and range_.min < stop]
+        # A file without rows has a group without statistics.
+        chosen = [number for number, of in enumerate(ranges) if of is not None and of.max >= first and of.min < stop]
         return _rows_between(reader.read_row_groups(chosen, use_threads=False), first, stop)
 
     return read

@@ -217,7 +217,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {location} (value {shown(problem['input'])}); {_nearest(location)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    if message.startswith(("train.", "images.", "embed.")):  # about several keys, which it names
+    if not location or message.startswith(("train.", "images.")):  # about several keys, which it names
         return message
     return f"{location} = {shown(problem['input'])}: {message[0].lower() + message[1:]}"
 

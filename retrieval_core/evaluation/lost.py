@@ -31,11 +31,14 @@ class Question(NamedTuple):
 
     categories: frozenset[str]
     vector_D: NDArray[np.float32]
-    last: tuple[float, str]  # similarity and path of its last candidate
+    found: frozenset[str]  # paths of its candidates
 
 
 class Lost(NamedTuple):
-    """A relevant fabric that is not in the pool; a rejected one has neither score nor rank nor box."""
+    """A relevant fabric that is not in the pool; a rejected one has neither score nor rank nor box.
+
+    Score and rank are those of the first look.
+    """
 
     path: str
     location: str
@@ -46,11 +49,7 @@ class Lost(NamedTuple):
     @property
     def sort_key(self) -> tuple[bool, float, bytes]:
         """Sorts as the pool does: by descending score, then by path; rejected fabrics last."""
-        return self.similarity is None, *_pool_order(self.similarity or 0.0, self.path)
-
-
-def _pool_order(similarity: float, path: str) -> tuple[float, bytes]:
-    return -similarity, path.encode()
+        return self.similarity is None, -(self.similarity or 0.0), self.path.encode()
 
 
 def nearest(lost: Iterable[Lost], limit: int) -> list[Lost]:
@@ -84,7 +83,7 @@ def lost_in_bucket(
         for row, path in enumerate(vectors.paths.to_pylist()):
             asked = wanted.pop(path, [])
             for number, (similarity, box) in zip(asked, _best_regions(vectors, row, questions, asked), strict=True):
-                if _pool_order(similarity, path) > _pool_order(*questions[number].last):
+                if path not in questions[number].found:
                     best[number] = nearest([*best[number], Lost(path, locations[path], similarity, box)], limit)
     for path, asked in sorted(wanted.items()):  # rejected: in the plan, but in no shard
         for number in asked:

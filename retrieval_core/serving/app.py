@@ -146,9 +146,9 @@ class _Site:
                 raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
             cropped = picture.rgb.crop(query.crop)
             picture = Picture(cropped, cropped.size, picture.alpha and picture.alpha.crop(query.crop))
-        vector = self.index.encode(picture)
+        sought = self.index.encode(picture)
         encoded = time.perf_counter()
-        hits = self.index.rank(vector, query.top)
+        hits = self.index.rank(sought, query.top)
         ranked = time.perf_counter()
         return {
             "fabrics": len(self.index),

@@ -84,7 +84,7 @@ def store(run: Run, regions: int) -> None:
         run.workspace.stage(f"embed.{role}", marks, [], lambda marks=marks: marks)
 
 
-def full_sort(regions: int, expand: int = 0) -> dict[str, list[dict[str, Any]]]:
+def full_sort(regions: int, expand: int = 0, top_k: int = TOP_K) -> dict[str, list[dict[str, Any]]]:
     """The definition: float64 products added in index order, rounded to float32; ties by path as UTF-8 bytes.
 
     An expanded query is the query and the vectors that matched first, each times the sixth power of its similarity.
@@ -96,7 +96,7 @@ def full_sort(regions: int, expand: int = 0) -> dict[str, list[dict[str, Any]]]:
         for score, _, index, region in sorted_fabrics(query, fabrics)[:expand]:
             total = total + max(np.float64(-score), 0) ** 6 * fabrics[index, region]
         expanded = (total / np.linalg.norm(total)).astype(np.float32) if expand else query
-        found = sorted_fabrics(expanded, fabrics)[:TOP_K] if row != REJECTED_QUERY else []
+        found = sorted_fabrics(expanded, fabrics)[:top_k] if row != REJECTED_QUERY else []
         pool[f"q{row}.png"] = [
             {"image_path": path.decode(), "similarity": -score, "box": [region] * 4} for score, path, _, region in found
         ]

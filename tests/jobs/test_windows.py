@@ -20,12 +20,16 @@ from ray_jobs.pipeline import run_stage, run_workflow
 from ray_jobs.run import Run
 from retrieval_core.config.config import Config
 from retrieval_core.config.sections import ImagesConfig
+from retrieval_core.encoding.arms import model_arm
+from retrieval_core.files import storage
 from retrieval_core.images.rgb import decode_rgb
 from retrieval_core.model.weights import load_model
 from retrieval_core.run.workspace import RunError
+from retrieval_core.serving.search_index import open_index
 from retrieval_core.training.loader import Batch
 from retrieval_core.training.loop import Trainer
 from tests.jobs.small_data import as_options, config, fabric_path, query_paths, settings, write_catalogue
+from tests.jobs.test_torn_files import tear
 from tests.unit import plain_windows
 
 FABRICS, QUERIES, VECTORS, SIZE = 7, 4, 3, 84
@@ -215,8 +219,8 @@ def test_expanded_queries_rank_the_pool_the_search_and_what_was_lost(
         (path, pytest.approx(score, abs=1e-6)) for name in query_paths(finished.root) for score, path in order[name][:3]
     ]
     name = query_paths(finished.root)[0]
-    last = {name: (pool[2]["similarity"], pool[2]["image_path"])}
-    lost = lost_fabrics(run, {name: frozenset(f"test motif {number}" for number in range(3))}, last, 9)[name]
+    found = {name: frozenset(row["image_path"] for row in pool[:3])}
+    lost = lost_fabrics(run, {name: frozenset(f"test motif {number}" for number in range(3))}, found, 9)[name]
     assert [(fabric.path, fabric.rank) for fabric in lost if fabric.rank] == [
         (path, rank) for rank, (_, path) in enumerate(order[name], 1) if rank > 3
     ]
@@ -271,3 +275,85 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(finished: Finished, mon
     names = ["model/config.json", "model/model.safetensors", "first_retrieval_results.json", "candidate_pool.parquet"]
     names += [f"embeddings/gallery/{path.name}" for path in shards]
     assert [name for name in names if (folder / name).read_bytes() != (finished.folder / name).read_bytes()] == []
+
+
+def naive_second_look(folder: Path, depth: int) -> dict[str, list[tuple[float, str, list[int]]]]:
+    """(similarity, path, box) of the first fabrics of each query by all stored windows, best first."""
+    windows, motifs = (read_kept(folder / "embeddings" / "windows" / role) for role in ("gallery", "queries"))
+    vectors = {row["path"]: row["embedding"] for row in rows_of(folder / "embeddings" / "queries")}
+    gallery, found = rows_of(folder / "embeddings" / "gallery"), {}
+    for query, motif in motifs.items():
+        scored = []
+        for _, path in naive_order(vectors[query], gallery)[:depth]:
+            cosines = motif[0] @ windows[path][0].T
+            score = float(cosines.max(axis=1).mean())
+            scored.append((score, path, windows[path][1][int(cosines[0].argmax())]))
+        found[query] = sorted(scored, key=lambda entry: (-entry[0], entry[1].encode()))
+    return found
+
+
+def read_kept(folder: Path) -> dict[str, tuple[np.ndarray, list[list[int]]]]:
+    """Path -> normalised windows and boxes, as any reader sees them."""
+    found: dict[str, tuple[list[np.ndarray], list[list[int]]]] = {}
+    for row in rows_of(folder):
+        windows, boxes = found.setdefault(row["path"], ([], []))
+        window = np.frombuffer(row["window"], np.int8).astype(float)
+        windows.append(window / np.linalg.norm(window))
+        boxes.append(row["box"])
+    return {path: (np.array(windows), boxes) for path, (windows, boxes) in found.items()}
+
+
+def test_a_second_look_ranks_the_pool_the_search_and_the_page(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"retrieve__rescore": 5, "retrieve__top_k": 3, "run__name": "twice"}
+    folder = finished.out / "twice"
+    shutil.copytree(finished.folder, folder)
+    with pytest.raises(RunError, match="embedded without windows"):
+        run_stage(Run(finished.config(**keys)), "retrieve")
+    for stage in ("embed", "retrieve"):
+        run_stage(Run(finished.config(**keys)), stage)
+    shards = sorted((folder / "embeddings" / "gallery").glob("*.parquet"))
+    assert [path.read_bytes() for path in shards] == [
+        (finished.store("gallery") / path.name).read_bytes() for path in shards
+    ]
+    for name, (windows, boxes) in read_kept(folder / "embeddings" / "windows" / "gallery").items():
+        with Image.open(name) as image:
+            model = load_model(Run(finished.config(**keys)).model, 0, with_head=False)
+            expected_windows, expected_boxes = plain_windows.windows(model, image, SIZE)
+        np.testing.assert_allclose((windows * expected_windows).sum(axis=1), 1, atol=2e-3)
+        assert boxes == expected_boxes
+    looked = naive_second_look(folder, 5)
+    pool = pq.read_table(folder / "candidate_pool.parquet").to_pylist()
+    assert [(row["image_path"], row["similarity"], row["box"]) for row in pool] == [
+        (path, pytest.approx(score, abs=1e-6), box)
+        for name in query_paths(finished.root)
+        for score, path, box in looked[name][:3]
+    ]
+    options = as_options(settings(*finished, **{**KEYS, **keys}))
+    name = query_paths(finished.root)[0]
+    capsys.readouterr()
+    assert main(["search", str(finished.root / name), "--top", "3", *options]) == 0
+    shown = [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert shown == [path for _, path, _ in looked[name][:3]]
+    run = Run(finished.config(**keys))
+    index = open_index(run.store(run.main, "gallery"), model_arm(run.main, run.model, 0), run.config)
+    picture = decode_rgb((finished.root / name).read_bytes(), ImagesConfig())
+    hits = index.rank(index.encode(picture), 3)
+    assert [(hit.path, list(hit.box or ())) for hit in hits] == [(path, box) for _, path, box in looked[name][:3]]
+
+
+def test_a_shard_without_its_windows_is_embedded_again(finished: Finished) -> None:
+    keys = {"embed__keep_windows": True, "run__name": "kept"}
+    folder = finished.out / "kept"
+    shutil.copytree(finished.folder, folder)
+    run_stage(Run(finished.config(**keys)), "embed")
+    windows = sorted((folder / "embeddings" / "windows" / "gallery").glob("*.parquet"))
+    kept = {path: path.read_bytes() for path in windows}
+    tear(windows[0])
+    windows[1].unlink()
+    untouched = {path: path.stat().st_mtime_ns for path in windows[2:]}
+    storage.remove(str(folder / "work" / "stages" / "embed.gallery.json"))
+    run_stage(Run(finished.config(**keys)), "embed")
+    assert {path: path.read_bytes() for path in windows} == kept
+    assert {path: path.stat().st_mtime_ns for path in windows[2:]} == untouched

@@ -53,8 +53,8 @@ def motif(model, picture, size, alpha=None):
 
 
 @torch.no_grad()
-def fabric(model, picture, size, vectors):
-    """(V, D) of a fabric, and the boxes (V, 4): the whole, and V - 1 clusters of windows.
+def windows(model, picture, size):
+    """(W, D) of the windows of a fabric, and their boxes (W, 4).
 
     Every second patch begins a window of 2 x 2, and the last windows end at the edge.
     """
@@ -65,12 +65,17 @@ def fabric(model, picture, size, vectors):
         for y in sorted({*range(0, rows - 1, WINDOW), rows - WINDOW})
         for x in sorted({*range(0, columns - 1, WINDOW), columns - WINDOW})
     ]
-    windows = [embedding_of(model, patches[y : y + WINDOW, x : x + WINDOW].mean(dim=(0, 1))) for x, y in places]
-    means, nearest = cluster(torch.stack(windows)[None], vectors)
-    boxes = [[0, 0, *picture.size]]
-    for place in nearest[0, 1:].tolist():
-        x, y = places[place]
+    found = [embedding_of(model, patches[y : y + WINDOW, x : x + WINDOW].mean(dim=(0, 1))) for x, y in places]
+    boxes = []
+    for x, y in places:
         wide, high = picture.size
         first = x * wide // columns, y * high // rows
         boxes.append([*first, -(-(x + WINDOW) * wide // columns), -(-(y + WINDOW) * high // rows)])
-    return means[0].numpy(), boxes
+    return torch.stack(found).numpy(), boxes
+
+
+def fabric(model, picture, size, vectors):
+    """(V, D) of a fabric, and the boxes (V, 4): the whole, and V - 1 clusters of windows."""
+    found, boxes = windows(model, picture, size)
+    means, nearest = cluster(torch.from_numpy(found)[None], vectors)
+    return means[0].numpy(), [[0, 0, *picture.size], *(boxes[place] for place in nearest[0, 1:].tolist())]

@@ -194,6 +194,46 @@ def test_more_vectors_than_views_are_refused_without_windows():
     assert load_config(None, ["embed.vectors=2"]).embed.vectors == 2
 
 
+@pytest.mark.parametrize("pooling", ["cls", "cls_mean", "cls_plus_mean"])
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        (["retrieve.rescore=300"], "retrieve.rescore = 300"),
+        (["embed.keep_windows=true"], "embed.keep_windows = true"),
+        (["embed.keep_windows=true", "retrieve.rescore=7"], "retrieve.rescore = 7"),
+    ],
+)
+def test_a_second_look_is_refused_without_windows(pooling, keys, named):
+    assert complaint(f"model.pooling={pooling}", *keys) == (
+        f"{named}: with model.pooling = {pooling} a fabric has no windows; set retrieve.rescore=0 "
+        "embed.keep_windows=null, or model.pooling=patches"
+    )
+    assert load_config(None, ["model.pooling=patches", *keys]).keeps_windows
+    without = ["retrieve.rescore=0", "embed.keep_windows=null"]
+    assert not load_config(None, [f"model.pooling={pooling}", *keys, *without]).keeps_windows
+
+
+def test_a_second_look_is_refused_where_windows_are_not_kept():
+    assert complaint("retrieve.rescore=300", "embed.keep_windows=false") == (
+        "retrieve.rescore = 300 looks at windows that embed.keep_windows = false does not keep; set "
+        "embed.keep_windows=null, or retrieve.rescore=0"
+    )
+
+
+@pytest.mark.parametrize("pooling", ["patches", "cls"])
+def test_windows_that_are_not_kept_are_no_mistake_without_a_second_look(pooling):
+    assert not load_config(None, [f"model.pooling={pooling}", "embed.keep_windows=false"]).keeps_windows
+
+
+@pytest.mark.parametrize(
+    ("keep", "rescore", "keeps"),
+    [("null", 0, False), ("null", 1, True), ("true", 0, True), ("true", 300, True), ("false", 0, False)],
+)
+def test_windows_are_kept_if_asked_for_or_needed(keep, rescore, keeps):
+    config = load_config(None, [f"embed.keep_windows={keep}", f"retrieve.rescore={rescore}", "model.pooling=patches"])
+    assert config.keeps_windows is keeps
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("train.fixed_views", "4"), ("train.locate", "True"), ("embed.query_turns", "[0, 20]")]
 )

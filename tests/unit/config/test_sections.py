@@ -14,6 +14,7 @@ from retrieval_core.config.sections import (
     EvaluateConfig,
     ImagesConfig,
     ModelConfig,
+    RetrieveConfig,
     RunConfig,
     ServeConfig,
 )
@@ -134,6 +135,11 @@ def test_depths_are_at_least_one():
     for ks in ([], [0], [10, -1]):
         with pytest.raises(ValidationError, match="ks"):
             EvaluateConfig(ks=ks)
+
+
+@pytest.mark.parametrize(("top_k", "rescore", "depth"), [(100, 0, 100), (100, 99, 100), (100, 300, 300), (1, 2, 2)])
+def test_a_first_look_finds_what_the_pool_or_the_second_look_needs(top_k, rescore, depth):
+    assert RetrieveConfig(top_k=top_k, rescore=rescore).depth == depth
 
 
 def test_a_path_that_starts_at_home_is_whole(monkeypatch):

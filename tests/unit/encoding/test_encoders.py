@@ -14,9 +14,10 @@ from hypothesis.extra import numpy as arrays
 from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder
 from retrieval_core.images.patches import Grid, Windows, window_weights
 from retrieval_core.model.backbone import backbone_settings, random_backbone
-from retrieval_core.model.clusters import cluster
+from retrieval_core.model.clusters import cluster, cluster_motif
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.model.heads import new_head
+from retrieval_core.ranking.window_scores import quantised
 from tests.unit.drawn_block import PLAIN
 
 CPU = torch.device("cpu")
@@ -112,7 +113,8 @@ def test_a_motif_is_the_weighted_mean_of_its_patches(of_patches, count):
 @pytest.mark.parametrize(("count", "high"), [(1, 28), (3, 56), (5, 84)])
 def test_windows_are_those_of_the_model_clustered(of_patches, count, high):
     batch, weights = views(count, 56, high=high), window_weights(Grid(high // 14, 4), Windows((2,), 2, 3))
-    found, nearest = ModelEncoder(of_patches, CPU, "float32", 2).encode_windows(batch, weights, 3)
+    found, nearest, none = ModelEncoder(of_patches, CPU, "float32", 2).encode_windows(batch, weights, 3)
+    assert none is None
     windows = of_patches(normalise(torch.from_numpy(batch)), torch.from_numpy(weights))
     assert windows.shape == (count, high // 14, 8)
     expected, places = cluster(windows, 3)
@@ -123,12 +125,46 @@ def test_windows_are_those_of_the_model_clustered(of_patches, count, high):
     assert (nearest[:, 0] == -1).all() and nearest.shape == places.shape
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_windows_are_kept_in_8_bits(of_patches, count):
+    batch, weights = views(count, 56, high=84), window_weights(Grid(6, 4), Windows((2,), 2, 3))
+    encoder = ModelEncoder(of_patches, CPU, "float32", 2)
+    found, nearest, kept = encoder.encode_windows(batch, weights, 3, keep=True)
+    windows = of_patches(normalise(torch.from_numpy(batch)), torch.from_numpy(weights))
+    assert (kept.shape, kept.dtype) == ((count, 6, 8), np.int8)
+    np.testing.assert_allclose(kept, quantised(windows), atol=1)
+    assert (np.abs(kept.astype(int)).max(axis=2) == 127).all()
+    for value, expected in zip((found, nearest), encoder.encode_windows(batch, weights, 3)[:2], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_a_motif_comes_with_its_parts(of_patches, count):
+    batch, own = views(count, 42), shares(count, 9)
+    own[:, 2:5] = 0
+    own /= own.sum(axis=1, keepdims=True)
+    encoder = ModelEncoder(of_patches, CPU, "float32", 2)
+    found, parts = encoder.encode_parts(batch, own, 3)
+    assert (found.shape, found.dtype) == ((count, 8), np.float32)
+    assert (parts.shape, parts.dtype) == ((count, 4, 8), np.int8)
+    np.testing.assert_allclose(found, encoder.encode_motifs(batch, own), atol=1e-6)
+    patches = of_patches(normalise(torch.from_numpy(batch)), torch.eye(9))
+    expected = torch.cat([torch.from_numpy(found)[:, None], cluster_motif(patches, torch.from_numpy(own), 3)], dim=1)
+    np.testing.assert_allclose(parts, quantised(expected), atol=1)
+    assert not (np.abs(parts[:, :1].astype(int) - parts[:, 1:]) <= 1).all(axis=2).any(), "a part is the whole"
+
+
 def test_the_padding_reaches_neither_motifs_nor_windows(of_patches):
     single, wide = (ModelEncoder(of_patches, CPU, "float32", size) for size in (1, 8))
     batch, own, weights = views(3, 56), shares(3, 16), window_weights(Grid(4, 4), Windows((2,), 1, 4))
     np.testing.assert_allclose(single.encode_motifs(batch, own), wide.encode_motifs(batch, own), atol=1e-6)
-    for one, other in zip(*(e.encode_windows(batch, weights, 4) for e in (single, wide)), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    pair = [encoder.encode_windows(batch, weights, 4, keep=True) for encoder in (single, wide)]
+    for one, other, atol in zip(*pair, (1e-5, 0, 1), strict=True):
+        np.testing.assert_allclose(one, other, atol=atol)
+    for one, other, atol in zip(*(e.encode_parts(batch, own, 2) for e in (single, wide)), (1e-6, 1), strict=True):
+        np.testing.assert_allclose(one, other, atol=atol)
 
 
 def test_no_views_give_no_embeddings(model, of_patches):
@@ -136,8 +172,12 @@ def test_no_views_give_no_embeddings(model, of_patches):
     assert HistogramEncoder().encode(views(0)).shape == (0, 512)
     encoder = ModelEncoder(of_patches, CPU, "float32", 4)
     assert encoder.encode_motifs([], shares(0)).shape == (0, 8)
-    found, nearest = encoder.encode_windows([], shares(5), 3)
-    assert (found.shape, nearest.shape) == ((0, 3, 8), (0, 3))
+    found, nearest, none = encoder.encode_windows([], shares(5), 3)
+    assert (found.shape, nearest.shape, none) == ((0, 3, 8), (0, 3), None)
+    kept = encoder.encode_windows([], shares(5), 3, keep=True)[2]
+    assert (kept.shape, kept.dtype) == ((0, 5, 8), np.int8)
+    found, parts = encoder.encode_parts([], shares(0), 2)
+    assert (found.shape, parts.shape, parts.dtype) == ((0, 8), (0, 3, 8), np.int8)
 
 
 def test_read_only_views_are_taken_without_a_warning(model, recwarn):
@@ -177,6 +217,8 @@ def test_windows_that_are_not_finite_are_refused(of_patches):
         encoder.encode_windows(views(3), np.eye(4, dtype=np.float32), 3)
     with pytest.raises(ValueError, match="3 of 3 embeddings are not finite"):
         encoder.encode_motifs(views(3), shares(3))
+    with pytest.raises(ValueError, match="3 of 3 embeddings are not finite"):
+        encoder.encode_parts(views(3), shares(3), 2)
 
 
 @pytest.mark.parametrize("wanted", [True, False, None])

@@ -11,11 +11,12 @@ from retrieval_core.config.config import Config, ConfigError
 from retrieval_core.config.sections import EmbedConfig, ImagesConfig, ModelConfig
 from retrieval_core.encoding.encoders import ModelEncoder
 from retrieval_core.encoding.region_pooling import pool_regions
-from retrieval_core.encoding.views import Cut, Views, views_of
+from retrieval_core.encoding.views import PARTS, Cut, Views, views_of
 from retrieval_core.images.motif import cut_motif
 from retrieval_core.images.patches import Grid, Windows, boxes_in_pixels, window_weights
 from retrieval_core.images.regions import cut_views
 from retrieval_core.model.embedder import normalise
+from retrieval_core.ranking.window_scores import quantised
 from tests.odd_images import encode, photograph, quadrants, with_orientation
 from tests.unit.tiny_split import make_model
 
@@ -85,6 +86,16 @@ class TestStoredVectors:
         for row in range(images):
             np.testing.assert_array_equal(kept[row], boxes[row][source[row]])
 
+    @pytest.mark.parametrize(("role", "vectors"), [("queries", 3), ("gallery", 3), ("gallery", 10)])
+    def test_none_has_windows_to_keep(self, role, vectors):
+        views = self.views(role, regions=[1, 3], vectors=vectors)
+        cuts = [Cut(np.zeros((views.per_image, 14, 14, 3), np.uint8), np.ones((views.per_image, 4), np.int32))] * 2
+        given = Given(self.embeddings(2 * views.per_image))
+        found = views.embed_all(given, cuts, keep=True)
+        assert found.kept is None
+        for value, expected in zip(found[:2], views.embed(given, cuts), strict=True):
+            np.testing.assert_array_equal(value, expected)
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -150,6 +161,39 @@ class TestWindows:
             np.testing.assert_array_equal(cut.shares, shares)
             np.testing.assert_allclose(found, windows_in(model, cut, shares[None]), atol=1e-5)
 
+    def test_all_windows_of_fabrics_of_any_shape_are_kept(self, model, encoder):
+        cuts = self.cuts()
+        found = self.VIEWS.embed_all(encoder, cuts, keep=True)
+        for value, expected in zip(found[:2], self.VIEWS.embed(encoder, cuts), strict=True):
+            np.testing.assert_array_equal(value, expected)
+        assert len(found.kept) == 5 and len({len(kept.windows) for kept in found.kept}) > 1
+        for cut, size, kept in zip(cuts, self.SIZES, found.kept, strict=True):
+            grid = Grid(cut.pixels.shape[1] // 14, cut.pixels.shape[2] // 14)
+            windows = windows_in(model, cut, window_weights(grid, self.VIEWS.windows))
+            assert (kept.windows.shape, kept.windows.dtype) == (windows.shape, np.int8)
+            np.testing.assert_allclose(kept.windows, quantised(torch.from_numpy(windows)), atol=1)
+            assert kept.boxes.dtype == np.int32
+            np.testing.assert_array_equal(kept.boxes, boxes_in_pixels(grid, self.VIEWS.windows, *size)[:-1])
+        assert self.VIEWS.embed_all(encoder, cuts, keep=False).kept is None
+
+    def test_motifs_are_kept_with_their_parts(self, encoder):
+        views = Views(42, mask="auto")
+        cuts = [views.of(encode(photograph(*size), "PNG"), DEFAULT) for size in ((60, 60), (90, 70), (50, 80))]
+        found = views.embed_all(encoder, cuts, keep=True)
+        vectors, boxes = views.embed(encoder, cuts)
+        np.testing.assert_allclose(found.vectors, vectors, atol=1e-6)
+        np.testing.assert_array_equal(found.boxes, boxes)
+        wholes, parts = encoder.encode_parts(
+            [cut.pixels[0] for cut in cuts], np.array([cut.shares for cut in cuts]), PARTS
+        )
+        assert len(found.kept) == 3
+        for row, kept in enumerate(found.kept):
+            np.testing.assert_array_equal(found.vectors[row, 0], wholes[row])
+            np.testing.assert_array_equal(kept.windows, parts[row])
+            assert kept.windows.shape == (1 + PARTS, 8)
+            assert kept.boxes.tolist() == [boxes[row, 0].tolist()] * (1 + PARTS)
+        assert views.embed_all(encoder, cuts, keep=False).kept is None
+
     def test_transparency_reaches_the_mask(self):
         picture = Image.new("RGBA", (100, 100), (255, 255, 255, 0))
         picture.paste((255, 255, 255, 255), (40, 10, 60, 90))
@@ -165,6 +209,7 @@ class TestWindows:
         for views, rows in ((self.VIEWS, 4), (Views(42, mask="auto"), 1)):
             embeddings, boxes = views.embed(encoder, [])
             assert (embeddings.shape, boxes.shape) == ((0, rows, 8), (0, rows, 4))
+            assert views.embed_all(encoder, [], keep=True).kept == []
 
 
 @pytest.mark.parametrize(

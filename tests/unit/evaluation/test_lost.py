@@ -63,7 +63,7 @@ def test_lost_fabrics_and_their_ranks_are_those_of_a_full_sort(catalogue: Catalo
     wanted = [frozenset({"bear"}), frozenset({"rose"}), frozenset({"rose", "moon"}), frozenset({"none"}), frozenset()]
     rankings = [catalogue.ranking(vector) for vector in vectors]
     questions = [
-        Question(names, vector, ranking[DEPTH - 1])
+        Question(names, vector, frozenset(name for _, name in ranking[:DEPTH]))
         for names, vector, ranking in zip(wanted, vectors, rankings, strict=True)
     ]
     parts = [
@@ -97,7 +97,7 @@ def test_lost_fabrics_and_their_ranks_are_those_of_a_full_sort(catalogue: Catalo
 
 def test_many_queries_are_scored_in_parts(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(5).integers(-2, 3, (7, DIM)).astype(np.float32)
-    questions = [Question(frozenset(), vector, (0.0, "")) for vector in vectors]
+    questions = [Question(frozenset(), vector, frozenset()) for vector in vectors]
     places = {number: [(0.0, "m")] for number in range(7)}
     whole = count_before(catalogue.shards[0], REGIONS, questions, places)
     monkeypatch.setattr("retrieval_core.evaluation.lost._SCORES", 40)

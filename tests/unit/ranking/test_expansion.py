@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_core.ranking.expansion import expand_queries, first_found
+from retrieval_core.ranking.expansion import expand_queries, first_found, first_rows
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, merge_partials, topk_table
 from retrieval_core.ranking.topk import block_topk
 
@@ -63,3 +63,15 @@ def test_the_vectors_that_matched_are_found_in_merged_blocks(cuts: list[int], co
 def test_nothing_was_found() -> None:
     vectors, scores = first_found(merge_partials([], 2), np.array([0, 1]), 2, 3)
     assert vectors.shape == (2, 2, 3) and not vectors.any() and not scores.any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_the_first_rows_of_a_query_are_those_of_a_loop(count: int) -> None:
+    ranked = [0, 0, 3, 5, 5, 5, 5]
+    ranking = pa.table({"query": pa.array(ranked, pa.int32())})
+    asked = np.array([5, 4, 0, 9, 3, 1])  # in any order; three were not ranked
+    expected = []
+    for query in asked.tolist():
+        rows = [row for row, other in enumerate(ranked) if other == query][:count]
+        expected.append(rows + [-1] * (count - len(rows)))
+    assert first_rows(ranking, asked, count).tolist() == expected

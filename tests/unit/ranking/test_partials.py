@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_core.ranking.partials import PARTIAL_SCHEMA, merge_partials, topk_table
+from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE, VECTOR, merge_partials, topk_table
 from retrieval_core.ranking.topk import TopK, block_topk
 from tests.unit.ranking.naive_ranking import answers
 
@@ -33,6 +33,25 @@ def test_tables_carry_paths_and_the_winning_region_s_box() -> None:
     assert merged.column("box").to_pylist() == [boxes[0, 0].tolist(), boxes[2, 1].tolist()]
     plain = topk_table(topk, np.array([7, 3], np.int32), pa.chunked_array([["a"], ["b", "c"]]))
     assert plain.column("box").null_count == 4
+
+
+def test_places_stay_with_their_fabrics() -> None:
+    rng = np.random.default_rng(1)
+    queries, fabrics = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(7, 2, 4)).astype(np.float32)
+    paths, places = pa.array(list("abcdefg")), np.array([4, 0, 6, 2, 5, 1, 3])
+    place_of = dict(zip(paths.to_pylist(), places.tolist(), strict=True))
+    rows, tables = np.array([2, 5, 9], np.int32), []
+    for block in (slice(3), slice(3, None)):
+        topk = block_topk(queries, fabrics[block], 2)
+        tables.append(topk_table(topk, rows, paths[block], None, fabrics[block], places[block]))
+    merged = merge_partials(tables, 3)
+    for table in (*tables, merged):
+        assert table.schema.names == [*PARTIAL_SCHEMA.names, PLACE, VECTOR]
+        assert table.schema.field(PLACE).type == pa.int64()
+        assert table[PLACE].to_pylist() == [place_of[path] for path in table["image_path"].to_pylist()]
+    assert [len(table) for table in (*tables, merged)] == [6, 6, 9]
+    plain = topk_table(block_topk(queries, fabrics, 2), rows, paths, places=places)
+    assert plain.schema.names == [*PARTIAL_SCHEMA.names, PLACE]
 
 
 def test_merging_orders_ties_by_utf8_bytes_and_zero_of_either_sign_as_one() -> None:

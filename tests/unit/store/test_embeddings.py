@@ -24,6 +24,14 @@ from retrieval_core.store.embeddings import (
     write_manifest,
     write_shard,
 )
+from retrieval_core.store.windows import (
+    Kept,
+    read_windows,
+    windows_file,
+    windows_folder,
+    windows_summary,
+    write_windows,
+)
 
 REJECTS = [Reject("img/bad,é.png", "corrupt", 'line "1"\n2'), Reject("img/gone.png", "missing", "no such file")]
 
@@ -162,12 +170,15 @@ def test_reading_slices_equals_reading_row_by_row(tmp_path_factory, data, region
         stop = data.draw(st.integers(start, len(part)), label="stop")
         slices.append((str(file), start, stop))
         wanted += part[start:stop]
+    stored = list(wanted)
     wanted.sort(key=lambda name: name.encode())
     rows = {}
     for file, _, _ in slices:
         rows |= rows_by_image(pq.read_table(file))
     found = read_vectors(slices, regions, boxes=True)
     assert found.paths.to_pylist() == wanted
+    assert [stored[place] for place in found.order_F] == wanted
+    assert found.order_F.dtype == np.int64
     assert found.embeddings_FRD.dtype == np.float32
     assert found.boxes_FR4.shape == (len(wanted), regions, 4)
     assert found.embeddings_FRD.shape[:2] == (len(wanted), regions)
@@ -184,6 +195,57 @@ def test_reading_slices_equals_reading_row_by_row(tmp_path_factory, data, region
 def test_reading_no_file_is_empty():
     found = read_vectors([], 3, boxes=True)
     assert (len(found.paths), found.embeddings_FRD.shape[:2], found.boxes_FR4.shape) == (0, (0, 3), (0, 3, 4))
+
+
+# ---- windows beside the vectors
+
+
+def shard_with_windows(folder, number):
+    """A shard of two images, of which the second has two windows; and the windows by image."""
+    names, file = [f"{number}/b.png", f"{number}/a.png"], str(folder / f"{number}.parquet")
+    shard(file, names, seed=number)
+    values = np.arange(12, dtype=np.int8).reshape(3, 4) + 20 * number
+    kept = [Kept(values[:1], np.full((1, 4), number, np.int32)), Kept(values[1:], np.full((2, 4), 9, np.int32))]
+    write_windows(windows_file(file), names, kept, 4)
+    return file, {name: image.windows.tolist() for name, image in zip(names, kept, strict=True)}
+
+
+def test_windows_are_copied_with_their_images(tmp_path):
+    (first, windows), (second, others) = (shard_with_windows(tmp_path / "gallery", number) for number in range(2))
+    target = str(tmp_path / "gallery" / "new.parquet")
+    copy_images([(first, ["0/a.png"]), (second, ["1/a.png", "1/b.png"])], target)
+    assert pq.read_table(target)["path"].to_pylist() == ["0/a.png", "1/b.png", "1/a.png"]
+    assert pq.read_table(windows_file(target))["path"].to_pylist() == [*["0/a.png"] * 2, "1/b.png", *["1/a.png"] * 2]
+    copied = [image.windows.tolist() for image in read_windows(windows_file(target), np.arange(3))]
+    assert copied == [windows["0/a.png"], others["1/b.png"], others["1/a.png"]]
+
+
+@pytest.mark.parametrize("broken", ["absent", "torn"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_windows_are_copied_only_where_all_sources_have_them(tmp_path, broken, number):
+    files = [shard_with_windows(tmp_path / "gallery", number)[0] for number in range(2)]
+    lost = windows_file(files[number])
+    if broken == "absent":
+        storage.remove(lost)
+    else:
+        storage.write_bytes(lost, storage.read_bytes(lost)[:-1])
+    target = str(tmp_path / "gallery" / "new.parquet")
+    copy_images([(file, [f"{number}/b.png"]) for number, file in enumerate(files)], target)
+    assert pq.read_table(target)["path"].to_pylist() == ["0/b.png", "1/b.png"]
+    assert not storage.exists(windows_file(target))
+    copy_images([(files[1 - number], [f"{1 - number}/b.png"])], target)
+    assert windows_summary(windows_file(target)) == 1
+
+
+def test_windows_go_with_their_shards(folder):
+    store, other = storage.join(folder, "gallery"), storage.join(folder, "queries")
+    for name in ("live.parquet", "stale.parquet", ".live.parquet.1-ab.tmp", "mine.txt"):
+        storage.write_bytes(windows_file(storage.join(store, name)), b"x")
+    storage.write_bytes(windows_file(storage.join(other, "stale.parquet")), b"x")
+    write_manifest(store, "mark", [{"file": "live.parquet"}], {})
+    assert storage.list_names(windows_folder(store)) == ["live.parquet", "mine.txt"]
+    assert storage.list_names(windows_folder(other)) == ["stale.parquet"]
+    assert storage.list_names(store) == [MANIFEST]
 
 
 # ---- manifest

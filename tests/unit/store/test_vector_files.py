@@ -53,6 +53,44 @@ def test_every_row_is_read_to_its_last_bit(data: st.DataObject, rows: int, dim: 
     np.testing.assert_array_equal(stored.view(BITS[dtype]), vectors.reshape(-1).view(BITS[dtype]))
 
 
+def bytes_table(vectors: np.ndarray, *, chunks: int = 1) -> pa.Table:
+    kind = pa.binary(vectors.shape[1])
+    parts = [pa.array([row.tobytes() for row in part], kind) for part in np.array_split(vectors, chunks)]
+    names = pa.array([f"fabric {row % 7}" for row in range(len(vectors))])
+    schema = pa.schema([pa.field("path", pa.string()), pa.field("window", kind, nullable=False)])
+    return pa.table([names, pa.chunked_array(parts, kind)], schema=schema.with_metadata({"kept": "yes"}))
+
+
+@settings(max_examples=40)
+@given(st.data(), st.integers(0, 60), st.integers(1, 40), st.integers(1, 3))
+def test_every_number_of_8_bits_is_read(data: st.DataObject, rows: int, dim: int, chunks: int) -> None:
+    vectors = np.random.default_rng(data.draw(st.integers(0, 99))).integers(-128, 128, (rows, dim)).astype(np.int8)
+    if data.draw(st.booleans()):
+        vectors[:] = vectors[:1]  # Arrow would encode what repeats
+    table = bytes_table(vectors, chunks=chunks)
+    content = vector_files.encode(table, "window")
+    assert rows == 0 or is_plain(content)
+    first = data.draw(st.integers(0, rows))
+    out = np.full((data.draw(st.integers(0, rows - first)), dim), 99, np.int8)
+    vector_files.read_rows(pq.ParquetFile(io.BytesIO(content)), io.BytesIO(content), "window", first, out)
+    np.testing.assert_array_equal(out, vectors[first : first + len(out)])
+    whole = pq.read_table(io.BytesIO(content))
+    assert whole.schema.metadata[b"kept"] == b"yes" and whole.equals(table)
+    for column in (table["window"], whole["window"]):
+        found = vector_files.matrix(column)
+        assert found.dtype == np.int8
+        np.testing.assert_array_equal(found, vectors)
+        np.testing.assert_array_equal(vector_files.matrix(column.slice(first)), vectors[first:])
+
+
+def test_bytes_of_another_writer_are_decoded() -> None:
+    vectors = np.random.default_rng(0).integers(-128, 128, (500, 6)).astype(np.int8)
+    buffer, out = io.BytesIO(), np.empty((300, 6), np.int8)
+    pq.write_table(bytes_table(vectors), buffer, row_group_size=100)
+    vector_files.read_rows(pq.ParquetFile(buffer), buffer, "window", 99, out)
+    np.testing.assert_array_equal(out, vectors[99:399])
+
+
 def test_more_rows_than_arrow_puts_on_a_page() -> None:
     vectors = np.random.default_rng(0).standard_normal((25_000, 3)).astype(np.float32)
     content = vector_files.encode(table_of(vectors), "embedding")

@@ -1,0 +1,33 @@
+"""The second look of one query, in memory: what ``ray_jobs/retrieval/second_look.py`` does block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from retrieval_core.ranking.partials import PLACE, merge_partials
+from retrieval_core.ranking.second_look import Images, Parts, expanded_parts, rescored
+from retrieval_core.store.windows import Kept, read_places
+
+
+def look_again(shards: Sequence[tuple[str, int, int]], found: pa.Table, motif: Parts, k: int, expand: int) -> pa.Table:
+    """Rank what a query found first by all windows of each fabric; returns the first k, as ``merge_partials`` does.
+
+    ``shards`` are all of the gallery: file, 0, and the number of its images. ``found`` has ``place``, ``motif`` the one
+    query. With ``expand`` the windows that match in the fabrics then first expand its parts. Memory O(windows of what
+    was found).
+    """
+    candidates = found.sort_by([(PLACE, "ascending")])
+    places, kept = list[np.ndarray](), list[Kept]()
+    for chosen, images in read_places(shards, 0, candidates[PLACE].to_numpy()):
+        places.append(chosen)
+        kept += images
+    if not kept:
+        return merge_partials([], k)
+    seen = Images(np.concatenate(places), [image.windows for image in kept], [image.boxes for image in kept])
+    if expand:
+        first = merge_partials([rescored(candidates, seen, motif, with_matches=True)], expand)
+        motif = expanded_parts(motif, first, expand)
+    return merge_partials([rescored(candidates, seen, motif)], k)
