@@ -21,8 +21,10 @@ import timeit
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from quality_data import ARMS, INDEXES, Found, Split, of_arm, read_split
 from quality_results import write_results
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -38,6 +40,8 @@ from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.model.devices import pick_device
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.ranking.expansion import expand_queries
+from retrieval_core.ranking.partials import merge_partials
+from retrieval_core.ranking.second_look import Images, Parts, expanded_parts, rescored
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.simulation.dataset import simulate
 from retrieval_core.training.loader import TrainingData
@@ -105,7 +109,8 @@ def recipe(options: argparse.Namespace, arm: str, seed: int, index: str | None =
 def train(options: argparse.Namespace, arm: str, seed: int) -> Path:
     """Fine-tune an arm in this process, without Ray, checkpoints and validation."""
     config = recipe(options, arm, seed)
-    what = [config.train.model_dump(), config.model.model_dump(), config.images.model_dump(), config.embed.model_dump()]
+    embed_keys = config.embed.model_dump(exclude={"keep_windows"})
+    what = [config.train.model_dump(), config.model.model_dump(), config.images.model_dump(), embed_keys]
     what += [seed, options.data, weights_fingerprint(config.model)]
     folder = options.cache / f"{arm}-seed{seed}-{fingerprint(what)[:12]}"
     if (folder / "config.json").exists():
@@ -135,36 +140,48 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
         built = model_arm(arm, model, seed)
     queries, fabrics = (views_of(config, model, role) for role in ("queries", "gallery"))
     paths = [record.location for record in (*split.queries, *split.fabrics)]
-    inputs = fingerprint([*(encoder_fingerprint(built, views, config) for views in (queries, fabrics)), paths])
+    keep = config.keeps_windows
+    inputs = fingerprint([*(encoder_fingerprint(built, views, config) for views in (queries, fabrics)), paths, keep])
     # Two indexes that are ranked differently share their vectors.
     file = options.cache / f"{arm}-seed{seed}-{track}-{inputs[:12]}.npz"
     if not file.exists():
         encoder, began = built.build(options.batch, seed), time.perf_counter()
-        embedded = [
-            embed(encoder, config, records, views)
+        (query_vectors, motifs), (vectors, windows) = (
+            embed(encoder, config, records, views, keep)
             for records, views in ((split.queries, queries), (split.fabrics, fabrics))
-        ]
+        )
         flops, seconds = cost(encoder, model, fabrics, options.batch)
+        kept = {"motifs": np.stack(motifs), "windows": np.concatenate(windows), "counts": [*map(len, windows)]}
+        found = {"queries": query_vectors[:, 0], "fabrics": vectors, "flops": flops, "seconds": seconds}
         partial = file.with_suffix(".partial.npz")
-        np.savez(partial, queries=embedded[0][:, 0], fabrics=embedded[1], flops=flops, seconds=seconds)
+        np.savez(partial, **found, **(kept if keep else {}))
         partial.rename(file)
         print(f"{arm}, seed {seed}, {track}, {index}: embedded in {time.perf_counter() - began:.0f} s", flush=True)
     with np.load(file) as stored:
         queries_QD, fabrics_FVD = stored["queries"], stored["fabrics"]
         spent = float(stored["flops"]), float(stored["seconds"])
-    ranks = rank_pairs(queries_QD, fabrics_FVD, split, config.retrieve.expand)
-    return Found(ranks, fabrics_FVD[0].nbytes, *spent)
+        second = None
+        if keep:
+            windows = np.split(stored["windows"], np.cumsum(stored["counts"])[:-1])
+            second = SecondLook(stored["motifs"], windows, config.retrieve.rescore)
+    ranks = rank_pairs(queries_QD, fabrics_FVD, split, config.retrieve.expand, second)
+    stored_bytes = fabrics_FVD[0].nbytes + (second.windows[0].nbytes if second else 0)
+    return Found(ranks, stored_bytes, *spent)
 
 
-def embed(encoder: Encoder, config: Config, records: Sequence[Record], views: Views) -> np.ndarray:
-    """(N, V, D) vectors of a role. An unreadable image ends the benchmark."""
+def embed(
+    encoder: Encoder, config: Config, records: Sequence[Record], views: Views, keep: bool
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(N, V, D) vectors of a role, and with ``keep`` each image's windows. An unreadable image ends the benchmark."""
     with ThreadPoolExecutor(2) as pool:
-        parts = []
+        parts, kept = [], list[np.ndarray]()
         for start in range(0, len(records), step := 4 * config.embed.batch_size):
             chunk = records[start : start + step]
             cuts = list(pool.map(lambda record: views.of(Path(record.location).read_bytes(), config.images), chunk))
-            parts.append(views.embed(encoder, cuts)[0])
-    return np.concatenate(parts)
+            found = views.embed_all(encoder, cuts, keep=keep)
+            parts.append(found.vectors)
+            kept += [image.windows for image in found.kept or ()]
+    return np.concatenate(parts), kept
 
 
 def cost(encoder: Encoder, model: ModelConfig | None, views: Views, batch: int) -> tuple[float, float]:
@@ -184,16 +201,60 @@ def cost(encoder: Encoder, model: ModelConfig | None, views: Views, batch: int) 
     return counter.get_total_flops() / batch, seconds
 
 
-def rank_pairs(queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split, expand: int = 0) -> np.ndarray:
-    """(P,) rank of every relevant fabric in the whole gallery, by the product's exact ranking of expanded queries."""
+def rank_pairs(
+    queries_QD: np.ndarray, fabrics_FVD: np.ndarray, split: Split, expand: int, second: SecondLook | None
+) -> np.ndarray:
+    """(P,) rank of every relevant fabric in the whole gallery, by the product's exact ranking of expanded queries.
+
+    Behind what a second look ranks come the other fabrics in the order of the first.
+    """
     order = np.array(sorted(range(len(split.fabrics)), key=lambda row: split.fabrics[row].path.encode()))
     if expand:
         first = block_topk(queries_QD, fabrics_FVD[order], expand)
         queries_QD = expand_queries(queries_QD, fabrics_FVD[order[first.rows], first.regions], first.scores)
-    rows_QF = order[block_topk(queries_QD, fabrics_FVD[order], len(order)).rows]
+    found = block_topk(queries_QD, fabrics_FVD[order], len(order)).rows
+    if second:
+        found = second.ranked([second.windows[row] for row in order], queries_QD, found, expand)
+    rows_QF = order[found]
     ranks_QF = np.empty_like(rows_QF)
     np.put_along_axis(ranks_QF, rows_QF, np.arange(1, len(order) + 1)[None, :], axis=1)
     return ranks_QF[split.pairs[:, 0], split.pairs[:, 1]]
+
+
+class SecondLook(NamedTuple):
+    """What a second look needs of queries and fabrics."""
+
+    motifs: np.ndarray
+    """(Q, X, D) int8: motifs and their parts."""
+    windows: list[np.ndarray]
+    """(W, D) int8 of each fabric."""
+    depth: int
+
+    def ranked(
+        self, windows: list[np.ndarray], queries_QD: np.ndarray, first_QF: np.ndarray, expand: int
+    ) -> np.ndarray:
+        """The fabrics (Q, F) of a first look, the first ``depth`` of each query in the product's order of the second.
+
+        ``windows`` are those of the fabrics in the order of their paths, ``queries_QD`` those that were ranked.
+        """
+        queries, (count, total) = np.arange(len(self.motifs), dtype=np.int32), first_QF.shape
+        parts = Parts(queries, self.motifs)
+        parts = parts.with_wholes(queries_QD) if expand else parts
+        images = Images(np.arange(total), windows, [np.zeros((len(own), 4), np.int32) for own in windows])
+        chosen, depth = first_QF[:, : self.depth], min(self.depth, total)
+        table = pa.table(
+            {
+                "query": np.repeat(queries, depth),
+                "place": chosen.ravel(),
+                "image_path": [f"{row:08d}" for row in chosen.ravel()],
+            }
+        ).sort_by("place")
+        if expand:
+            first = merge_partials([rescored(table, images, parts, with_matches=True)], expand)
+            parts = expanded_parts(parts, first, expand)
+        ranking = merge_partials([rescored(table, images, parts)], depth)
+        again = np.array([int(path) for path in ranking["image_path"].to_pylist()]).reshape(count, depth)
+        return np.concatenate([again, first_QF[:, self.depth :]], axis=1)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -23,8 +23,9 @@ RECIPE = (
     "train.crop_start=0.5",
     "train.crop_end=0.5",
     "train.augmentation=reprint",
+    "model.embedding_dim=384",
 )
-"""Training with windows on parts of fabrics, half of which are printed and photographed again."""
+"""Training with windows on parts of fabrics, a quarter of which are printed and photographed again."""
 
 
 class Split(NamedTuple):
@@ -120,17 +121,22 @@ INDEXES = {
     "tiles": Index("10 of 37 tiles", ("embed.regions=[1,6]", "embed.region_overlap=0.3", "embed.vectors=10")),
     "windows": Index("10 of windows", ("embed.vectors=10",)),
     "windows_expanded": Index("10 of windows, queries expanded", ("embed.vectors=10", "retrieve.expand=5")),
+    "windows_twice": Index("10 of windows, second look", ("embed.vectors=10", "retrieve.rescore=300")),
+    "windows_both": Index(
+        "10 of windows, expanded, second look", ("embed.vectors=10", "retrieve.rescore=300", "retrieve.expand=5")
+    ),
     "windows_30": Index("30 of windows", ("embed.vectors=30",)),
     "windows_504": Index("30 of windows, 504 px", ("embed.vectors=30", "embed.fabric_size=504")),
 }
 """Vectors of a fabric. A tile is about a third of the fabric's side."""
+WINDOWS = ("windows", "windows_expanded", "windows_twice", "windows_both")
 ARMS = {
     "histogram": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
     "frozen": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
     "published": Arm(("whole", "tiles"), file="published.yaml", trained=True),
-    "windows_frozen": Arm(("windows", "windows_expanded", "windows_30")),
-    "windows": Arm(("windows", "windows_expanded", "windows_30", "windows_504"), RECIPE, trained=True),
-    "shipped": Arm(("windows", "windows_expanded", "windows_30", "windows_504"), (f"model.weights={SHIPPED}",)),
+    "windows_frozen": Arm((*WINDOWS, "windows_30")),
+    "windows": Arm((*WINDOWS, "windows_30", "windows_504"), RECIPE, trained=True),
+    "shipped": Arm((*WINDOWS, "windows_30", "windows_504"), (f"model.weights={SHIPPED}",)),
 }
 
 

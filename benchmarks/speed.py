@@ -3,6 +3,7 @@
     embedding   the job against a bare forward pass and the published loop, one vector a fabric
     windows     the default embedding, ten vectors a fabric, against the bare pass through the same blocks
     retrieval   the kernel against the matrix product and FAISS, the stage against the kernel
+    rescoring   the second look against the bare product of the same pairs
     training    the step against a plain torch loop, with and without kept activations
     growth      seconds and memory against the size of the data
 
@@ -24,11 +25,12 @@ from typing import Any
 from machine import machine
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("retrieval", "embedding", "windows", "training", "growth")
+PARTS = ("retrieval", "embedding", "windows", "rescoring", "training", "growth")
 FULL = {
     "retrieval": ["--gallery", "4000000", "--queries", "10000", "--repeats", "1"],
     "embedding": ["--repeats", "5", "--base-shards", "16", "--tiny-shards", "128"],
     "windows": ["--repeats", "5", "--base-shards", "16", "--small-shards", "24"],
+    "rescoring": ["--fabrics", "17920", "--queries", "480"],
     "training": ["--repeats", "15"],
     "growth": ["--images", "1024", "--gallery", "524288", "--gallery-block", "32768", "--fabrics", "40000"],
 }
@@ -46,6 +48,7 @@ TARGETS = {
     "retrieve_vs_matmul": (-INFINITY, 1.25),
     "retrieve_vs_faiss": (-INFINITY, 1.05),
     "retrieve_stage_vs_kernel": (-INFINITY, 1.5),
+    "rescore_vs_product": (-INFINITY, 1.5),
     "published_vs_retrieve": (500.0, INFINITY),
     "train_vs_plain": (0.95, INFINITY),
     "train_cached_vs_plain": (0.85, INFINITY),

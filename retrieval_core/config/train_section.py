@@ -66,8 +66,8 @@ class TrainConfig(Section):
     clip_norm: float | None = Field(1.0, gt=0, description="Gradients are clipped to this norm; null for never.")
     augmentation: Literal["none", "published", "reprint"] = Field(
         "none",
-        description="none; published: flip and weak jitter; reprint: half of the fabrics turned, mirrored, dyed and "
-        "photographed, each always in the same way.",
+        description="none; published: flip and weak jitter; reprint: a quarter of the fabrics turned, mirrored, dyed "
+        "and photographed, each always in the same way.",
     )
     crop_start: Range = Field(
         (1.0, 1.0),

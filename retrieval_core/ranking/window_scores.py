@@ -13,6 +13,8 @@ Shapes: Q queries, P parts of one, F fabrics, W windows of one, C queries a fabr
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -45,8 +47,7 @@ def quantised(vectors_XD: Tensor) -> Tensor:
 
 def lengths(vectors_XD: Tensor) -> Tensor:
     """The Euclidean norms of int8 vectors, float64; 1 for one that is all 0, whose cosines are then 0."""
-    squares_X: Tensor = vectors_XD.to(torch.int32).square_().sum(dim=-1)
-    return squares_X.to(torch.float64).sqrt_().clamp_min_(1)
+    return _lengths_of(_exact_parts(vectors_XD))
 
 
 def window_scores(windows_FWD: Tensor, parts_QPD: Tensor, queries_FC: Tensor) -> WindowScores:
@@ -60,9 +61,9 @@ def window_scores(windows_FWD: Tensor, parts_QPD: Tensor, queries_FC: Tensor) ->
     found = []
     for start in range(0, len(windows_FWD), step):
         windows_BWD, queries_BC = windows_FWD[start : start + step], queries_FC[start : start + step]
-        parts_BXD = parts_QPD[queries_BC].flatten(1, 2)
-        products_BXW = _products(parts_BXD, windows_BWD) / lengths(windows_BWD)[:, None]
-        best_BX, places_BX = products_BXW.max(dim=2)
+        parts, windows = _exact_parts(parts_QPD[queries_BC].flatten(1, 2)), _exact_parts(windows_BWD)
+        products_BXW = _summed(torch.bmm(x, w.transpose(1, 2)) for x, w in zip(parts, windows, strict=True))
+        best_BX, places_BX = products_BXW.div_(_lengths_of(windows)[:, None]).max(dim=2)
         found.append((best_BX.view(*queries_BC.shape, -1) / part_lengths_QP[queries_BC], places_BX))
     cosines_FCP = torch.cat([cosines for cosines, _ in found])
     places_FCP = torch.cat([places for _, places in found]).view(cosines_FCP.shape)
@@ -73,11 +74,24 @@ def window_scores(windows_FWD: Tensor, parts_QPD: Tensor, queries_FC: Tensor) ->
     return WindowScores(scores_FC.cpu().numpy(), cosines_FCP.to(torch.float32).cpu().numpy(), places_FCP.cpu().numpy())
 
 
-def _products(parts_BXD: Tensor, windows_BWD: Tensor) -> Tensor:
-    """(B, X, W) float64: the exact products of int8 vectors."""
-    total = torch.zeros((), dtype=torch.float64, device=windows_BWD.device)
-    for start in range(0, windows_BWD.shape[2], _EXACT):
-        dims = slice(start, start + _EXACT)
-        parts, windows = parts_BXD[:, :, dims].to(torch.float32), windows_BWD[:, :, dims].to(torch.float32)
-        total = total + torch.bmm(parts, windows.transpose(1, 2))
-    return total
+def _exact_parts(vectors_XD: Tensor) -> list[Tensor]:
+    """The numbers of int8 vectors as float32, as many together as their products may be summed in float32."""
+    return [part.to(torch.float32) for part in torch.split(vectors_XD, _EXACT, dim=-1)]
+
+
+def _summed(parts: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, (part.to(torch.float64) for part in parts))
+
+
+def _lengths_of(parts: Iterable[Tensor]) -> Tensor:
+    """The lengths of vectors in ``_exact_parts``."""
+    squares_X = _summed(map(_squares, parts))
+    # By NumPy: the root of PyTorch on a CPU may differ in the last bit.
+    return torch.from_numpy(np.maximum(np.sqrt(squares_X.cpu().numpy()), 1)).to(squares_X.device)
+
+
+def _squares(vectors_XD: Tensor) -> Tensor:
+    if not vectors_XD.is_cpu:
+        return vectors_XD.square().sum(dim=-1)
+    numbers_XD = vectors_XD.numpy()  # NumPy reads them once, PyTorch writes the squares in between
+    return torch.from_numpy(np.asarray(np.einsum("...d,...d->...", numbers_XD, numbers_XD)))

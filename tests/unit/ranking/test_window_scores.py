@@ -88,9 +88,11 @@ def test_the_largest_products_are_whole_numbers_without_an_error(dim: int) -> No
     """A sum in float32 has no odd numbers beyond 2^24."""
     parts, windows = np.full((1, 2, dim), 127, np.int8), np.full((1, 3, dim), 127, np.int8)
     parts[0, 1] *= -1
-    products = module._products(torch.from_numpy(parts), torch.from_numpy(windows))
+    pieces = (module._exact_parts(torch.from_numpy(vectors)) for vectors in (parts, windows))
+    products = module._summed(torch.bmm(x, w.transpose(1, 2)) for x, w in zip(*pieces, strict=True))
     assert products.dtype == torch.float64
     assert products.tolist() == [[[dim * 127**2] * 3, [-dim * 127**2] * 3]]
+    assert module.lengths(torch.from_numpy(windows)).tolist() == [[math.sqrt(dim * 127**2)] * 3]
 
 
 def test_a_vector_of_zeros_is_like_none() -> None:
@@ -120,8 +122,8 @@ def test_the_fabrics_held_at_a_time_do_not_matter(monkeypatch: pytest.MonkeyPatc
     windows, parts = rng.integers(-9, 10, (7, 5, 6)).astype(np.int8), rng.integers(-9, 10, (4, 3, 6)).astype(np.int8)
     queries = rng.integers(0, 4, (7, 2))
     whole = found(windows, parts, queries)
-    calls, products = [], module._products
-    monkeypatch.setattr(module, "_products", lambda *given: calls.append(len(given[1])) or products(*given))
+    calls, multiply = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda left, right: calls.append(len(right)) or multiply(left, right))
     monkeypatch.setattr(module, "_BYTES", size)
     for expected, value in zip(whole, found(windows, parts, queries), strict=True):
         np.testing.assert_array_equal(value, expected)

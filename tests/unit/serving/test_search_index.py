@@ -130,7 +130,7 @@ def test_windows_of_fabrics_are_searched_for_a_motif(tmp_path: Path) -> None:
     index, views = open_index(store, arm, keys), views_of(keys, keys.model, "queries")
     query = index.encode(picture(4, width=30, height=50))
     cut = views.cut(picture(4, width=30, height=50), keys.images)
-    np.testing.assert_allclose(query, views.embed(arm.build(1, 0), [cut])[0][0, 0], atol=1e-6)
+    np.testing.assert_allclose(query.vector, views.embed(arm.build(1, 0), [cut])[0][0, 0], atol=1e-6)
     hits = index.rank(query, FABRICS)
     expected = naive(query, load_vectors(store, read_manifest(store)))
     assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in expected]

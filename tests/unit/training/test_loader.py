@@ -227,7 +227,7 @@ REPRINT = ["train.augmentation=reprint", "train.epochs=8"]
 
 
 @WAYS
-def test_half_of_the_fabrics_are_reprinted_each_always_in_the_same_way(split, way):
+def test_some_fabrics_are_reprinted_each_always_in_the_same_way(split, way):
     shown = {}
     for batch, plain in zip(batches(split, *REPRINT, *way), batches(split, *way, "train.epochs=8"), strict=True):
         np.testing.assert_array_equal(batch.parts[0].views, plain.parts[0].views)
