@@ -24,7 +24,7 @@ EVALUATION = (
 )
 FILES: dict[str, tuple[str, ...]] = {
     "train": ("model/config.json", "model/model.safetensors"),
-    "embed": ("embeddings/gallery/*", "embeddings/queries/*", "rejects.parquet"),
+    "embed": ("embeddings/gallery/*", "embeddings/queries/*", "embeddings/windows/*/*", "rejects.parquet"),
     "retrieve": ("first_retrieval_results.json", "candidate_pool.parquet"),
     "evaluate": EVALUATION,
     "report": ("report.html",),

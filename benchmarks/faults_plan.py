@@ -59,10 +59,12 @@ SURVIVED = {
 WORK = {
     "train": {"step": STEPS},
     "embed": {"encode": SHARDS},
-    "retrieve": {"rank": QUERY_BLOCKS * GALLERY_BLOCKS, "merge": QUERY_BLOCKS, "write": 1},
+    "retrieve": {
+        "rank": 2 * QUERY_BLOCKS * GALLERY_BLOCKS, "merge": 4 * QUERY_BLOCKS, "rescore": 2 * GALLERY_BLOCKS, "write": 1,
+    },
     "evaluate": {"evaluate": 1, "judge": 1},
     "report": {"report": 1},
-}
+}  # fmt: skip
 """Pieces of work by kind, as ``fault_hooks`` logs them; without decoding, as pixels are not kept."""
 IMAGE, SHARD_FILE = r"\.png$", r"/embeddings/.*\.parquet$"
 TRAINING_QUERY = r"/1003,motif\.png$"

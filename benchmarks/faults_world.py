@@ -50,6 +50,11 @@ KEYS: dict[str, Any] = {
     "retrieve__query_block": QUERY_BLOCK,
     "retrieve__gallery_block": GALLERY_BLOCK,
     "retrieve__top_k": 5,
+    "retrieve__expand": 2,
+    "retrieve__rescore": 8,
+    "model__pooling": "patches",
+    "embed__fabric_size": 56,
+    "embed__vectors": 3,
     "evaluate__baselines": ["random"],
 }
 OUTPUTS = {

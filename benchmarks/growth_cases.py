@@ -224,6 +224,7 @@ def retrieve(folder: Path, size: int, queries: int, block: int, lead: int, repea
     start-up is not in the seconds; the peaks are over everything.
     """
     from ray_jobs import retrieve as job
+    from ray_jobs.retrieval import blocks
 
     run, small = store(folder, size, queries, block)
     began = time.perf_counter()
@@ -231,7 +232,7 @@ def retrieve(folder: Path, size: int, queries: int, block: int, lead: int, repea
     connected = time.perf_counter() - began
     job.retrieve_arm(small, small.main)
     clock = _StepClock(job.run_tasks)
-    job.run_tasks = clock  # type: ignore[assignment]
+    job.run_tasks = blocks.run_tasks = clock  # type: ignore[assignment]
     restart_peak()
     run.overwrite = True
     steps: dict[str, list[float]] = defaultdict(list)

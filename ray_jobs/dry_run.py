@@ -18,11 +18,13 @@ from retrieval_core.data.datasets import iter_gallery, iter_queries, labelled_sp
 from retrieval_core.data.shard_plan import plan_file
 from retrieval_core.encoding.arms import HISTOGRAM
 from retrieval_core.encoding.encoders import HistogramEncoder
-from retrieval_core.encoding.views import Views, views_of
+from retrieval_core.encoding.views import PARTS, Views, views_of
 from retrieval_core.files import storage, tables
+from retrieval_core.images.patches import grid_of, window_boxes
 from retrieval_core.model.weights import embedding_width, weights_bytes
 
 LEAST_MEASURED_IMAGES = 200  # the rate of fewer is mostly the start of processes
+PAIRS_A_SECOND = 50_000  # scored by a second look on one core of 2025: benchmarks/rescoring.py
 CANDIDATE_BYTES = 110  # in both pool files together, without its path in the JSON file
 
 
@@ -116,6 +118,8 @@ def _embed(run: Run, lists: Lists) -> Step:
             todo = max(0, count - _committed(run, arm, role))
             images += todo
             disk += todo * views.rows * (_width(run, arm) * bytes_each + 16)
+            if config.keeps_windows and arm != HISTOGRAM:
+                disk += todo * _windows(run, role) * _width(run, arm)
         parts.append(f"{arm} ({_width(run, arm)} numbers)")
     gallery = _views(run, "gallery")
     what = (
@@ -126,6 +130,14 @@ def _embed(run: Run, lists: Lists) -> Step:
     if rate is None:
         return Step(what, None, "the first shard", disk=disk)
     return Step(what, images / rate, by=f"{rate:,.1f} images/s as in the last run here", disk=disk)
+
+
+def _windows(run: Run, role: Role) -> int:
+    """Windows that are kept of a square fabric, or vectors of a query's motif."""
+    views = _views(run, role)
+    if views.windows is None:
+        return 1 + PARTS
+    return len(window_boxes(grid_of(1, 1, views.image_size), views.windows))
 
 
 def _views(run: Run, role: Role) -> Views:
@@ -168,7 +180,21 @@ def _retrieve(run: Run, lists: Lists) -> Step:
     blocks = math.ceil(lists.queries / keys.query_block) * math.ceil(vectors / keys.gallery_block)
     rows = lists.queries * min(keys.top_k, lists.gallery) * len(run.arm_names())
     what = f"top {keys.top_k} of {vectors:,} vectors for {lists.queries:,} queries in {blocks:,} blocks, for each arm"
+    if run.looks_twice(run.main):
+        what += f"; {_second_look(run, lists)}"
     return Step(what, disk=rows * (lists.path_bytes + CANDIDATE_BYTES))
+
+
+def _second_look(run: Run, lists: Lists) -> str:
+    """What a second look reads and computes, if what each query finds first is spread evenly over the gallery."""
+    depth, looks = min(run.config.retrieve.depth, lists.gallery), 2 if run.config.retrieve.expand else 1
+    pairs, arms = lists.queries * depth, [arm for arm in run.arm_names() if run.looks_twice(arm)]
+    seen = -lists.gallery * math.expm1(-pairs / max(1, lists.gallery))
+    read = seen * _windows(run, "gallery") * sum(_width(run, arm) for arm in arms)
+    return (
+        f"{looks} x at all windows of the first {depth} ({pairs:,} pairs, {looks} x {size(read)} in at most "
+        f"{math.ceil(seen):,} ranges, {duration(looks * len(arms) * pairs / PAIRS_A_SECOND)} of one core)"
+    )
 
 
 def _recorded(run: Run, stage: str) -> bool:

@@ -215,10 +215,20 @@ def _embed(module: Any) -> None:
 def _retrieve(module: Any) -> None:
     current = [""]
     _remembered(module, "_rank_block", lambda query, block, *_: f"{query.fingerprint}-{block.fingerprint}", current)
-    _remembered(module, "_merge_group", lambda files, k, target: Path(target).name, current)
-    for inner, kind in (("block_topk", "rank"), ("merge_partials", "merge")):
-        _noted(module, inner, kind, lambda *_, **__: current[0])
+    _noted(module, "block_topk", "rank", lambda *_, **__: current[0])
     _noted(module, "_write_task", "write", lambda *_: "pool")
+
+
+def _merge(module: Any) -> None:
+    current = [""]
+    _remembered(module, "_merge_group", lambda files, k, target: Path(target).name, current)
+    _noted(module, "merge_partials", "merge", lambda *_, **__: current[0])
+
+
+def _second_look(module: Any) -> None:
+    current = [""]
+    _remembered(module, "_score_block", lambda block, looks, *_: Path(looks[0].scores(block)).name, current)
+    _noted(module, "read_places", "rescore", lambda *_, **__: current[0])
 
 
 def _evaluate(module: Any) -> None:
@@ -240,6 +250,8 @@ PATCHES: dict[str, Callable[[Any], None]] = {
     "retrieval_core.training.loop": _training,
     "ray_jobs.embedding.shard_work": _embed,
     "ray_jobs.retrieve": _retrieve,
+    "ray_jobs.retrieval.blocks": _merge,
+    "ray_jobs.retrieval.second_look": _second_look,
     "ray_jobs.evaluate": _evaluate,
     "ray_jobs.report": _report,
 }

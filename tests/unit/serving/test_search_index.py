@@ -132,7 +132,7 @@ def test_windows_of_fabrics_are_searched_for_a_motif(tmp_path: Path) -> None:
     cut = views.cut(picture(4, width=30, height=50), keys.images)
     np.testing.assert_allclose(query.vector, views.embed(arm.build(1, 0), [cut])[0][0, 0], atol=1e-6)
     hits = index.rank(query, FABRICS)
-    expected = naive(query, load_vectors(store, read_manifest(store)))
+    expected = naive(query.vector, load_vectors(store, read_manifest(store)))
     assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in expected]
     assert {hit.size for hit in hits} == {(64, 48)} and all(hit.box is not None for hit in hits)
     for other in ({"fabric_size": 70}, {"vectors": 4}, {"windows": [3]}, {"window_stride": 1}):
