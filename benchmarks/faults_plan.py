@@ -60,7 +60,7 @@ WORK = {
     "train": {"step": STEPS},
     "embed": {"encode": SHARDS},
     "retrieve": {
-        "rank": 2 * QUERY_BLOCKS * GALLERY_BLOCKS, "merge": 4 * QUERY_BLOCKS, "rescore": 2 * GALLERY_BLOCKS, "write": 1,
+        "rank": 2 * QUERY_BLOCKS * GALLERY_BLOCKS, "merge": 4 * QUERY_BLOCKS, "rescore": 2, "write": 1,
     },
     "evaluate": {"evaluate": 1, "judge": 1},
     "report": {"report": 1},

@@ -10,6 +10,7 @@ A task holds the windows of the candidates of one shard, the candidates of its b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,17 +22,27 @@ import pyarrow.parquet as pq
 from ray_jobs.cluster import gauges
 from ray_jobs.cluster.connect import run_tasks, watch
 from ray_jobs.console.progress import Progress
-from ray_jobs.retrieval.blocks import GalleryBlock, QueryBlock, in_query_order, load_queries, merge_tree
+from ray_jobs.retrieval.blocks import (
+    GalleryBlock,
+    QueryBlock,
+    gallery_blocks,
+    in_query_order,
+    load_queries,
+    merge_tree,
+)
 from ray_jobs.run import Run
 from retrieval_core.files import storage, tables
 from retrieval_core.process import keep_freed_memory
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE, merge_partials
 from retrieval_core.ranking.second_look import Images, Parts, expanded_parts, rescored
+from retrieval_core.store.embeddings import read_manifest
 from retrieval_core.store.windows import read_places, read_windows, windows_file
 
 _GROUP = 1 << 14
 """Candidates of a row group: what a task reads at least of a file with those of all blocks."""
 _COLUMNS = ["query", PLACE, "image_path"]
+LEAST_IMAGES, MOST_BLOCKS = 1024, 4096
+"""Images of a task at least, and tasks at most: each writes a file a query block."""
 
 
 class Look(NamedTuple):
@@ -46,14 +57,14 @@ class Look(NamedTuple):
         return f"{self.stem}-{block.fingerprint}.parquet"
 
 
-def look_again(
-    run: Run, arm: str, queries: Sequence[QueryBlock], gallery: Sequence[GalleryBlock], found: Sequence[str]
-) -> list[str]:
+def look_again(run: Run, arm: str, queries: Sequence[QueryBlock], found: Sequence[str]) -> list[str]:
     """Rank what each query block ``found`` by all windows; returns the files with the pool's part of each.
 
     ``queries`` are those that were ranked, which may be expanded; what was found has ``place``.
     """
     keys, store = run.config.retrieve, run.store(arm, "queries")
+    images = sum(entry["images"] for entry in read_manifest(run.store(arm, "gallery"))["shards"])
+    gallery = list(gallery_blocks(run.store(arm, "gallery"), max(LEAST_IMAGES, math.ceil(images / MOST_BLOCKS))))
     # The names of what was found hold fingerprints of queries and gallery.
     looks = [
         Look(f"{stem}-candidates.parquet", f"{stem}-motifs.parquet", f"{stem}-again")

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ray_jobs.retrieval import second_look as module
 from ray_jobs.retrieve import retrieve_arm
 from ray_jobs.run import Run
 from retrieval_core.files import storage
@@ -125,12 +126,13 @@ def expanded_query(row: int, expand: int) -> np.ndarray:
 
 @pytest.mark.parametrize("expand", [0, 4])
 def test_the_pool_is_that_of_all_windows_for_all_block_sizes(
-    ray_cluster: None, weights: Path, tmp_path: Path, expand: int
+    ray_cluster: None, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expand: int
 ) -> None:
     with_windows(Run(config(**keys(tmp_path, weights))))
     expected = second_look(expand)
     assert [len(rows) for rows in expected.values()] == [TOP_K * (row != REJECTED_QUERY) for row in range(QUERIES)]
     for blocks in BLOCKS:
+        monkeypatch.setattr(module, "LEAST_IMAGES", blocks[1])
         looks = {"model__pooling": "patches", "retrieve__expand": expand, "retrieve__rescore": DEPTH}
         run = Run(config(**keys(tmp_path, weights, blocks), **looks), overwrite=True)
         retrieve_arm(run, run.main)
