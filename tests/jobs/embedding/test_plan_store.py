@@ -23,6 +23,7 @@ from retrieval_core.data.shard_plan import bucket_shards, plan_file, read_shard_
 from retrieval_core.encoding.arms import histogram_arm
 from retrieval_core.files import storage, tables
 from retrieval_core.store.embeddings import MANIFEST, Reject, read_manifest, read_vectors, shard_summary, write_shard
+from retrieval_core.store.windows import Kept, read_windows, windows_file, windows_folder, write_windows
 from tests.jobs.small_data import config
 
 BOUND = 6
@@ -116,7 +117,11 @@ class World:
         rejects = [Reject(row["path"], "odd", row["stamp"]) for row in rows if refused(row["path"])]
         vectors = np.array([vector(row["path"], row["stamp"]) for row in good], np.float32).reshape(-1, DIM)
         images, boxes = [(row["path"], row["id"]) for row in good], np.zeros((len(good), 1, 4), np.int32)
-        write_shard(storage.join(store.folder, shard.file_name), images, boxes, vectors, rejects)
+        file = storage.join(store.folder, shard.file_name)
+        write_windows(
+            windows_file(file), [row["path"] for row in good], [windows_for(vector_D) for vector_D in vectors], DIM
+        )
+        write_shard(file, images, boxes, vectors, rejects)
         self.encoded += [f"{row['path']} {row['stamp']}" for row in rows]
 
     def listed(self) -> dict[str, str]:
@@ -139,6 +144,12 @@ class World:
             (path, stamp) for path, stamp in listed.items() if refused(path)
         )
         assert set(storage.list_names(store)) == {MANIFEST, *(entry["file"] for entry in entries)}
+        assert set(storage.list_names(windows_folder(store))) == {entry["file"] for entry in entries}
+        for file, _, rows in files:
+            shard = tables.read_table(file)
+            windows = read_windows(windows_file(file), np.arange(rows))
+            for vector_D, own in zip(shard.column("embedding").to_pylist(), windows, strict=True):
+                np.testing.assert_array_equal(own.windows, windows_for(np.array(vector_D)).windows)
         division = run.division("histogram", "gallery")
         assert len(listed) <= division.buckets * BOUND
         assert run.done("embed.gallery.histogram")["buckets"] == division.buckets
@@ -168,6 +179,12 @@ def vector(path: str, stamp: str) -> np.ndarray:
     """What encoding an image gives."""
     digest = hashlib.sha256(f"{path} {stamp}".encode()).digest()
     return np.frombuffer(digest, np.uint8)[:DIM].astype(np.float32)
+
+
+def windows_for(vector_D: np.ndarray) -> Kept:
+    """One to three windows of an image that is encoded to this vector."""
+    count = 1 + int(vector_D[0]) % 3
+    return Kept(np.tile((vector_D - 128).astype(np.int8), (count, 1)), np.zeros((count, 4), np.int32))
 
 
 @pytest.fixture
