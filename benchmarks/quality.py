@@ -41,7 +41,7 @@ from retrieval_core.model.devices import pick_device
 from retrieval_core.model.weights import load_model, save_model, weights_fingerprint
 from retrieval_core.ranking.expansion import expand_queries
 from retrieval_core.ranking.partials import merge_partials
-from retrieval_core.ranking.second_look import Images, Parts, expanded_parts, rescored
+from retrieval_core.ranking.second_look import EXPANSIONS, Images, Parts, expanded_parts, rescored
 from retrieval_core.ranking.topk import block_topk
 from retrieval_core.simulation.dataset import simulate
 from retrieval_core.training.loader import TrainingData
@@ -249,10 +249,11 @@ class SecondLook(NamedTuple):
                 "image_path": [f"{row:08d}" for row in chosen.ravel()],
             }
         ).sort_by("place")
-        if expand:
-            first = merge_partials([rescored(table, images, parts, with_matches=True)], expand)
-            parts = expanded_parts(parts, first, expand)
-        ranking = merge_partials([rescored(table, images, parts)], depth)
+        expanded = parts
+        for _ in range(EXPANSIONS if expand else 0):
+            matched = merge_partials([rescored(table, images, expanded, with_matches=True)], expand)
+            expanded = expanded_parts(parts, matched, expand)
+        ranking = merge_partials([rescored(table, images, expanded)], depth)
         again = np.array([int(path) for path in ranking["image_path"].to_pylist()]).reshape(count, depth)
         return np.concatenate([again, first_QF[:, self.depth :]], axis=1)
 

@@ -22,6 +22,7 @@ from retrieval_core.encoding.views import PARTS, Views, views_of
 from retrieval_core.files import storage, tables
 from retrieval_core.images.patches import grid_of, window_boxes
 from retrieval_core.model.weights import embedding_width, weights_bytes
+from retrieval_core.ranking.second_look import EXPANSIONS
 
 LEAST_MEASURED_IMAGES = 200  # the rate of fewer is mostly the start of processes
 PAIRS_A_SECOND = 50_000  # scored by a second look on one core of 2025: benchmarks/rescoring.py
@@ -187,7 +188,7 @@ def _retrieve(run: Run, lists: Lists) -> Step:
 
 def _second_look(run: Run, lists: Lists) -> str:
     """What a second look reads and computes, if what each query finds first is spread evenly over the gallery."""
-    depth, looks = min(run.config.retrieve.depth, lists.gallery), 2 if run.config.retrieve.expand else 1
+    depth, looks = min(run.config.retrieve.depth, lists.gallery), 1 + (EXPANSIONS if run.config.retrieve.expand else 0)
     pairs, arms = lists.queries * depth, [arm for arm in run.arm_names() if run.looks_twice(arm)]
     seen = -lists.gallery * math.expm1(-pairs / max(1, lists.gallery))
     read = seen * _windows(run, "gallery") * sum(_width(run, arm) for arm in arms)

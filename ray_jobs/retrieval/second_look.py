@@ -4,7 +4,7 @@
     -> gallery block by gallery block: windows of its candidates are read once and scored for all queries
     -> merged as the first look is
 
-With ``retrieve.expand`` this is done twice: the windows that match in the fabrics then first expand the motif's parts.
+With ``retrieve.expand`` the windows that match in the fabrics then first expand the motif, and this is done again.
 A task holds the windows of the candidates of one shard, the candidates of its block, and the motifs of their queries.
 """
 
@@ -34,7 +34,7 @@ from ray_jobs.run import Run
 from retrieval_core.files import storage, tables
 from retrieval_core.process import keep_freed_memory
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE, merge_partials
-from retrieval_core.ranking.second_look import Images, Parts, expanded_parts, rescored
+from retrieval_core.ranking.second_look import EXPANSIONS, Images, Parts, expanded_parts, rescored
 from retrieval_core.store.embeddings import read_manifest
 from retrieval_core.store.windows import read_places, read_windows, windows_file
 
@@ -73,16 +73,15 @@ def look_again(run: Run, arm: str, queries: Sequence[QueryBlock], found: Sequenc
     calls = zip(queries, found, looks, [store] * len(looks), [keys.expand > 0] * len(looks), strict=True)
     for _ in run_tasks(_prepare, calls):
         pass
-    if keys.expand:
-        first = _score(run, arm, gallery, looks, keys.expand, with_matches=True)
-        expanded = [look._replace(motifs=f"{look.stem}-expanded.parquet", stem=f"{look.stem}-2") for look in looks]
-        calls_to_expand = (
-            (look.motifs, part, keys.expand, target.motifs)
-            for look, part, target in zip(looks, first, expanded, strict=True)
+    own = looks
+    for turn in range(1, EXPANSIONS + 1 if keys.expand else 1):
+        matched = _score(run, arm, gallery, looks, keys.expand, with_matches=True)
+        looks = [Look(of.candidates, f"{of.stem}-motifs-{turn}.parquet", f"{of.stem}-{turn}") for of in own]
+        to_expand = (
+            (of.motifs, part, keys.expand, look.motifs) for of, part, look in zip(own, matched, looks, strict=True)
         )
-        for _ in run_tasks(_expand_motifs, calls_to_expand):
+        for _ in run_tasks(_expand_motifs, to_expand):
             pass
-        looks = expanded
     return _score(run, arm, gallery, looks, keys.top_k)
 
 

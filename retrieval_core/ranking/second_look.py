@@ -20,6 +20,8 @@ from retrieval_core.ranking.expansion import expand_queries, first_rows
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE
 from retrieval_core.ranking.window_scores import lengths, quantised, window_scores
 
+EXPANSIONS = 2
+"""Times that a second look expands the motif and looks again, where queries are expanded."""
 MATCHES, COSINES = "matches", "cosines"
 """Columns of a ranking that is to be expanded: the X windows that matched the parts, and their similarities."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval_core.ranking.partials import PLACE, merge_partials
-from retrieval_core.ranking.second_look import Images, Parts, expanded_parts, rescored
+from retrieval_core.ranking.second_look import EXPANSIONS, Images, Parts, expanded_parts, rescored
 from retrieval_core.store.windows import Kept, read_places
 
 
@@ -27,7 +27,8 @@ def look_again(shards: Sequence[tuple[str, int, int]], found: pa.Table, motif: P
     if not kept:
         return merge_partials([], k)
     seen = Images(np.concatenate(places), [image.windows for image in kept], [image.boxes for image in kept])
-    if expand:
-        first = merge_partials([rescored(candidates, seen, motif, with_matches=True)], expand)
-        motif = expanded_parts(motif, first, expand)
-    return merge_partials([rescored(candidates, seen, motif)], k)
+    expanded = motif
+    for _ in range(EXPANSIONS if expand else 0):
+        first = merge_partials([rescored(candidates, seen, expanded, with_matches=True)], expand)
+        expanded = expanded_parts(motif, first, expand)
+    return merge_partials([rescored(candidates, seen, expanded)], k)

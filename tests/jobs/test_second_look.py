@@ -97,13 +97,10 @@ def second_look(expand: int) -> dict[str, list[dict[str, Any]]]:
         paths, motifs = [entry["image_path"] for entry in first[query]], list(motif_of(query).windows)
         if expand and paths:
             motifs[0] = as_bytes(expanded_query(row, expand))
-            matched = sorted_again(motifs, paths)[:expand]
-            for part, motif in enumerate(list(motifs)):
-                total = as_float(motif).astype(np.float64)
-                for _, path, places, cosines in matched:
-                    weight = max(np.float64(np.float32(cosines[part])), 0) ** 6
-                    total = total + weight * as_float(windows_of(path.decode()).windows[places[part]])
-                motifs[part] = as_bytes(as_float(total))
+            own = list(motifs)
+            for _ in range(2):
+                matched = sorted_again(motifs, paths)[:expand]
+                motifs = [expanded_part(part, motif, matched) for part, motif in enumerate(own)]
         pool[query] = [
             {
                 "image_path": path.decode(),
@@ -113,6 +110,17 @@ def second_look(expand: int) -> dict[str, list[dict[str, Any]]]:
             for score, path, places, _ in sorted_again(motifs, paths)[:TOP_K]
         ]
     return pool
+
+
+def expanded_part(
+    part: int, motif: np.ndarray, matched: list[tuple[float, bytes, list[int], list[float]]]
+) -> np.ndarray:
+    """A part and the windows that it matched, each times the sixth power of its cosine."""
+    total = as_float(motif).astype(np.float64)
+    for _, path, places, cosines in matched:
+        weight = max(np.float64(np.float32(cosines[part])), 0) ** 6
+        total = total + weight * as_float(windows_of(path.decode()).windows[places[part]])
+    return as_bytes(as_float(total))
 
 
 def expanded_query(row: int, expand: int) -> np.ndarray:
