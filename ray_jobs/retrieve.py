@@ -41,6 +41,7 @@ from retrieval_core.process import keep_freed_memory
 from retrieval_core.ranking.candidate_pool import write_pool
 from retrieval_core.ranking.expansion import expand_queries, first_found
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, merge_partials, topk_table
+from retrieval_core.ranking.second_look import EXPANSIONS
 from retrieval_core.ranking.topk import ScoreThreshold, block_topk
 from retrieval_core.run.workspace import POOL_JSON, POOL_PARQUET
 from retrieval_core.store.embeddings import MANIFEST, read_manifest, read_vectors, replace_vectors
@@ -64,7 +65,7 @@ def retrieve_arm(run: Run, arm: str) -> dict[str, Any]:
         inputs["expand"] = run.config.retrieve.expand
     if run.looks_twice(arm):
         run.require_windows(arm)
-        inputs["rescore"] = [run.config.retrieve.depth, gallery["windows"]]
+        inputs["rescore"] = [run.config.retrieve.depth, gallery["windows"], EXPANSIONS]
     outputs = [storage.join(run.folder(arm), POOL_PARQUET), storage.join(run.folder(arm), POOL_JSON)]
     action = partial(_retrieve, run, arm, outputs)
     return run.workspace.stage(f"retrieve{suffix}", inputs, outputs, action, overwrite=run.overwrite)

@@ -32,6 +32,8 @@ from tests.jobs.test_exact_pool import (
 )
 
 DEPTH, TOP_K, MOTIFS = 14, 9, 3
+Match = tuple[float, bytes, list[int], list[float]]
+"""Minus the score of a fabric, its path, the windows that matched the parts, and their cosines."""
 
 
 def windows_of(path: str) -> Kept:
@@ -76,8 +78,8 @@ def as_bytes(vector: np.ndarray) -> np.ndarray:
     return np.rint(vector.astype(np.float32) / np.abs(vector).max() * np.float32(127)).astype(np.int8)
 
 
-def sorted_again(motifs: list[np.ndarray], paths: list[str]) -> list[tuple[float, bytes, list[int], list[float]]]:
-    """(-score, path, windows that matched the parts, their cosines) of fabrics, in the order of the pool."""
+def sorted_again(motifs: list[np.ndarray], paths: list[str]) -> list[Match]:
+    """Fabrics in the order of the pool."""
     found = []
     for path in paths:
         cosines = [[cosine(motif, window) for window in windows_of(path).windows] for motif in motifs]
@@ -112,9 +114,7 @@ def second_look(expand: int) -> dict[str, list[dict[str, Any]]]:
     return pool
 
 
-def expanded_part(
-    part: int, motif: np.ndarray, matched: list[tuple[float, bytes, list[int], list[float]]]
-) -> np.ndarray:
+def expanded_part(part: int, motif: np.ndarray, matched: list[Match]) -> np.ndarray:
     """A part and the windows that it matched, each times the sixth power of its cosine."""
     total = as_float(motif).astype(np.float64)
     for _, path, places, cosines in matched:
