@@ -20,8 +20,11 @@ from retrieval_core.ranking.expansion import expand_queries, first_rows
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE
 from retrieval_core.ranking.window_scores import lengths, quantised, window_scores
 
+ALIKE = 0.7
+"""Share of the best window's cosine with a motif that another window of the fabric has where the motif is again."""
 EXPANSIONS = 2
 """Times that a second look expands the motif and looks again, where queries are expanded."""
+Box = tuple[int, int, int, int]
 MATCHES, COSINES = "matches", "cosines"
 """Columns of a ranking that is to be expanded: the X windows that matched the parts, and their similarities."""
 
@@ -113,6 +116,30 @@ def expanded_parts(parts: Parts, ranking: pa.Table, count: int) -> Parts:
     cosine_QXM = cosine_QMX.swapaxes(1, 2).reshape(-1, count)
     expanded = expand_queries(_normalised(parts.vectors).reshape(-1, dim), vectors_QXMD, cosine_QXM)
     return parts._replace(vectors=quantised(torch.from_numpy(expanded)).numpy().reshape(parts.vectors.shape))
+
+
+def occurrences(windows_WD: NDArray[np.int8], boxes_W4: NDArray[np.int32], motif_D: NDArray[np.int8]) -> list[Box]:
+    """Where a fabric shows a motif: boxes around windows like it that touch each other, the most similar one first.
+
+    A window is like the motif if its cosine is at least ``ALIKE`` of the best one's, which must be above 0. Time and
+    memory O(W D + U^2) for U windows that are.
+    """
+    # The cosines times the motif's length, which is the same for all.
+    cosine_W = windows_WD.astype(np.int32) @ motif_D.astype(np.int32) / lengths(torch.from_numpy(windows_WD)).numpy()
+    alike_U = np.flatnonzero((cosine_W > 0) & (cosine_W >= ALIKE * cosine_W.max()))
+    low_U2, high_U2 = boxes_W4[alike_U, :2], boxes_W4[alike_U, 2:]
+    touch_UU = np.all((low_U2[:, None] <= high_U2) & (low_U2 <= high_U2[:, None]), axis=2)
+    found, left_U = list[Box](), np.ones(len(alike_U), bool)
+    for first in np.argsort(-cosine_W[alike_U], kind="stable"):
+        if not left_U[first]:
+            continue
+        group_U, size = touch_UU[first], 0
+        while group_U.sum() > size:  # with all that touch it, and all that touch those
+            size, group_U = group_U.sum(), touch_UU[group_U].any(axis=0)
+        left_U &= ~group_U
+        corners = np.concatenate([low_U2[group_U].min(axis=0), high_U2[group_U].max(axis=0)])
+        found.append(tuple(corners.tolist()))
+    return found
 
 
 def _normalised(vectors_XD: NDArray[np.int8]) -> NDArray[np.float32]:

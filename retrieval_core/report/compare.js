@@ -21,13 +21,13 @@ function svg(tag, values, ...children) {
   return made;
 }
 
-// An image and the outline of a region of it, in pixels of the full image, so that it fits at any size.
-function outlined(image, width, height, box) {
+// An image and outlines of regions of it, in pixels of the full image, so that they fit at any size.
+function outlined(image, width, height, boxes) {
   const view = element("span", "picture view", image);
-  const [x0, y0, x1, y1] = box || [0, 0, width, height];
-  if (x1 - x0 < width || y1 - y0 < height) {
-    const corners = { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
-    const layers = ["under", "over"].map((layer) => svg("rect", { class: `box ${layer}`, ...corners }));
+  const parts = boxes.filter(([x0, y0, x1, y1]) => x1 - x0 < width || y1 - y0 < height);
+  if (parts.length) {
+    const layers = ["under", "over"].flatMap((layer) =>
+      parts.map(([x, y, x1, y1]) => svg("rect", { class: `box ${layer}`, x, y, width: x1 - x, height: y1 - y })));
     view.append(svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, ...layers));
   }
   return view;

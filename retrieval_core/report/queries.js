@@ -39,7 +39,7 @@ function picture(place, box, name) {
   }
   const [slot, width, height] = known;
   const image = Object.assign(document.createElement("img"), { src: source(slot), alt: name || "", decoding: "async" });
-  return outlined(image, width, height, box);
+  return outlined(image, width, height, box ? [box] : []);
 }
 
 // ---- one query

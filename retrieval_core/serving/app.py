@@ -166,6 +166,7 @@ class _Site:
             "width": hit.size[0],
             "height": hit.size[1],
             "box": hit.box,
+            "occurrences": hit.occurrences,
             "thumbnail": f"/thumbnails/{hit.row}?v={self.version}",
             "preview": f"/previews/{hit.row}?v={self.version}",
         }

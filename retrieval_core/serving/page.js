@@ -207,15 +207,17 @@ function show(answer, seconds) {
 function card(hit, place, hits) {
   const caption = [element("span", "rank", String(hit.rank)), element("span", "score", figure(hit.similarity))];
   const label = `Rank ${hit.rank}, similarity ${figure(hit.similarity)}: ${hit.path}. Enlarge`;
-  const button = fabricButton(fabric(hit, hit.thumbnail), caption, label, hits, place, drawPair);
+  const button = fabricButton(fabric(hit, hit.thumbnail, best(hit)), caption, label, hits, place, drawPair);
   button.title = hit.path;
   return element("li", "candidate", button);
 }
 
-function fabric(hit, address) {
+const best = (hit) => (hit.box ? [hit.box] : []);
+
+function fabric(hit, address, boxes) {
   const image = element("img");
   Object.assign(image, { alt: "", loading: "lazy", decoding: "async", src: address });
-  const view = outlined(image, hit.width, hit.height, hit.box);
+  const view = outlined(image, hit.width, hit.height, boxes);
   image.addEventListener("error", () => view.replaceChildren(element("span", "lost", "no preview")));
   return view;
 }
@@ -224,7 +226,7 @@ function fabric(hit, address) {
 
 function drawPair(hit) {
   find("compare-title").textContent = `Rank ${hit.rank} · similarity ${figure(hit.similarity)}`;
-  const view = fabric(hit, hit.preview);
+  const view = fabric(hit, hit.preview, hit.occurrences.length ? hit.occurrences : best(hit));
   view.setAttribute("role", "img");
   view.setAttribute("aria-label", `The fabric ${hit.path}`);
   find("compare-fabric").replaceChildren(view);

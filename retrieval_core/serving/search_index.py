@@ -38,6 +38,7 @@ class Hit(NamedTuple):
     similarity: float  # cosine
     size: tuple[int, int]  # width and height of the upright fabric
     box: Box | None  # region that matched best; None where a fabric has one vector
+    occurrences: tuple[Box, ...] = ()  # every place where it shows the motif, the most similar one first
 
 
 class Query(NamedTuple):
@@ -125,7 +126,14 @@ class SearchIndex:
         ranking = look_again(self._shards, table, parts, top, self._keys.expand).to_pylist()
         sizes = {row: self._vectors.boxes_FR4[row, 0, 2:].tolist() for row in rows.values()}
         return [
-            Hit(row, entry["image_path"], entry["similarity"], (sizes[row][0], sizes[row][1]), tuple(entry["box"]))
+            Hit(
+                row,
+                entry["image_path"],
+                entry["similarity"],
+                (sizes[row][0], sizes[row][1]),
+                tuple(entry["box"]),
+                tuple(map(tuple, entry["occurrences"])),
+            )
             for entry in ranking
             for row in [rows[entry["image_path"]]]
         ]

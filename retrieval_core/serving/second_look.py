@@ -8,12 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval_core.ranking.partials import PLACE, merge_partials
-from retrieval_core.ranking.second_look import EXPANSIONS, Images, Parts, expanded_parts, rescored
+from retrieval_core.ranking.second_look import EXPANSIONS, Images, Parts, expanded_parts, occurrences, rescored
 from retrieval_core.store.windows import Kept, read_places
+
+OCCURRENCES = "occurrences"
 
 
 def look_again(shards: Sequence[tuple[str, int, int]], found: pa.Table, motif: Parts, k: int, expand: int) -> pa.Table:
     """Rank what a query found first by all windows of each fabric; returns the first k, as ``merge_partials`` does.
+
+    A column ``occurrences`` has the boxes of every place where the fabric shows the motif.
 
     ``shards`` are all of the gallery: file, 0, and the number of its images. ``found`` has ``place``, ``motif`` the one
     query. With ``expand`` the windows that match in the fabrics then first expand its parts. Memory O(windows of what
@@ -25,10 +29,15 @@ def look_again(shards: Sequence[tuple[str, int, int]], found: pa.Table, motif: P
         places.append(chosen)
         kept += images
     if not kept:
-        return merge_partials([], k)
+        return merge_partials([], k).append_column(OCCURRENCES, pa.array([], pa.list_(pa.list_(pa.int32(), 4))))
     seen = Images(np.concatenate(places), [image.windows for image in kept], [image.boxes for image in kept])
     expanded = motif
     for _ in range(EXPANSIONS if expand else 0):
         first = merge_partials([rescored(candidates, seen, expanded, with_matches=True)], expand)
         expanded = expanded_parts(motif, first, expand)
-    return merge_partials([rescored(candidates, seen, expanded)], k)
+    ranking = merge_partials([rescored(candidates, seen, expanded)], k)
+    rows = np.searchsorted(seen.places, candidates[PLACE].to_numpy()).tolist()
+    row_of = dict(zip(candidates["image_path"].to_pylist(), rows, strict=True))
+    ranked = (row_of[path] for path in ranking["image_path"].to_pylist())
+    shown = [occurrences(seen.windows[row], seen.boxes[row], expanded.vectors[0, 0]) for row in ranked]
+    return ranking.append_column(OCCURRENCES, pa.array(shown, pa.list_(pa.list_(pa.int32(), 4))))

@@ -341,6 +341,11 @@ def test_a_second_look_ranks_the_pool_the_search_and_the_page(
     picture = decode_rgb((finished.root / name).read_bytes(), ImagesConfig())
     hits = index.rank(index.encode(picture), 3)
     assert [(hit.path, list(hit.box or ())) for hit in hits] == [(path, box) for _, path, box in looked[name][:3]]
+    assert all(around(hit.occurrences[0], hit.box or ()) for hit in hits)
+
+
+def around(outer: tuple[int, ...], inner: tuple[int, ...]) -> bool:
+    return all(outer[axis] <= inner[axis] and outer[axis + 2] >= inner[axis + 2] for axis in (0, 1))
 
 
 def test_a_shard_without_its_windows_is_embedded_again(finished: Finished) -> None:

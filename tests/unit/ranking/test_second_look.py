@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE, merge_partials
-from retrieval_core.ranking.second_look import COSINES, MATCHES, Images, Parts, expanded_parts, rescored
+from retrieval_core.ranking.second_look import (
+    COSINES,
+    MATCHES,
+    Images,
+    Parts,
+    expanded_parts,
+    occurrences,
+    rescored,
+)
 
 DIM, X = 5, 3
 NO_PAIR = np.zeros((0, 2), int)
@@ -222,3 +230,45 @@ def test_nothing_was_found() -> None:
     found = expanded_parts(parts, merge_partials([], 2), 2)
     np.testing.assert_array_equal(found.vectors, parts.vectors)
     np.testing.assert_array_equal(found.queries, parts.queries)
+
+
+# ---- every occurrence
+
+
+def naive_occurrences(windows: np.ndarray, boxes: np.ndarray, motif: np.ndarray) -> list[tuple[int, ...]]:
+    """Groups of windows that hang together, grown window by window."""
+    cosines = [
+        sum(int(x) * int(y) for x, y in zip(window, motif, strict=True)) / (np.linalg.norm(window.astype(float)) or 1)
+        for window in windows
+    ]
+    alike = [row for row, cosine in enumerate(cosines) if cosine > 0 and cosine >= 0.7 * max(cosines)]
+    found = []
+    while alike:
+        group = [max(alike, key=lambda row: (cosines[row], -row))]
+        for row in group:
+            group += [other for other in alike if other not in group and touch(boxes[row], boxes[other])]
+        alike = [row for row in alike if row not in group]
+        found.append((*boxes[group, :2].min(axis=0).tolist(), *boxes[group, 2:].max(axis=0).tolist()))
+    return found
+
+
+def touch(left: np.ndarray, right: np.ndarray) -> bool:
+    return all(left[axis] <= right[axis + 2] and right[axis] <= left[axis + 2] for axis in (0, 1))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from([1, 3, 8]))
+def test_occurrences_are_the_windows_like_the_motif_that_hang_together(seed: int, count: int, dim: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = rng.permutation(36)[:count]
+    low = np.stack([places % 6, places // 6], axis=1) * 10
+    boxes = np.concatenate([low, low + 10], axis=1).astype(np.int32)
+    windows, motif = rng.integers(-9, 10, (count, dim)).astype(np.int8), rng.integers(-9, 10, dim).astype(np.int8)
+    assert occurrences(windows, boxes, motif) == naive_occurrences(windows, boxes, motif)
+
+
+def test_a_print_with_two_motifs_has_two_occurrences() -> None:
+    side = np.arange(5)
+    boxes = np.stack([side * 10, side * 0, side * 10 + 10, side * 0 + 10], axis=1).astype(np.int32)
+    windows = np.array([[8, 9], [9, 8], [-9, 9], [-9, 9], [7, 7]], np.int8)
+    assert occurrences(windows, boxes, np.array([1, 1], np.int8)) == [(40, 0, 50, 10), (0, 0, 20, 10)]
+    assert occurrences(windows[2:4], boxes[2:4], np.array([1, -1], np.int8)) == []  # nothing is like it
