@@ -37,7 +37,7 @@ HOOKS = Path(__file__).parent / "fault_hooks"
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 PACE_SECONDS = 0.06
-NAME = "trial"
+NAME, VECTORS = "trial", 3
 KEYS: dict[str, Any] = {
     "run__name": NAME,
     "train__enabled": True,
@@ -48,13 +48,13 @@ KEYS: dict[str, Any] = {
     "embed__num_actors": 2,
     "embed__shard_size": SHARD,
     "retrieve__query_block": QUERY_BLOCK,
-    "retrieve__gallery_block": GALLERY_BLOCK,
+    "retrieve__gallery_block": GALLERY_BLOCK * VECTORS,
     "retrieve__top_k": 5,
     "retrieve__expand": 2,
     "retrieve__rescore": 8,
     "model__pooling": "patches",
     "embed__fabric_size": 56,
-    "embed__vectors": 3,
+    "embed__vectors": VECTORS,
     "evaluate__baselines": ["random"],
 }
 OUTPUTS = {
@@ -89,7 +89,7 @@ class World:
             shutil.copytree(self.data, self.changed)
             for number, picture in enumerate(sorted(self.changed.rglob("*.png"))):
                 write_png(picture, 9, number)
-            save_model(shaped(MINIATURE), str(self.weights))
+            save_model(shaped(MINIATURE, "patches"), str(self.weights))
             self.control.mkdir()
             (self.folder / "made").touch()
         self.restore_data()

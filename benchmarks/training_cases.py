@@ -13,7 +13,7 @@ from retrieval_core.config.config import Config, load_config
 from retrieval_core.config.sections import ModelConfig
 from retrieval_core.data.datasets import Labelled, Record
 from retrieval_core.model.backbone import backbone_settings, random_backbone
-from retrieval_core.model.embedder import FabricEmbedder
+from retrieval_core.model.embedder import FabricEmbedder, Pooling
 from retrieval_core.model.heads import new_head
 from retrieval_core.model.weights import load_model
 from retrieval_core.training.loader import TrainingData
@@ -39,11 +39,11 @@ class Case:
     model: Callable[[], FabricEmbedder]
 
 
-def shaped(architecture: dict[str, int]) -> FabricEmbedder:
+def shaped(architecture: dict[str, int], pooling: Pooling = "cls") -> FabricEmbedder:
     """A network of this architecture with random weights and the published head."""
     values = {"model_type": "dinov2", "patch_size": 14, **architecture}
     backbone = random_backbone(backbone_settings(values), 0)
-    return FabricEmbedder(backbone, new_head(architecture["hidden_size"], 256, 0), "cls")
+    return FabricEmbedder(backbone, new_head(architecture["hidden_size"], 256, 0), pooling)
 
 
 def tiny(size: int) -> FabricEmbedder:

@@ -214,7 +214,9 @@ def _embed(module: Any) -> None:
 
 def _retrieve(module: Any) -> None:
     current = [""]
-    _remembered(module, "_rank_block", lambda query, block, *_: f"{query.fingerprint}-{block.fingerprint}", current)
+    _remembered(
+        module, "_rank_block", lambda query, block, regions, k, ranking, *_: f"{ranking}-{block.fingerprint}", current
+    )
     _noted(module, "block_topk", "rank", lambda *_, **__: current[0])
     _noted(module, "_write_task", "write", lambda *_: "pool")
 
