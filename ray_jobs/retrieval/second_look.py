@@ -89,10 +89,8 @@ def _score(
     run: Run, arm: str, gallery: Sequence[GalleryBlock], looks: Sequence[Look], k: int, *, with_matches: bool = False
 ) -> list[str]:
     name = f"{'expand' if with_matches else 'second look'} ({arm})"
-    watched, tags = (
-        watch(run.config, run.workspace.work("retrieval", arm)),
-        gauges.Tags(run.config.run.name, "rescore", arm),
-    )
+    watched = watch(run.config, run.workspace.work("retrieval", arm))
+    tags = gauges.Tags(run.config.run.name, "rescore", arm)
     with Progress(name, len(gallery), "blocks", watch=watched) as progress:
         for _ in run_tasks(_score_block, ((block, looks, k, with_matches) for block in gallery)):
             progress.advance()
