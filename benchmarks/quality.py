@@ -141,7 +141,8 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
     queries, fabrics = (views_of(config, model, role) for role in ("queries", "gallery"))
     paths = [record.location for record in (*split.queries, *split.fabrics)]
     keep = config.keeps_windows
-    inputs = fingerprint([*(encoder_fingerprint(built, views, config) for views in (queries, fabrics)), paths, keep])
+    encoders = [encoder_fingerprint(built, views, config) for views in (queries, fabrics)]
+    inputs = fingerprint([*encoders, paths, *(["windows"] if keep else [])])
     # Two indexes that are ranked differently share their vectors.
     file = options.cache / f"{arm}-seed{seed}-{track}-{inputs[:12]}.npz"
     if not file.exists():
@@ -151,10 +152,11 @@ def rank_arm(options: argparse.Namespace, arm: str, seed: int, track: str, split
             for records, views in ((split.queries, queries), (split.fabrics, fabrics))
         )
         flops, seconds = cost(encoder, model, fabrics, options.batch)
-        kept = {"motifs": np.stack(motifs), "windows": np.concatenate(windows), "counts": [*map(len, windows)]}
-        found = {"queries": query_vectors[:, 0], "fabrics": vectors, "flops": flops, "seconds": seconds}
+        made = {"queries": query_vectors[:, 0], "fabrics": vectors, "flops": flops, "seconds": seconds}
+        if keep:
+            made |= {"motifs": np.stack(motifs), "windows": np.concatenate(windows), "counts": [*map(len, windows)]}
         partial = file.with_suffix(".partial.npz")
-        np.savez(partial, **found, **(kept if keep else {}))
+        np.savez(partial, **made)
         partial.rename(file)
         print(f"{arm}, seed {seed}, {track}, {index}: embedded in {time.perf_counter() - began:.0f} s", flush=True)
     with np.load(file) as stored:
