@@ -12,6 +12,7 @@ import pytest
 
 from ray_jobs.embedding import shard_work
 from retrieval_core.config.config import load_config
+from retrieval_core.encoding.views import Embedded
 
 
 def shard(name: str) -> pa.Table:
@@ -34,8 +35,9 @@ def test_no_shard_is_encoded_after_one_that_could_not_be_written(monkeypatch: py
     monkeypatch.setattr(shard_work, "write_shard", full)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    views = SimpleNamespace(per_image=1, embed=lambda *_: (np.zeros((0, 1, 3), np.float32), np.zeros((0, 1, 4))))
-    stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views)]
+    nothing = Embedded(np.zeros((0, 1, 3), np.float32), np.zeros((0, 1, 4), np.int32))
+    views = SimpleNamespace(per_image=1, embed_all=lambda *_, **__: nothing)
+    stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views, keeps_windows=False)]
     actor = shard_work.ShardEncoder(stores, load_config(None, []), 1)
     monkeypatch.setattr(actor, "_encoder_of", lambda _: SimpleNamespace(dim=3))
     found = [actor(shard(name)).to_pylist()[0]["problem"] for name in ("a.parquet", "b.parquet")]

@@ -229,7 +229,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("embed --set embed.batch", ["embed.batch_size="]),
         (
             "embed --config a.yaml --set retrieve.",
-            ["retrieve.top_k=", "retrieve.expand=", "retrieve.query_block=", "retrieve.gallery_block="],
+            [f"retrieve.{key}=" for key in ("top_k", "expand", "rescore", "query_block", "gallery_block")],
         ),
     ],
 )

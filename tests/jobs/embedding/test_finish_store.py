@@ -13,6 +13,7 @@ import pytest
 from ray_jobs.embedding import finish_store
 from retrieval_core.run.workspace import RunError
 from retrieval_core.store.embeddings import Reject, read_manifest, write_shard
+from retrieval_core.store.windows import Kept, windows_file, write_windows
 
 REJECT = Reject("bad.png", "corrupt", "cut short")
 
@@ -29,12 +30,19 @@ def tasks_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish_store, "run_tasks", lambda function, calls: (function(*call) for call in calls))
 
 
-def store(folder: Path, shards: list[Any], done: set[str]) -> Any:
+def store(folder: Path, shards: list[Any], done: set[str], *, keeps_windows: bool = False) -> Any:
     arm = SimpleNamespace(name="frozen", weights="w")
     views = SimpleNamespace(rows=1, per_image=1, image_size=28)
     inputs = {"shards": "fingerprint"}
     return SimpleNamespace(
-        folder=str(folder), shards=shards, done=done, arm=arm, views=views, inputs=inputs, encoder="e"
+        folder=str(folder),
+        shards=shards,
+        done=done,
+        arm=arm,
+        views=views,
+        inputs=inputs,
+        encoder="e",
+        keeps_windows=keeps_windows,
     )
 
 
@@ -55,6 +63,20 @@ def test_a_lost_image_is_an_error_that_names_the_shard(tmp_path: Path) -> None:
     lost = shard(tmp_path, "00000-000000-aa.parquet", 2, [], 3)
     with pytest.raises(RunError, match=r"aa\.parquet: 2 rows for 3 images; delete it"):
         finish_store.finish(store(tmp_path, [lost], set()))
+
+
+def test_lost_windows_are_an_error_that_names_their_file(tmp_path: Path) -> None:
+    folder = tmp_path / "gallery"
+    whole = shard(folder, "00000-000000-aa.parquet", 2, [REJECT], 3)
+    file = windows_file(str(folder / whole.file_name))
+    one = Kept(np.ones((4, 3), np.int8), np.zeros((4, 4), np.int32))
+    write_windows(file, ["a"], [one], 3)
+    with pytest.raises(
+        RunError, match=r"windows/gallery/00000-000000-aa\.parquet: windows of 1 images, not of 2; delete"
+    ):
+        finish_store.finish(store(folder, [whole], set(), keeps_windows=True))
+    write_windows(file, ["a", "b"], [one, one], 3)
+    assert finish_store.finish(store(folder, [whole], set(), keeps_windows=True))["embedded"] == 2
 
 
 def test_rejects_of_training_and_embedding_are_listed(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_shard_without_a_readable_image_is_one_of_rejects(
     monkeypatch.setattr(shard_work, "write_shard", lambda *values: written.append(values))
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views)]
+    stores: list[Any] = [SimpleNamespace(folder="/store", arm=None, views=views, keeps_windows=False)]
     actor = shard_work.ShardEncoder(stores, settings, 1)
     monkeypatch.setattr(actor, "_encoder_of", lambda _: _of_nothing())
     (done,) = actor(row).to_pylist()
@@ -186,7 +186,7 @@ def test_a_shard_whose_storage_failed_is_not_committed(weights: Path, tmp_path: 
     row = decoded(images(tmp_path, readable=True), tmp_path, views, settings)
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    stores: list[Any] = [SimpleNamespace(folder=str(tmp_path / "store"), arm=None, views=views)]
+    stores: list[Any] = [SimpleNamespace(folder=str(tmp_path / "store"), arm=None, views=views, keeps_windows=False)]
     (done,) = shard_work.ShardEncoder(stores, settings, 1)(row).to_pylist()
     assert done["problem"].startswith(f"{tmp_path}/0.png: cannot be read, nor can others (")
     assert (done["images"], done["rejected"]) == (0, 0)
