@@ -28,7 +28,7 @@ ASKED = {arm: kind for arm, kind in ARMS.items() if arm != "shipped"}
 
 def run(folder):
     keys = ["--size", "56", "--images", "96", "--arms", *ASKED, "--indexes", "whole", "tiles", "windows"]
-    keys += ["windows_expanded", "windows_30"]
+    keys += ["windows_expanded", "windows_twice", "windows_both", "windows_30"]
     quality.main(["--quick", "--results", str(folder), *keys])
 
 

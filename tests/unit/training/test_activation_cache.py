@@ -184,7 +184,7 @@ def test_a_cached_view_is_not_decoded(split, monkeypatch, way):
 
 @WAYS
 def test_a_batch_says_what_it_holds(split, way):
-    trainer = make_trainer(split, CACHED, "train.epochs=20", *way)
+    trainer = make_trainer(split, CACHED, "train.epochs=40", *way)
     for batch in trainer.data.batches(0, 0):
         trainer.step(batch)
         assert batch.images == sum(len(part.cached) for part in batch.parts) == 2 * len(batch.queries)
