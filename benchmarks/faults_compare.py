@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from benchmarks.faults_plan import CHECKPOINT_EVERY
+from retrieval_core.config.sections import ROLES
 
 EVALUATION = (
     "metrics.json",
@@ -25,7 +26,7 @@ EVALUATION = (
 FILES: dict[str, tuple[str, ...]] = {
     "train": ("model/config.json", "model/model.safetensors"),
     "embed": ("embeddings/gallery/*", "embeddings/queries/*", "embeddings/windows/*/*", "rejects.parquet"),
-    "retrieve": ("first_retrieval_results.json", "candidate_pool.parquet"),
+    "retrieve": ("first_retrieval_results.json", "candidate_pool.parquet", "embeddings/expanded/*"),
     "evaluate": EVALUATION,
     "report": ("report.html",),
 }
@@ -87,7 +88,8 @@ def _rows(stage: str, folder: Path) -> Iterable[tuple[Hashable, Any]]:
             row.pop("images_per_second")  # how quick it was is no result
             yield row["epoch"], row
     if stage == "embed":
-        for file in folder.glob("embeddings/*/*.parquet"):
+        stores = [file for role in ROLES for file in folder.glob(f"embeddings/{role}/*.parquet")]
+        for file in stores:
             for row in pq.ParquetFile(file).read().to_pylist():
                 yield (file.parent.name, row["path"], row["region"]), row
     if stage == "retrieve" and (folder / "candidate_pool.parquet").exists():

@@ -60,7 +60,9 @@ KEYS: dict[str, Any] = {
 OUTPUTS = {
     "train": ["model", "checkpoints", "tensorboard", "train_log.csv", "work/stages/train.json"],
     "embed": ["embeddings", "rejects.parquet", "work/plan", "work/listing", "work/stages/embed.*"],
-    "retrieve": ["first_retrieval_results.json", "candidate_pool.parquet", "work/stages/retrieve.json"],
+    "retrieve": [
+        "embeddings/expanded", "first_retrieval_results.json", "candidate_pool.parquet", "work/stages/retrieve.json",
+    ],
     "evaluate": [
         "metrics.json", "per_query.csv", "*_by_depth.csv", "*.trec", "work/hits.parquet", "work/relevant.parquet",
         "work/stages/evaluate.json",
