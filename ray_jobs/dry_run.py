@@ -25,7 +25,7 @@ from retrieval_core.model.weights import embedding_width, weights_bytes
 from retrieval_core.ranking.second_look import EXPANSIONS
 
 LEAST_MEASURED_IMAGES = 200  # the rate of fewer is mostly the start of processes
-PAIRS_A_SECOND = 50_000  # scored by a second look on one core of 2025: benchmarks/rescoring.py
+PAIRS_A_SECOND = 40_000  # scored by a second look on one core of 2025: benchmarks/rescoring.py
 CANDIDATE_BYTES = 110  # in both pool files together, without its path in the JSON file
 
 
