@@ -90,6 +90,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     whole, size = model.pooling != "patches", run.config.embed.fabric_size
     head = {"trained": "head trained", "stored": "head from the weights", "none": "no head"}[run.head]
     trained = run.trains and run.workspace.record("train")
+    ranks = "; ranks of lost fabrics are those of the first look" if run.labelled else ""
+    second_look = f"at the first {run.config.retrieve.depth}{ranks}"
     facts = [
         ("Catalogue", f"{gallery['embedded']:,} fabrics of {gallery['inputs']:,}"),
         ("Queries", f"{queries['embedded']:,} of {queries['inputs']:,}"),
@@ -101,12 +103,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Image side", f"{model.image_size} px" if whole else f"{model.image_size} px, fabrics {size} px"),
         ("Vectors", f"{vectors} a fabric" if vectors > 1 else "one a fabric"),
         ("Candidates", f"{run.config.retrieve.top_k} a query"),
-        (
-            "Second look",
-            f"at the first {run.config.retrieve.depth}; ranks of missed fabrics are those of the first look"
-            if run.looks_twice(run.main)
-            else "",
-        ),
+        ("Second look", second_look if run.looks_twice(run.main) else ""),
         ("Seed", str(run.config.run.seed)),
     ]
     return [(label, value) for label, value in facts if value]
