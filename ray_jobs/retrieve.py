@@ -84,7 +84,7 @@ def _retrieve(run: Run, arm: str, outputs: Sequence[str]) -> dict[str, Any]:
         store = _expand(store, run.store(arm, EXPANDED), plan, list(zip(queries, found, strict=True)), keys.expand)
         queries = list(query_blocks(store, plan, keys.query_block))
     if run.looks_twice(arm):
-        parts = look_again(run, arm, queries, _rank(run, arm, queries, gallery, regions, keys.depth))
+        parts = look_again(run, arm, queries, gallery, _rank(run, arm, queries, gallery, regions, keys.depth))
     else:
         parts = _rank(run, arm, queries, gallery, regions, keys.top_k)
     counts = next(run_tasks(_write_task, [(parts, plan, *outputs, regions > 1 or run.looks_twice(arm))]))

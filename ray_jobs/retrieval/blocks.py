@@ -45,20 +45,27 @@ class QueryBlock(NamedTuple):
 
 def gallery_blocks(store: str, images: int) -> Iterator[GalleryBlock]:
     """Cut a store into blocks of at most ``images`` embedded images, in shard order. Memory O(shards)."""
-    shards = read_manifest(store)["shards"]
+    entries = read_manifest(store)["shards"]
+    return cut(
+        [(storage.join(store, entry["file"]), 0, entry["images"] - entry["rejected"]) for entry in entries], images
+    )
+
+
+def cut(slices: Sequence[tuple[str, int, int]], images: int) -> Iterator[GalleryBlock]:
+    """Cut all images of a store, in order, into blocks of at most ``images``; an empty one if there are none."""
     block: list[tuple[str, int, int]] = []
     room, first = images, 0
-    for entry in shards:
-        start, count = 0, entry["images"] - entry["rejected"]
-        while start < count:
-            stop = min(count, start + room)
-            block.append((storage.join(store, entry["file"]), start, stop))
+    for file, begin, end in slices:
+        start = begin
+        while start < end:
+            stop = min(end, start + room)
+            block.append((file, start, stop))
             room -= stop - start
             start = stop
             if room == 0:
                 yield GalleryBlock(block, first)
                 block, room, first = [], images, first + images
-    if block or not any(entry["rows"] for entry in shards):
+    if block or first == 0:
         yield GalleryBlock(block, first)
 
 

@@ -25,7 +25,7 @@ from ray_jobs.console.progress import Progress
 from ray_jobs.retrieval.blocks import (
     GalleryBlock,
     QueryBlock,
-    gallery_blocks,
+    cut,
     in_query_order,
     load_queries,
     merge_tree,
@@ -35,7 +35,6 @@ from retrieval_core.files import storage, tables
 from retrieval_core.process import keep_freed_memory
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE, merge_partials
 from retrieval_core.ranking.second_look import EXPANSIONS, Images, Parts, expanded_parts, rescored
-from retrieval_core.store.embeddings import read_manifest
 from retrieval_core.store.windows import read_places, read_windows, windows_file
 
 _GROUP = 1 << 14
@@ -57,14 +56,17 @@ class Look(NamedTuple):
         return f"{self.stem}-{block.fingerprint}.parquet"
 
 
-def look_again(run: Run, arm: str, queries: Sequence[QueryBlock], found: Sequence[str]) -> list[str]:
+def look_again(
+    run: Run, arm: str, queries: Sequence[QueryBlock], gallery: Sequence[GalleryBlock], found: Sequence[str]
+) -> list[str]:
     """Rank what each query block ``found`` by all windows; returns the files with the pool's part of each.
 
     ``queries`` are those that were ranked, which may be expanded; what was found has ``place``.
     """
     keys, store = run.config.retrieve, run.store(arm, "queries")
-    images = sum(entry["images"] for entry in read_manifest(run.store(arm, "gallery"))["shards"])
-    gallery = list(gallery_blocks(run.store(arm, "gallery"), max(LEAST_IMAGES, math.ceil(images / MOST_BLOCKS))))
+    slices = [part for block in gallery for part in block.slices]
+    images = sum(stop - start for _, start, stop in slices)
+    blocks = list(cut(slices, max(LEAST_IMAGES, math.ceil(images / MOST_BLOCKS))))
     # The names of what was found hold fingerprints of queries and gallery.
     looks = [
         Look(f"{stem}-candidates.parquet", f"{stem}-motifs.parquet", f"{stem}-again")
@@ -75,14 +77,14 @@ def look_again(run: Run, arm: str, queries: Sequence[QueryBlock], found: Sequenc
         pass
     own = looks
     for turn in range(1, EXPANSIONS + 1 if keys.expand else 1):
-        matched = _score(run, arm, gallery, looks, keys.expand, with_matches=True)
+        matched = _score(run, arm, blocks, looks, keys.expand, with_matches=True)
         looks = [Look(of.candidates, f"{of.stem}-motifs-{turn}.parquet", f"{of.stem}-{turn}") for of in own]
         to_expand = (
             (of.motifs, part, keys.expand, look.motifs) for of, part, look in zip(own, matched, looks, strict=True)
         )
         for _ in run_tasks(_expand_motifs, to_expand):
             pass
-    return _score(run, arm, gallery, looks, keys.top_k)
+    return _score(run, arm, blocks, looks, keys.top_k)
 
 
 def _score(
