@@ -82,12 +82,18 @@ def query_blocks(store: str, plan: str, queries: int) -> Iterator[QueryBlock]:
 
 def load_queries(block: QueryBlock) -> tuple[np.ndarray, np.ndarray]:
     """Rows in the query list, ascending, and vectors (Q, D) of a block's queries that were embedded."""
-    paths = in_query_order(block.plan, "path").combine_chunks().slice(block.start, block.stop - block.start)
     found = read_vectors([(name, 0, tables.row_count(name)) for name in block.shards], 1)
-    rows = np.asarray(pc.index_in(found.paths, paths).fill_null(-1))
+    rows, chosen = rows_of(block, found.paths)
+    return rows, found.embeddings_FRD[chosen, 0]
+
+
+def rows_of(block: QueryBlock, paths: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the query list, ascending, of those of some ``paths`` that are a block's queries, and their places."""
+    listed = in_query_order(block.plan, "path").combine_chunks().slice(block.start, block.stop - block.start)
+    rows = np.asarray(pc.index_in(paths, listed).fill_null(-1))
     chosen = np.flatnonzero(rows >= 0)
     chosen = chosen[np.argsort(rows[chosen])]
-    return block.start + rows[chosen], found.embeddings_FRD[chosen, 0]
+    return block.start + rows[chosen], chosen
 
 
 def merge_tree(files: Sequence[str], k: int) -> str:

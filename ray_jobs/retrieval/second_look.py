@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_jobs.cluster import gauges
@@ -26,9 +25,9 @@ from ray_jobs.retrieval.blocks import (
     GalleryBlock,
     QueryBlock,
     cut,
-    in_query_order,
     load_queries,
     merge_tree,
+    rows_of,
 )
 from ray_jobs.run import Run
 from retrieval_core.files import storage, tables
@@ -124,12 +123,9 @@ def load_motifs(block: QueryBlock, store: str) -> Parts:
         own = tables.read_table(shard, ["path"]).column("path").to_pylist()
         paths += own
         vectors += [kept.windows for kept in read_windows(windows_file(shard), np.arange(len(own)))]
-    listed = in_query_order(block.plan, "path").combine_chunks().slice(block.start, block.stop - block.start)
-    rows = np.asarray(pc.index_in(pa.array(paths, pa.string()), listed).fill_null(-1))
-    chosen = np.flatnonzero(rows >= 0)
-    chosen = chosen[np.argsort(rows[chosen])]
+    rows, chosen = rows_of(block, pa.array(paths, pa.string()))
     found = np.stack([vectors[row] for row in chosen]) if len(chosen) else np.empty((0, 1, 1), np.int8)
-    return Parts((block.start + rows[chosen]).astype(np.int32), found)
+    return Parts(rows.astype(np.int32), found)
 
 
 def _expand_motifs(source: str, ranking: str, count: int, target: str) -> None:
