@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -136,23 +137,24 @@ def interrupt_ends_ray() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this program's handlers, if it has them, of signals to stop while Ray starts.
+    """Keep this program's handler of SIGTERM, if it has one, while Ray starts, and Ray's processes from its signals.
 
-    Ray would put one for SIGTERM that ends without a word. SIGHUP waits, and Ray's processes inherit that they do not
-    take it: a closed terminal sends it to them, too, and this process would die of the node's death.
+    Ray would put a handler that ends without a word. Terminals and schedulers send a signal to the whole process group:
+    the node would die while this process, which needs it, stops cleanly.
     """
-    ours, utils = signal.getsignal(signal.SIGTERM), ray._private.utils
+    ours, utils, services = signal.getsignal(signal.SIGTERM), ray._private.utils, ray._private.services
     if not callable(ours) or threading.current_thread() is not threading.main_thread():
         yield
         return
-    theirs, utils.set_sigterm_handler = utils.set_sigterm_handler, lambda _: None
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    handler, popen = utils.set_sigterm_handler, services.ConsolePopen
+    utils.set_sigterm_handler = lambda _: None
+    if utils.detect_fate_sharing_support():  # elsewhere a process of Ray's ends its group when this one has died
+        services.ConsolePopen = functools.partial(popen, process_group=0)
     try:
         yield
     finally:
-        utils.set_sigterm_handler = theirs
+        utils.set_sigterm_handler, services.ConsolePopen = handler, popen
         signal.signal(signal.SIGTERM, ours)  # again: below Python, Ray has put one that prints C++ frames before it
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

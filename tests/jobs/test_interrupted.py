@@ -41,6 +41,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 CASES = [
     *((stage, signal.SIGINT, "group") for stage in ("training", "training-worker", "embedding")),
     *((stage, signal.SIGTERM, "program") for stage in STAGES),
+    ("training-worker", signal.SIGTERM, "group"),
     ("embedding", signal.SIGTERM, "group"),
     ("embedding", signal.SIGTERM, "twice"),
     ("embedding", signal.SIGHUP, "group"),
