@@ -6,11 +6,11 @@ import logging
 import socket
 
 from ray_jobs.run import Run
-from retrieval_core.encoding.arms import model_arm
+from ray_jobs.search import open_run
 from retrieval_core.files import storage
 from retrieval_core.images.rgb import ImageRejected, read_image
 from retrieval_core.run.workspace import RunError
-from retrieval_core.serving.search_index import SearchIndex, open_index
+from retrieval_core.serving.search_index import SearchIndex
 
 log = logging.getLogger("fabric_retrieval")
 
@@ -24,14 +24,12 @@ def serve(run: Run) -> int:
         from retrieval_core.serving.guard import is_loopback
     except ImportError as error:
         raise RunError(f"the search page needs more packages ({error}): pip install -e '.[serve]'") from None
-    keys, store = run.config.serve, run.store(run.main, "gallery")
+    keys = run.config.serve
     with _listen(keys.host, keys.port) as listener:
-        run.done("embed.gallery")
-        run.require_windows(run.main)
-        index = open_index(store, model_arm(run.main, run.model, run.config.run.seed), run.config)
+        index = open_run(run)
         _warm_up(index)
         app = build_app(index, keys, run.config.run.name)
-        log.info("%d fabrics of %s in memory", len(index), store)
+        log.info("%d fabrics of %s", len(index), run.store(run.main, "gallery"))
         if not is_loopback(keys.host):
             log.warning(
                 "serve.host = %s: anyone who reaches this port can search the catalogue and see its fabrics; "

@@ -76,8 +76,8 @@ def rescored(candidates: pa.Table, images: Images, parts: Parts, *, with_matches
     for (_, count), firsts in alike.items():
         rows_FC = np.array(firsts)[:, None] + np.arange(count)
         chosen = image_C[firsts].tolist()
-        windows_FWD = torch.from_numpy(np.stack([images.windows[image] for image in chosen]))
-        found = window_scores(windows_FWD, vectors_QXD, torch.from_numpy(query_C[rows_FC]))
+        windows = [torch.from_numpy(images.windows[image]) for image in chosen]
+        found = window_scores(windows, vectors_QXD, torch.from_numpy(query_C[rows_FC]))
         score_C[rows_FC] = found.scores
         for image, rows, best_CX in zip(chosen, rows_FC, found.windows, strict=True):
             box_C4[rows] = images.boxes[image][best_CX[:, 0]]

@@ -50,22 +50,22 @@ def lengths(vectors_XD: Tensor) -> Tensor:
     return _lengths_of(_exact_parts(vectors_XD))
 
 
-def window_scores(windows_FWD: Tensor, parts_QPD: Tensor, queries_FC: Tensor) -> WindowScores:
-    """Compare fabrics that have equally many windows, at least 1, with C queries each.
+def window_scores(windows: list[Tensor], parts_QPD: Tensor, queries_FC: Tensor) -> WindowScores:
+    """Compare F fabrics that have equally many windows, at least 1, with C queries each.
 
-    ``windows_FWD`` and ``parts_QPD`` are int8 on one device, ``queries_FC`` int64 rows of the queries. Memory O(F C P)
-    and a constant, and O(W (C P + D)) for the largest fabric.
+    ``windows`` of a fabric (W, D) and ``parts_QPD`` are int8 on one device, ``queries_FC`` int64 rows of the queries.
+    Memory O(F C P) and a constant, and O(W (C P + D)) for the largest fabric.
     """
-    count = queries_FC.shape[1]
-    step = max(1, _BYTES // (4 * windows_FWD.shape[1] * max(windows_FWD.shape[2], count * parts_QPD.shape[1])))
+    count, (wide, dim) = queries_FC.shape[1], windows[0].shape
+    step = max(1, _BYTES // (4 * wide * max(dim, count * parts_QPD.shape[1])))
     found = []
-    for start in range(0, len(windows_FWD), step):
-        windows_BWD, queries_BC = windows_FWD[start : start + step], queries_FC[start : start + step]
+    for start in range(0, len(windows), step):
+        windows_BWD, queries_BC = torch.stack(windows[start : start + step]), queries_FC[start : start + step]
         # Of the queries that are asked for only: a call is for a few of many.
-        parts, windows = _exact_parts(parts_QPD[queries_BC].flatten(1, 2)), _exact_parts(windows_BWD)
-        products_BXW = _summed(torch.bmm(x, w.transpose(1, 2)) for x, w in zip(parts, windows, strict=True))
-        best_BX, places_BX = products_BXW.div_(_lengths_of(windows)[:, None]).max(dim=2)
-        found.append(((best_BX / _lengths_of(parts)).view(*queries_BC.shape, -1), places_BX))
+        motifs, fabrics = _exact_parts(parts_QPD[queries_BC].flatten(1, 2)), _exact_parts(windows_BWD)
+        products_BXW = _summed(torch.bmm(x, w.transpose(1, 2)) for x, w in zip(motifs, fabrics, strict=True))
+        best_BX, places_BX = products_BXW.div_(_lengths_of(fabrics)[:, None]).max(dim=2)
+        found.append(((best_BX / _lengths_of(motifs)).view(*queries_BC.shape, -1), places_BX))
     cosines_FCP = torch.cat([cosines for cosines, _ in found])
     places_FCP = torch.cat([places for _, places in found]).view(cosines_FCP.shape)
     total_FC = torch.zeros(cosines_FCP.shape[:2], dtype=torch.float64, device=cosines_FCP.device)

@@ -1,17 +1,16 @@
-"""Exact search in one process: a finished embedding store in memory, and the run's model.
+"""Exact search in one process: a finished embedding store, mapped into memory, and the run's model.
 
-Shapes: F fabrics in path order, R vectors of one, D dimensions, H, W of the query image.
+Shapes: F fabrics, R vectors of one, D dimensions, H, W of the query image.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,15 +18,14 @@ from retrieval_core.config.config import Config
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.encoders import Encoder
 from retrieval_core.encoding.views import views_of
-from retrieval_core.files import storage, tables
 from retrieval_core.images.rgb import Picture
 from retrieval_core.ranking.expansion import expand_queries
-from retrieval_core.ranking.partials import topk_table
+from retrieval_core.ranking.partials import PLACE
 from retrieval_core.ranking.second_look import Parts
-from retrieval_core.ranking.topk import block_topk
 from retrieval_core.run.workspace import RunError
+from retrieval_core.serving.catalogue import Catalogue, open_catalogue, shards_of
 from retrieval_core.serving.second_look import look_again
-from retrieval_core.store.embeddings import Box, Vectors, read_manifest, read_vectors
+from retrieval_core.store.embeddings import Box, read_manifest
 
 
 class Hit(NamedTuple):
@@ -49,20 +47,19 @@ class Query(NamedTuple):
 
 
 class SearchIndex:
-    """The fabrics of a store as one array, and the model that encodes queries, in one thread at a time.
+    """The fabrics of a store, and the model that encodes queries, in one thread at a time.
 
     Similarities are those of the candidate pool, and so is their order: score descending, then path as UTF-8 bytes. A
     query is encoded alone, so its vector may differ from that of a run's batch by rounding.
 
-    ``vectors`` come by path, and ``size`` is the side in pixels of the square the model sees. Under another
-    ``fingerprint`` of the store a row may be another fabric. ``shards`` are file, 0 and number of images of the store's
-    shards, of which a second look reads the windows of what it looks at. Memory O(F R D) float32 (100,000 fabrics of
-    one vector of 256: 102 MB) and the model.
+    ``size`` is the side in pixels of the square the model sees. Under another ``fingerprint`` of the store a row may be
+    another fabric. ``shards`` are file, 0 and number of images of the store's shards, of which a second look reads the
+    windows of what it looks at. Memory: that of the catalogue, and the model.
     """
 
     def __init__(
         self,
-        vectors: Vectors,
+        catalogue: Catalogue,
         encoder: Encoder,
         config: Config,
         size: int,
@@ -71,21 +68,19 @@ class SearchIndex:
     ) -> None:
         self.fingerprint = fingerprint
         self.images = config.images
-        self.regions = vectors.embeddings_FRD.shape[1]
+        self.regions = catalogue.vectors_FRD.shape[1]
         self.dim = encoder.dim
         self.size = size
-        self._vectors, self._encoder, self._keys, self._shards = vectors, encoder, config.retrieve, shards
+        self._catalogue, self._encoder, self._keys, self._shards = catalogue, encoder, config.retrieve, shards
         self._views = views_of(config, config.model, "queries")
         self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
     def __len__(self) -> int:
-        return len(self._vectors.paths)
+        return len(self._catalogue)
 
     def path(self, row: int) -> str:
         """Path of a fabric as the store spells it; IndexError for a row that is not there."""
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row}: the catalogue has {len(self)} fabrics")
-        return str(self._vectors.paths[row].as_py())
+        return self._catalogue.path(row)
 
     def encode(self, image: NDArray[np.uint8] | Image.Image | Picture) -> Query:
         """An upright RGB query image, decoded, PIL or (H, W, 3) uint8, encoded. Memory O(H W)."""
@@ -98,68 +93,65 @@ class SearchIndex:
     def rank(self, query: Query, top: int) -> list[Hit]:
         """The first ``top`` fabrics, best first; all of them if there are fewer. Expanded and rescored as for a pool.
 
-        Time O(F R D); memory as ``block_topk`` for one query. Raises ValueError for ``top < 1`` or another width.
+        Time and memory as ``Catalogue.topk``. Raises ValueError for ``top < 1`` or another width.
         """
-        if not len(self):
-            return []
-        vectors_FRD, queries_QD, expand = self._vectors.embeddings_FRD, query.vector[None], self._keys.expand
+        catalogue, vector_D, expand, parts = self._catalogue, query.vector, self._keys.expand, query.parts
         if expand:
-            first = block_topk(queries_QD, vectors_FRD, expand)
-            queries_QD = expand_queries(queries_QD, vectors_FRD[first.rows, first.regions], first.scores)
-        if query.parts is not None:
-            parts = query.parts.with_wholes(queries_QD) if expand else query.parts
-            return self._look_again(queries_QD, parts, top)
-        found = block_topk(queries_QD, vectors_FRD, top)
-        hits = []
-        for row, region, similarity in zip(found.rows[0], found.regions[0], found.scores[0], strict=True):
-            boxes = self._vectors.boxes_FR4[row].tolist()
-            box = tuple(boxes[region]) if self.regions > 1 else None
+            first = catalogue.topk(vector_D, expand)
+            vector_D = expand_queries(vector_D[None], first.vectors_KD[None], first.scores[None])[0]
+        if parts is not None:
+            return self._look_again(vector_D, parts.with_wholes(vector_D[None]) if expand else parts, top)
+        found, hits = catalogue.topk(vector_D, top), []
+        for row, region, similarity in zip(found.rows.tolist(), found.regions, found.scores.tolist(), strict=True):
+            boxes = catalogue.boxes(row)
             # Vector 0 stands for the whole fabric, so its box is the picture.
-            hits.append(Hit(int(row), self.path(int(row)), float(similarity), (boxes[0][2], boxes[0][3]), box))
+            box = boxes[region] if self.regions > 1 else None
+            hits.append(Hit(row, self.path(row), similarity, boxes[0][2:], box))
         return hits
 
-    def _look_again(self, queries_QD: NDArray[np.float32], parts: Parts, top: int) -> list[Hit]:
-        found = block_topk(queries_QD, self._vectors.embeddings_FRD, max(top, self._keys.rescore))
-        rows = {self.path(row): row for row in found.rows[0].tolist()}
-        number = np.zeros(1, np.int32)
-        table = topk_table(found, number, self._vectors.paths, places=self._vectors.order_F)
-        ranking = look_again(self._shards, table, parts, top, self._keys.expand).to_pylist()
-        sizes = {row: self._vectors.boxes_FR4[row, 0, 2:].tolist() for row in rows.values()}
+    def _look_again(self, vector_D: NDArray[np.float32], parts: Parts, top: int) -> list[Hit]:
+        found = self._catalogue.topk(vector_D, max(top, self._keys.rescore))
+        rows = {self.path(row): row for row in found.rows.tolist()}
+        query = pa.array(np.zeros(len(rows), np.int32))
+        table = pa.table({"query": query, "image_path": pa.array([*rows], pa.large_string()), PLACE: found.places})
+        ranking = look_again(self._shards, table, parts, top, self._keys.expand)
         return [
             Hit(
                 row,
                 entry["image_path"],
                 entry["similarity"],
-                (sizes[row][0], sizes[row][1]),
+                self._catalogue.boxes(row)[0][2:],
                 tuple(entry["box"]),
                 tuple(map(tuple, entry["occurrences"])),
             )
-            for entry in ranking
+            for entry in ranking.to_pylist()
             for row in [rows[entry["image_path"]]]
         ]
 
 
-def open_index(store: str, arm: Arm, config: Config) -> SearchIndex:
-    """Load a finished store of fabrics and the model it was made with; ``config`` is that of the run.
+def open_index(
+    store: str, arm: Arm, config: Config, folder: str | None = None, advance: Callable[[int], None] = lambda _: None
+) -> SearchIndex:
+    """Open a finished store of fabrics and the model it was made with; ``config`` is that of the run.
 
-    Raises RunError if the store is not finished, empty, or was made with another model or preprocessing, and
-    WeightsError if the model cannot be loaded.
+    ``folder`` and ``advance`` are those of ``open_catalogue``. Raises RunError if the store is not finished, empty, or
+    was made with another model or preprocessing, and WeightsError if the model cannot be loaded.
     """
     try:
         manifest = read_manifest(store)
     except FileNotFoundError:
         raise RunError(f"{store}: there is no finished store; run `fabric-retrieval embed`") from None
     refuse_other_model(store, manifest, arm, config)
-    vectors = load_vectors(store, manifest)
-    if not len(vectors.paths):
+    shards = [(file, 0, images) for file, images in shards_of(store, manifest)]
+    if not shards:
         raise RunError(f"{store}: it holds no fabric; see rejects.parquet in the run's folder")
     # A batch is padded to its size, and a query is one view.
     encoder = arm.build(1, config.run.seed)
-    stored = vectors.embeddings_FRD.shape[2]
+    catalogue = open_catalogue(store, manifest, folder, advance)
+    stored = catalogue.vectors_FRD.shape[2]
     if stored != encoder.dim:
         raise RunError(f"{store}: vectors of {stored} dimensions, the model gives {encoder.dim}; embed again")
-    shards = [(file, 0, images) for file, images in shards_of(store, manifest)]
-    return SearchIndex(vectors, encoder, config, arm.image_size, manifest["fingerprint"], shards)
+    return SearchIndex(catalogue, encoder, config, arm.image_size, manifest["fingerprint"], shards)
 
 
 def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config: Config) -> None:
@@ -177,38 +169,3 @@ def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config
         words = {"weights": "another model", "image_size": "another image size", "regions": "other vectors a fabric"}
         how = words.get(different[0], "other keys of images, model or embed")
         raise RunError(f"{store}: embedded with {how}; run `fabric-retrieval embed` with this configuration")
-
-
-def load_vectors(store: str, manifest: Mapping[str, Any]) -> Vectors:
-    """All fabrics of a store, by path as UTF-8 bytes, with their boxes. Memory O(F R D) float32, and one shard."""
-    regions, shards = int(manifest["regions"]), shards_of(store, manifest)
-    if not shards:
-        return read_vectors([], regions)
-    dim = read_vectors([(shards[0][0], 0, 1)], regions).embeddings_FRD.shape[2]
-    paths = pa.concat_arrays([_paths(file, regions) for file, _ in shards])
-    order = np.asarray(pc.sort_indices(paths))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    embeddings = np.empty((len(order), regions, dim), np.float32)
-    boxes = np.empty((len(order), regions, 4), np.int32)
-    stored = np.empty(len(order), np.int64)
-    start = 0
-    for file, images in shards:
-        part = read_vectors([(file, 0, images)], regions, boxes=True)
-        rows = place[start : start + images]
-        embeddings[rows], boxes[rows], stored[rows] = part.embeddings_FRD, part.boxes_FR4, start + part.order_F
-        start += images
-    return Vectors(paths.take(pa.array(order)), embeddings, boxes, stored)
-
-
-def shards_of(store: str, manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """File and number of images of the shards that hold some."""
-    entries = [(entry["file"], entry["rows"] // manifest["regions"]) for entry in manifest["shards"]]
-    return [(storage.join(store, name), images) for name, images in entries if images]
-
-
-def _paths(file: str, regions: int) -> pa.Array:
-    """Paths of a shard's images in the order in which ``read_vectors`` gives them: sorted."""
-    column = tables.read_table(file, columns=["path"]).column("path").combine_chunks().cast(pa.large_string())
-    paths = column.take(pa.array(np.arange(0, len(column), regions)))
-    return paths.take(pc.sort_indices(paths))

@@ -32,7 +32,7 @@ def naive(windows: np.ndarray, parts: np.ndarray) -> tuple[float, list[float], l
 
 
 def found(windows: np.ndarray, parts: np.ndarray, queries: np.ndarray) -> WindowScores:
-    return window_scores(torch.from_numpy(windows), torch.from_numpy(parts), torch.from_numpy(queries))
+    return window_scores([*torch.from_numpy(windows)], torch.from_numpy(parts), torch.from_numpy(queries))
 
 
 def assert_same(result: WindowScores, windows: np.ndarray, parts: np.ndarray, queries: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from retrieval_core.config.config import Config, parse_config
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint, histogram_arm
 from retrieval_core.encoding.views import views_of
 from retrieval_core.images.rgb import read_image
-from retrieval_core.store.embeddings import write_manifest, write_shard
+from retrieval_core.store.embeddings import Vectors, write_manifest, write_shard
 
 SIDE = 28
 FABRICS = 9
@@ -43,6 +43,20 @@ def write_fabrics(folder: Path) -> list[str]:
     for index, name in enumerate(NAMES):
         (folder / name).write_bytes(as_file(picture(index)))
     return [str(folder / name) for name in NAMES]
+
+
+def write_vectors(store: Path, vectors: Vectors, per_shard: int, fingerprint: str = "mark") -> str:
+    """A finished store of any vectors, in shuffled order; ``order_F`` is not used."""
+    fabrics, regions, dim = vectors.embeddings_FRD.shape
+    order, paths, shards = np.random.default_rng(0).permutation(fabrics), vectors.paths.to_pylist(), []
+    for start in range(0, fabrics, per_shard):
+        rows, file = np.sort(order[start : start + per_shard]), f"00000-{start:06}.parquet"
+        images = [(paths[row], f"f{row}") for row in rows]
+        embeddings = vectors.embeddings_FRD[rows].reshape(-1, dim)
+        write_shard(str(store / file), images, vectors.boxes_FR4[rows], embeddings, [])
+        shards.append({"file": file, "images": len(rows), "rows": len(rows) * regions, "rejected": 0})
+    write_manifest(str(store), fingerprint, shards, {"regions": regions})
+    return str(store)
 
 
 def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: Arm | None = None) -> Arm:

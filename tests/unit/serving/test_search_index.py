@@ -17,9 +17,10 @@ from retrieval_core.encoding.views import views_of
 from retrieval_core.images.rgb import read_image
 from retrieval_core.model.weights import save_model
 from retrieval_core.run.workspace import RunError
-from retrieval_core.serving.search_index import SearchIndex, load_vectors, open_index
-from retrieval_core.store.embeddings import Vectors, read_manifest, write_manifest, write_shard
-from tests.unit.serving.small_store import FABRICS, config, embed, picture, write_fabrics
+from retrieval_core.serving.catalogue import open_catalogue, shards_of
+from retrieval_core.serving.search_index import SearchIndex, open_index
+from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors, write_manifest, write_shard
+from tests.unit.serving.small_store import FABRICS, config, embed, picture, write_fabrics, write_vectors
 from tests.unit.tiny_split import make_model
 
 REGIONS = {"embed": {"regions": [1, 2], "region_overlap": 0.25, "vectors": 3}}
@@ -37,6 +38,12 @@ class Constant:
 
 def unit(vector: np.ndarray) -> np.ndarray:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def load_vectors(store: str) -> Vectors:
+    manifest = read_manifest(store)
+    files = [(file, 0, images) for file, images in shards_of(store, manifest)]
+    return read_vectors(files, manifest["regions"], boxes=True)
 
 
 def naive(query: np.ndarray, vectors: Vectors) -> list[tuple[str, float, int]]:
@@ -57,7 +64,7 @@ def naive(query: np.ndarray, vectors: Vectors) -> list[tuple[str, float, int]]:
 @pytest.mark.parametrize("regions", [1, 3])
 @pytest.mark.parametrize("top", [1, 7, 1000])
 @pytest.mark.parametrize("expand", [0, 2])
-def test_ranking_is_a_full_sort_with_ties(regions: int, top: int, expand: int) -> None:
+def test_ranking_is_a_full_sort_with_ties(regions: int, top: int, expand: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     fabrics = rng.normal(size=(40, regions, 6)).astype(np.float32)
     fabrics[10:20] = fabrics[5]  # ties
@@ -66,7 +73,9 @@ def test_ranking_is_a_full_sort_with_ties(regions: int, top: int, expand: int) -
     boxes = rng.integers(1, 99, (40, regions, 4), dtype=np.int32)
     vectors = Vectors(paths, fabrics, boxes, np.arange(len(fabrics)))
     query = unit(fabrics[5, 0] + fabrics[21, 0])
-    index = SearchIndex(vectors, Constant(query), config(retrieve={"expand": expand}), 28, "mark")
+    store = write_vectors(tmp_path / "store", vectors, per_shard=7)
+    catalogue = open_catalogue(store, read_manifest(store), None, lambda _: None)
+    index = SearchIndex(catalogue, Constant(query), config(retrieve={"expand": expand}), 28, "mark")
     hits = index.rank(index.encode(picture(1)), top)
     if expand:
         first = [(paths.to_pylist().index(path), score, region) for path, score, region in naive(query, vectors)[:2]]
@@ -86,12 +95,9 @@ def test_store_is_loaded_in_path_order_whatever_its_shards(
     keys = config(**sections)
     paths = write_fabrics(tmp_path / "fabrics")
     arm = embed(keys, paths, tmp_path / "store", per_shard)
-    vectors = load_vectors(str(tmp_path / "store"), read_manifest(str(tmp_path / "store")))
-    assert vectors.paths.to_pylist() == sorted(paths, key=str.encode)
-    assert vectors.embeddings_FRD.shape == (FABRICS, 3 if sections == REGIONS else 1, 512)
-    assert vectors.embeddings_FRD.dtype == np.float32
     index = open_index(str(tmp_path / "store"), arm, keys)
-    assert len(index) == FABRICS
+    assert [index.path(row) for row in range(len(index))] == sorted(paths, key=str.encode)
+    assert (index.regions, index.dim) == (3 if sections == REGIONS else 1, 512)
     for path in paths:
         hits = index.rank(index.encode(read_image(path, keys.images)), FABRICS)
         assert hits[0].path == path  # its own picture is most similar
@@ -132,7 +138,7 @@ def test_windows_of_fabrics_are_searched_for_a_motif(tmp_path: Path) -> None:
     cut = views.cut(picture(4, width=30, height=50), keys.images)
     np.testing.assert_allclose(query.vector, views.embed(arm.build(1, 0), [cut])[0][0, 0], atol=1e-6)
     hits = index.rank(query, FABRICS)
-    expected = naive(query.vector, load_vectors(store, read_manifest(store)))
+    expected = naive(query.vector, load_vectors(store))
     assert [(hit.path, hit.similarity) for hit in hits] == [row[:2] for row in expected]
     assert {hit.size for hit in hits} == {(64, 48)} and all(hit.box is not None for hit in hits)
     for other in ({"fabric_size": 70}, {"vectors": 4}, {"windows": [3]}, {"window_stride": 1}):
