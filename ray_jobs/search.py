@@ -16,7 +16,7 @@ from retrieval_core.serving.search_index import SearchIndex, open_index
 
 def open_run(run: Run) -> SearchIndex:
     """The finished store of a run, opened for search; the first time its files are made ready."""
-    images, folder = int(run.done("embed.gallery")["embedded"]), storage.local_path(run.workspace.work("search"))
+    images, folder = run.done("embed.gallery").get("embedded", 0), storage.local_path(run.workspace.work("search"))
     run.require_windows(run.main)
     arm = model_arm(run.main, run.model, run.config.run.seed)
     with Progress("made ready for search", images, "fabrics") as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 
 from ray_jobs.run import Run
 from ray_jobs.search import open_run
@@ -11,6 +12,7 @@ from retrieval_core.files import storage
 from retrieval_core.images.rgb import ImageRejected, read_image
 from retrieval_core.run.workspace import RunError
 from retrieval_core.serving.search_index import SearchIndex
+from retrieval_core.store.embeddings import read_manifest
 
 log = logging.getLogger("fabric_retrieval")
 
@@ -28,7 +30,7 @@ def serve(run: Run) -> int:
     with _listen(keys.host, keys.port) as listener:
         index = open_run(run)
         _warm_up(index)
-        app = build_app(index, keys, run.config.run.name)
+        app = build_app(index, keys, run.config.run.name, partial(_renewed, run))
         log.info("%d fabrics of %s", len(index), run.store(run.main, "gallery"))
         if not is_loopback(keys.host):
             log.warning(
@@ -55,6 +57,21 @@ def serve(run: Run) -> int:
         except KeyboardInterrupt:
             print("\nstopped")
     return 0
+
+
+def _renewed(run: Run, index: SearchIndex) -> SearchIndex:
+    """An index of the store as it is now; the same one while it has not changed, or cannot be opened."""
+    try:
+        if read_manifest(run.store(run.main, "gallery"))["fingerprint"] == index.fingerprint:
+            return index
+        renewed = open_run(run)
+    except FileNotFoundError:  # it is being embedded
+        return index
+    except (RunError, OSError, ValueError) as error:
+        log.warning("the store has changed, but does not open (%s); searches go on with the one before", error)
+        return index
+    log.info("the store has changed: %d fabrics now", len(renewed))
+    return renewed
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
@@ -37,6 +38,8 @@ from retrieval_core.store.embeddings import Box
 
 MAX_TOP = 1000
 _KEPT_THUMBNAILS, _KEPT_PREVIEWS = 4096, 64
+RENEW_SECONDS = 10.0
+"""Seconds between two looks at whether the store has changed, at least."""
 _WAITING_PICTURES = 256  # a browser asks for about six at a time: room for many of them
 _CACHED_A_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
 _NOT_CACHED = {"Cache-Control": "no-store"}
@@ -48,12 +51,18 @@ class _Query(NamedTuple):
     top: int
 
 
-def build_app(index: SearchIndex, keys: ServeConfig, name: str) -> Starlette:
+Renew = Callable[[SearchIndex], SearchIndex]
+
+
+def build_app(index: SearchIndex, keys: ServeConfig, name: str, renew: Renew = lambda index: index) -> Starlette:
     """The Starlette application over an index, by the ``serve`` section; ``name`` is the run's, for people.
+
+    ``renew`` returns an index of the store as it is now: the one that it is given unless the store has changed. It is
+    asked in a thread of its own, at most every ``RENEW_SECONDS`` in which there are requests.
 
     Memory beside the index: O(threads) decoded images, O(threads + waiting) uploads, and the latest pictures.
     """
-    site = _Site(index, keys, name)
+    site = _Site(index, keys, name, renew)
     routes = [
         Route("/", site.page),
         Route("/static/{name}", site.static),
@@ -68,11 +77,11 @@ def build_app(index: SearchIndex, keys: ServeConfig, name: str) -> Starlette:
 
 
 class _Site:
-    def __init__(self, index: SearchIndex, keys: ServeConfig, name: str) -> None:
-        self.index, self.keys, self.name = index, keys, name
+    def __init__(self, index: SearchIndex, keys: ServeConfig, name: str, renew: Renew) -> None:
+        self.index, self.before, self.keys, self.name, self.renew = index, index, keys, name, renew
         self.images = index.images
         self.max_upload = keys.max_upload_mb * 1_000_000
-        self.version = index.fingerprint[:16]
+        self.renewer, self.renewing, self.looked = ThreadPoolExecutor(1), False, time.monotonic()
         self.search_workers = Workers(keys.threads, keys.waiting, keys.timeout)
         self.picture_workers = Workers(keys.threads, _WAITING_PICTURES, keys.timeout)
         self.files = {
@@ -81,7 +90,21 @@ class _Site:
             "page.js": (asset("report/compare.js") + asset("serving/page.js"), "text/javascript"),
             "icon.svg": (asset("serving/icon.svg"), "image/svg+xml"),
         }
-        self.html = environment().get_template("serving/page.html").render(info=self._facts())
+
+    def _look_for_another_store(self) -> None:
+        """Have the index renewed; what is under way, and this request, go on with the one that there is."""
+        if self.renewing or time.monotonic() - self.looked < RENEW_SECONDS:
+            return
+        self.renewing = True
+        asyncio.get_running_loop().run_in_executor(self.renewer, self._renew)
+
+    def _renew(self) -> None:
+        try:
+            index = self.renew(self.index)
+            if index is not self.index:
+                self.index, self.before = index, self.index
+        finally:
+            self.looked, self.renewing = time.monotonic(), False
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -98,7 +121,9 @@ class _Site:
         }
 
     async def page(self, request: Request) -> Response:
-        return HTMLResponse(self.html, headers=_NOT_CACHED)
+        self._look_for_another_store()
+        html = environment().get_template("serving/page.html").render(info=self._facts())
+        return HTMLResponse(html, headers=_NOT_CACHED)
 
     async def static(self, request: Request) -> Response:
         file = self.files.get(request.path_params["name"])
@@ -110,8 +135,9 @@ class _Site:
         return JSONResponse(self._facts(), headers=_NOT_CACHED)
 
     async def search(self, request: Request) -> Response:
-        query = await self._query(request)
-        answer = await self.search_workers.run(lambda: self._answer(query))
+        self._look_for_another_store()
+        query, index = await self._query(request), self.index
+        answer = await self.search_workers.run(lambda: self._answer(index, query))
         return JSONResponse(answer, headers=_NOT_CACHED)
 
     async def _query(self, request: Request) -> _Query:
@@ -133,7 +159,7 @@ class _Site:
             raise Refused(413, "upload_too_large", f"the image is larger than {self.keys.max_upload_mb} MB")
         return query
 
-    def _answer(self, query: _Query) -> dict[str, Any]:
+    def _answer(self, index: SearchIndex, query: _Query) -> dict[str, Any]:
         began = time.perf_counter()
         try:
             picture = decode_rgb(query.content, self.images)
@@ -146,18 +172,19 @@ class _Site:
                 raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
             cropped = picture.rgb.crop(query.crop)
             picture = Picture(cropped, cropped.size, picture.alpha and picture.alpha.crop(query.crop))
-        sought = self.index.encode(picture)
+        sought = index.encode(picture)
         encoded = time.perf_counter()
-        hits = self.index.rank(sought, query.top)
+        hits = index.rank(sought, query.top)
         ranked = time.perf_counter()
         return {
-            "fabrics": len(self.index),
+            "fabrics": len(index),
             "query": {"width": width, "height": height, "crop": query.crop},
             "seconds": {"encode": round(encoded - began, 4), "rank": round(ranked - encoded, 4)},
-            "results": [self._result(rank, hit) for rank, hit in enumerate(hits, 1)],
+            "results": [self._result(index, rank, hit) for rank, hit in enumerate(hits, 1)],
         }
 
-    def _result(self, rank: int, hit: Hit) -> dict[str, Any]:
+    def _result(self, index: SearchIndex, rank: int, hit: Hit) -> dict[str, Any]:
+        version = _version(index)
         return {
             "rank": rank,
             "row": hit.row,
@@ -167,8 +194,8 @@ class _Site:
             "height": hit.size[1],
             "box": hit.box,
             "occurrences": hit.occurrences,
-            "thumbnail": f"/thumbnails/{hit.row}?v={self.version}",
-            "preview": f"/previews/{hit.row}?v={self.version}",
+            "thumbnail": f"/thumbnails/{hit.row}?v={version}",
+            "preview": f"/previews/{hit.row}?v={version}",
         }
 
     def pictures(self, side: int, keep: int) -> Callable[[Request], Awaitable[Response]]:
@@ -176,24 +203,32 @@ class _Site:
         picture = cached_pictures(self.images, side, keep)
 
         async def endpoint(request: Request) -> Response:
-            location = storage.absolute(self._path(request.path_params["row"]))
+            version = request.query_params.get("v")
+            location = storage.absolute(self._path(request.path_params["row"], version))
             try:
                 content = await self.picture_workers.run(lambda: picture(location))
             except ImageRejected as rejected:
                 raise Refused(404, rejected.reason, "the file of this fabric cannot be read") from None
-            # Rows of another store are other fabrics, so only an address that names this store may be cached.
-            current = request.query_params.get("v") == self.version
-            return Response(content, media_type="image/jpeg", headers=_CACHED_A_DAY if current else _NOT_CACHED)
+            # Rows of another store are other fabrics, so only an address that names its store may be cached.
+            return Response(content, media_type="image/jpeg", headers=_CACHED_A_DAY if version else _NOT_CACHED)
 
         return endpoint
 
-    def _path(self, row: str) -> str:
+    def _path(self, row: str, version: str | None) -> str:
+        """The path of a row of the store, or of the one before, which a page that is open may still show."""
+        indexes = [index for index in (self.index, self.before) if version in (None, _version(index))]
+        if not indexes:
+            raise Refused(404, "no_such_fabric", "the catalogue has changed since; search again")
         try:
             if not _is_number(row, digits=10):
                 raise IndexError(row)
-            return self.index.path(int(row))
+            return indexes[0].path(int(row))
         except IndexError:
             raise Refused(404, "no_such_fabric", f"the catalogue has no row {row!r}"[:200]) from None
+
+
+def _version(index: SearchIndex) -> str:
+    return index.fingerprint[:16]
 
 
 def _crop(text: str | None) -> Box | None:

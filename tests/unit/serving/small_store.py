@@ -59,7 +59,14 @@ def write_vectors(store: Path, vectors: Vectors, per_shard: int, fingerprint: st
     return str(store)
 
 
-def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: Arm | None = None) -> Arm:
+def embed(
+    keys: Config,
+    paths: list[str],
+    store: Path,
+    per_shard: int = 4,
+    arm: Arm | None = None,
+    fingerprint: str = "0123456789abcdef-and-more",
+) -> Arm:
     """What `fabric-retrieval embed` leaves, made in a plain loop; shards in the order of the list."""
     arm = arm or histogram_arm(keys)
     views, encoder = views_of(keys, arm.model, "gallery"), arm.build(8, 0)
@@ -79,5 +86,5 @@ def embed(keys: Config, paths: list[str], store: Path, per_shard: int = 4, arm: 
         "weights": arm.weights,
         "encoder": encoder_fingerprint(arm, views, keys),
     }
-    write_manifest(str(store), "0123456789abcdef-and-more", shards, facts)
+    write_manifest(str(store), fingerprint, shards, facts)
     return arm

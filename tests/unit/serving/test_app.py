@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from retrieval_core.config.config import Config
+from retrieval_core.serving import app as app_module
 from retrieval_core.serving.app import build_app
 from retrieval_core.serving.guard import HEADERS
 from retrieval_core.serving.search_index import SearchIndex, open_index
@@ -252,6 +254,38 @@ def test_page_has_no_inline_code_and_names_are_text(served: Served) -> None:
     assert any("<script>" in name for name in NAMES)  # in JSON, which no browser takes for a page
     answer = served.search(as_file(picture(4)))
     assert answer.headers["content-type"] == "application/json"
+
+
+def test_another_store_is_searched_as_soon_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "RENEW_SECONDS", 0.0)
+    keys, paths = config(), write_fabrics(tmp_path / "fabrics")
+    indexes = []
+    for count in (5, FABRICS):
+        arm = embed(keys, paths[:count], tmp_path / f"store{count}", fingerprint=f"{count:064}"[::-1])
+        indexes.append(open_index(str(tmp_path / f"store{count}"), arm, keys))
+    stored = indexes[:1]
+    client = TestClient(build_app(indexes[0], keys.serve, "trial", lambda _: stored[0]), base_url=HOST)
+
+    def searched() -> Any:
+        return client.post("/api/search", files={"image": ("x.png", as_file(picture(FABRICS - 1)))}).json()
+
+    before = searched()
+    assert before["fabrics"] == 5
+    stored[0] = indexes[1]
+    until = time.monotonic() + 30
+    while (after := searched())["fabrics"] == 5:
+        assert time.monotonic() < until
+    assert (after["fabrics"], after["results"][0]["path"]) == (FABRICS, paths[-1])
+    assert client.get("/api/info").json()["fabrics"] == FABRICS
+    assert f"{FABRICS} fabrics" in client.get("/").text
+    # A page that is open shows the fabrics that it found.
+    for result in (*before["results"], *after["results"]):
+        shown = Image.open(io.BytesIO(client.get(result["thumbnail"]).content)).convert("RGB")
+        with Image.open(result["path"]) as fabric:
+            expected = np.asarray(fabric.resize(shown.size)).astype(int)
+        assert np.abs(np.asarray(shown).astype(int) - expected).mean() < 12
+    answer = client.get("/thumbnails/0?v=of-long-ago")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_such_fabric")
 
 
 def test_a_search_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
