@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -49,6 +49,14 @@ class Found(NamedTuple):
     scores: NDArray[np.float32]
     regions: NDArray[np.int16]
     vectors_KD: NDArray[np.float32]  # that matched
+
+
+class Block(NamedTuple):
+    """Some fabrics of a store, in its order."""
+
+    paths: pa.Array
+    vectors_FRD: NDArray[np.float32]
+    boxes_FR4: NDArray[np.int32]
 
 
 class Catalogue:
@@ -137,8 +145,29 @@ def shards_of(store: str, manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 def _make(store: str, manifest: Mapping[str, Any], folder: Path, advance: Callable[[int], None]) -> Catalogue:
     regions, shards = int(manifest["regions"]), shards_of(store, manifest)
-    fabrics = sum(images for _, images in shards)
     dim = read_vectors([(shards[0][0], 0, 1)], regions).embeddings_FRD.shape[2]
+    shape = (sum(images for _, images in shards), regions, dim)
+
+    def blocks() -> Iterator[Block]:
+        for file, images in shards:
+            part = read_vectors([(file, 0, images)], regions, boxes=True)
+            order = np.argsort(part.order_F)
+            yield Block(part.paths.take(pa.array(order)), part.embeddings_FRD[order], part.boxes_FR4[order])
+            advance(images)
+
+    try:
+        write_catalogue(folder, shape, blocks())
+    except OSError as error:
+        raise RunError(f"{folder.parent}: {error.strerror or error}, while the catalogue is made ready there") from None
+    return Catalogue(folder)
+
+
+def write_catalogue(folder: Path, shape: tuple[int, int, int], blocks: Iterable[Block]) -> None:
+    """Write the files of a catalogue of (F, R, D) vectors from blocks of its fabrics, in the order of the store.
+
+    Memory O(F) for the paths, and a block. RunError if there is no room, OSError if that runs out.
+    """
+    fabrics, regions, dim = shape
     needed, free = fabrics * (regions * (5 * dim + 20) + 100), shutil.disk_usage(folder).free
     if needed > free:
         raise RunError(
@@ -146,38 +175,30 @@ def _make(store: str, manifest: Mapping[str, Any], folder: Path, advance: Callab
             "GB are free; make room"
         )
     shapes = {
-        "vectors": ((fabrics, regions, dim), np.float32),
+        "vectors": (shape, np.float32),
         "boxes": ((fabrics, regions, 4), np.int32),
-        "codes_FRD": ((fabrics, regions, dim), np.int8),
+        "codes_FRD": (shape, np.int8),
         "scales_FR": ((fabrics, regions), np.float32),
         "lengths_F": ((fabrics,), np.float32),
         "errors_F": ((fabrics,), np.float32),
     }
     paths = list[pa.Array]()
-    try:
-        with ExitStack() as stack:
-            files = {name: _begin(stack, folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
-            for file, images in shards:
-                part = read_vectors([(file, 0, images)], regions, boxes=True)
-                in_store = np.argsort(part.order_F)
-                paths.append(part.paths.take(pa.array(in_store)).cast(pa.large_string()))
-                vectors_FRD, boxes_FR4 = part.embeddings_FRD[in_store], part.boxes_FR4[in_store]
-                written = {"vectors": vectors_FRD, "boxes": boxes_FR4, **coarse(vectors_FRD)._asdict()}
-                for name, values in written.items():
-                    files[name].write(np.ascontiguousarray(values, shapes[name][1]).data)
-                advance(images)
-        names = pa.concat_arrays(paths)
-        by_path = pc.sort_indices(names)
-        np.save(folder / "by_path.npy", np.asarray(by_path).astype(np.int64))
-        table = pa.table({"path": names.take(by_path)})
-        with pa.OSFile(str(folder / "paths.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        for path in folder.iterdir():
-            with path.open("rb") as written_file:
-                os.fsync(written_file.fileno())  # a folder that has its name is whole, after a power cut, too
-    except OSError as error:
-        raise RunError(f"{folder.parent}: {error.strerror or error}, while the catalogue is made ready there") from None
-    return Catalogue(folder)
+    with ExitStack() as stack:
+        files = {name: _begin(stack, folder / f"{name}.npy", *kind) for name, kind in shapes.items()}
+        for block in blocks:
+            paths.append(block.paths.cast(pa.large_string()))
+            written = {"vectors": block.vectors_FRD, "boxes": block.boxes_FR4, **coarse(block.vectors_FRD)._asdict()}
+            for name, values in written.items():
+                files[name].write(np.ascontiguousarray(values, shapes[name][1]).data)
+    names = pa.concat_arrays(paths)
+    by_path = pc.sort_indices(names)
+    np.save(folder / "by_path.npy", np.asarray(by_path).astype(np.int64))
+    table = pa.table({"path": names.take(by_path)})
+    with pa.OSFile(str(folder / "paths.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # a folder that has its name is whole, after a power cut, too
 
 
 def _begin(stack: ExitStack, path: Path, shape: Sequence[int], dtype: type) -> IO[bytes]:
