@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from retrieval_core.config.config import Config
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.encoders import Encoder
 from retrieval_core.encoding.views import views_of
+from retrieval_core.images.patches import boxes_in_pixels, grid_of, windows_of
 from retrieval_core.images.rgb import Picture
 from retrieval_core.ranking.expansion import expand_queries
 from retrieval_core.ranking.partials import PLACE
@@ -72,6 +74,7 @@ class SearchIndex:
         self.dim = encoder.dim
         self.size = size
         self._catalogue, self._encoder, self._keys, self._shards = catalogue, encoder, config.retrieve, shards
+        self._embed, self._window_boxes = config.embed, lru_cache(self._boxes_of_windows)
         self._views = views_of(config, config.model, "queries")
         self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
@@ -114,19 +117,29 @@ class SearchIndex:
         rows = {self.path(row): row for row in found.rows.tolist()}
         query = pa.array(np.zeros(len(rows), np.int32))
         table = pa.table({"query": query, "image_path": pa.array([*rows], pa.large_string()), PLACE: found.places})
-        ranking = look_again(self._shards, table, parts, top, self._keys.expand)
+        boxes = [self._window_boxes(*self._size_of(row)) for row in found.rows.tolist()]
+        boxes_of = dict(zip(found.places.tolist(), boxes, strict=True))
+        ranking = look_again(self._shards, table, boxes_of, parts, top, self._keys.expand)
         return [
             Hit(
                 row,
                 entry["image_path"],
                 entry["similarity"],
-                self._catalogue.boxes(row)[0][2:],
+                self._size_of(row),
                 tuple(entry["box"]),
                 tuple(map(tuple, entry["occurrences"])),
             )
             for entry in ranking.to_pylist()
             for row in [rows[entry["image_path"]]]
         ]
+
+    def _size_of(self, row: int) -> tuple[int, int]:
+        """Width and height of a fabric: its first vector stands for the whole."""
+        return self._catalogue.boxes(row)[0][2:]
+
+    def _boxes_of_windows(self, width: int, height: int) -> NDArray[np.int32]:
+        grid = grid_of(width, height, self._embed.fabric_size)
+        return boxes_in_pixels(grid, windows_of(self._embed), width, height)[:-1]
 
 
 def open_index(

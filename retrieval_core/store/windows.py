@@ -97,30 +97,35 @@ def _counts(reader: pq.ParquetFile) -> NDArray[np.int64]:
     return np.array(json.loads((reader.schema_arrow.metadata or {})[_COUNTS]), np.int64)
 
 
-def read_windows(path: str, images: NDArray[np.int64]) -> list[Kept]:
-    """The windows of some images, by their ascending numbers in the shard. Memory O(their windows + boxes of all)."""
-    return tables.with_table(path, partial(_read, images, _GAP if storage.is_url(path) else 0))
+def read_windows(path: str, images: NDArray[np.int64], *, boxes: bool = True) -> list[Kept]:
+    """The windows of some images, by their ascending numbers in the shard. Memory O(their windows + boxes of all).
+
+    Without ``boxes``, whose decoding takes most of the time where images are few, there are none: (0, 4).
+    """
+    return tables.with_table(path, partial(_read, images, boxes, _GAP if storage.is_url(path) else 0))
 
 
 def read_places(
-    slices: Sequence[tuple[str, int, int]], first: int, places: NDArray[np.int64]
+    slices: Sequence[tuple[str, int, int]], first: int, places: NDArray[np.int64], *, boxes: bool = True
 ) -> Iterator[tuple[NDArray[np.int64], list[Kept]]]:
     """The windows of some images, shard by shard: their numbers and windows. Memory O(those of a shard).
 
     ``slices`` are shard file, first image and last + 1 of consecutive images of a store, numbered from ``first`` on;
-    ``places`` are numbers of images, ascending, no two equal.
+    ``places`` are numbers of images, ascending, no two equal; ``boxes`` is that of ``read_windows``.
     """
     for shard, start, stop in slices:
         chosen = places[slice(*np.searchsorted(places, (first, first + stop - start)))]
         if len(chosen):
-            yield chosen, read_windows(windows_file(shard), chosen - first + start)
+            yield chosen, read_windows(windows_file(shard), chosen - first + start, boxes=boxes)
         first += stop - start
 
 
-def _read(images: NDArray[np.int64], gap: int, reader: pq.ParquetFile, file: IO[bytes]) -> list[Kept]:
+def _read(images: NDArray[np.int64], with_boxes: bool, gap: int, reader: pq.ParquetFile, file: IO[bytes]) -> list[Kept]:
     counts = _counts(reader)
     stops = np.cumsum(counts)
-    boxes = vector_files.matrix(reader.read(columns=["box"], use_threads=False).column(0))
+    boxes = np.empty((0, 4), np.int32)
+    if with_boxes:
+        boxes = vector_files.matrix(reader.read(columns=["box"], use_threads=False).column(0))
     dim = reader.schema_arrow.field("window").type.byte_width
     found: list[Kept] = []
     for start, stop in _stretches(stops[images] - counts[images], stops[images], gap // dim):
