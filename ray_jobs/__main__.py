@@ -53,11 +53,11 @@ def _dispatch(options: argparse.Namespace, config: Config, console: Console) -> 
         from ray_jobs.simulate import simulate
 
         return simulate(config)
-    from ray_jobs.run import Run
+    from ray_jobs.run import Run, pinned
     from retrieval_core.run.lease import Lease
 
     run = Run(
-        config,
+        pinned(config),
         overwrite=getattr(options, "overwrite", False),
         only_rejected=getattr(options, "only_rejected", False),
         accept_removals=getattr(options, "accept_removals", False),

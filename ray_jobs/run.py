@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from functools import cached_property
 from typing import Any
@@ -14,8 +15,22 @@ from retrieval_core.config.sections import ROLES, ModelConfig
 from retrieval_core.data.datasets import has_labels, has_training_data
 from retrieval_core.data.plan_division import Division, division_of
 from retrieval_core.encoding.arms import FINE_TUNED, FROZEN, HISTOGRAM, Arm, histogram_arm, model_arm
-from retrieval_core.files import storage
+from retrieval_core.files import hub, storage
 from retrieval_core.run.workspace import RunError, Workspace
+
+log = logging.getLogger("fabric_retrieval")
+
+
+def pinned(config: Config) -> Config:
+    """The configuration with weights on the Hub named by their commit, so that every process and record means the same.
+
+    HubError if neither the Hub nor the cache knows it.
+    """
+    if not hub.is_address(config.model.weights):
+        return config
+    weights = hub.pinned(config.model.weights)
+    log.info("model.weights: %s", weights)
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": weights})})
 
 
 class Run:

@@ -17,6 +17,7 @@ from ray_jobs.cluster.connect import is_shared, run_tasks
 from ray_jobs.run import Run
 from ray_jobs.train_worker import train_worker
 from retrieval_core.config.config import Config
+from retrieval_core.config.train_section import EXECUTION_KEYS
 from retrieval_core.data.datasets import Labelled, labelled_split
 from retrieval_core.files import stamps, storage
 from retrieval_core.files.fence import question
@@ -27,15 +28,6 @@ from retrieval_core.model.weights import weights_fingerprint
 from retrieval_core.run.workspace import RunError
 
 log = logging.getLogger("fabric_retrieval")
-EXECUTION_KEYS = {  # how to compute, not what: changing these does not start a new training
-    "num_workers",
-    "min_workers",
-    "loader_threads",
-    "keep_checkpoints",
-    "checkpoint_every",
-    "max_failures",
-}
-EXECUTION_KEYS |= {"enabled", "cache_activations", "cache_max_gb"}
 
 
 def train(run: Run) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from ray_jobs.cluster import gauges
 from ray_jobs.cluster.connect import watch
 from ray_jobs.console.progress import Progress, say
 from retrieval_core.config.config import Config
-from retrieval_core.data.datasets import labelled_split
+from retrieval_core.data.datasets import Labelled, labelled_split
 from retrieval_core.encoding.arms import FINE_TUNED
 from retrieval_core.files import storage
 from retrieval_core.files.fence import before_writing, fenced
@@ -32,6 +32,7 @@ from retrieval_core.training.checkpoints import (
 )
 from retrieval_core.training.loader import TrainingData
 from retrieval_core.training.loop import Hooks, Trainer, Worker, fit
+from retrieval_core.training.model_card import CARD, model_card
 from retrieval_core.training.validation import Validator
 
 T = TypeVar("T")
@@ -78,7 +79,8 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         device,
         lambda model: ray.train.torch.prepare_model(model, move_to_device=device),
     )
-    split, model = labelled_split(config.data, "train"), load_model(config.model, config.run.seed, with_head=True)
+    split, validation = labelled_split(config.data, "train"), labelled_split(config.data, "validation")
+    model = load_model(config.model, config.run.seed, with_head=True)
     data = TrainingData(config, split, workers=worker.count, most_workers=settings["workers"])
     trainer = Trainer(config, model, data, worker)
     folder = Workspace(config).path("checkpoints")
@@ -88,16 +90,17 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
         lost = worker.count < settings["workers"]
         share = f" with {worker.count} of {settings['workers']} workers" if lost else ""
         _say(worker, f"going on from step {trainer.progress.step} of {data.schedule.total}{share}")
-    hooks = _hooks(config, settings["training"], worker)
+    hooks = _hooks(config, settings["training"], worker, validation)
     watched = watch(config, folder)
     with Progress("train", data.schedule.total, "steps", trainer.progress.step, watch=watched) as progress:
         fit(trainer, replace(hooks, step_done=lambda _: progress.advance()) if worker.rank == 0 else hooks)
     _share_rejects(trainer)
+    history = trainer.progress.history
     if worker.rank == 0:
-        _leave_model(config, settings["training"], trainer)
+        card = model_card(config, trainer.model, split, validation, history)
+        _leave_model(config, settings["training"], trainer, card)
     if worker.count > 1:
         dist.barrier()
-    history = trainer.progress.history
     return {
         "workers_at_end": worker.count,
         "steps": trainer.progress.step,
@@ -109,11 +112,10 @@ def _fit(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _hooks(config: Config, training: str, worker: Worker) -> Hooks:
+def _hooks(config: Config, training: str, worker: Worker, validation: Labelled) -> Hooks:
     workspace = Workspace(config)
     folder = workspace.path("checkpoints")
-    split = labelled_split(config.data, "validation")
-    validator = Validator(config, split, rank=worker.rank, workers=worker.count)
+    validator = Validator(config, validation, rank=worker.rank, workers=worker.count)
     board = _tensorboard(workspace) if worker.rank == 0 else None
 
     def validate(trainer: Trainer) -> dict[str, float]:
@@ -164,14 +166,16 @@ def _share_rejects(trainer: Trainer) -> None:
         trainer.data.rejects.update(part)
 
 
-def _leave_model(config: Config, training: str, trainer: Trainer) -> None:
-    """Put the chosen model into ``model/``; config.json last, so that its presence means a whole model."""
+def _leave_model(config: Config, training: str, trainer: Trainer, card: str) -> None:
+    """Put the chosen model and its card into ``model/``; config.json last, so that its presence means a whole model."""
     workspace = Workspace(config)
     if config.train.select == "last":
+        storage.write_bytes(workspace.path("model", CARD), card.encode())
         save_model(trainer.model, workspace.path("model"))
         return
     best = best_model(workspace.path("checkpoints"), training)
     storage.remove(workspace.path("model"))
+    storage.write_bytes(workspace.path("model", CARD), card.encode())
     for name in sorted(storage.list_names(best), key=lambda name: name == "config.json"):
         storage.copy(storage.join(best, name), workspace.path("model", name))
 

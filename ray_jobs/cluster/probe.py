@@ -20,10 +20,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from retrieval_core.config.config import Config
 from retrieval_core.data.datasets import DataError
 from retrieval_core.data.records import find_source
-from retrieval_core.files import storage
+from retrieval_core.files import hub, storage
 from retrieval_core.run.workspace import RunError, Workspace
 
 ANSWER_SECONDS = 120.0  # the first process on a busy node takes some
+WEIGHTS = "model.weights"
 REMEDY = "name a folder that all nodes share, or a URL"
 
 
@@ -111,14 +112,19 @@ def look_from_node(folder: str, node: str, witnesses: Mapping[str, tuple[str, st
         problems.append(f"run.output_dir: {_reason(error, folder)}; let every node read and write it, or {REMEDY}")
     for key, (path, witness) in witnesses.items():
         try:
-            _touch(witness)
+            _touch(key, witness)
+        except hub.HubError as error:
+            problems.append(f"{key} = {error}")
         except Exception as error:  # as above
             problems.append(f"{key} = {path}: {_reason(error, witness)}; {REMEDY}")
     return problems
 
 
-def _touch(path: str) -> None:
-    """Read a byte of a file, or a name of a folder."""
+def _touch(key: str, path: str) -> None:
+    """Read a byte of a file, or a name of a folder, or fetch the settings of weights on the Hub."""
+    if _is_on_hub(key, path):
+        hub.place(path, "config.json")
+        return
     local = storage.local_path(path)
     if local is not None and os.path.isdir(local):  # noqa: PTH112 - as in storage
         with os.scandir(local) as entries:
@@ -130,7 +136,7 @@ def _touch(path: str) -> None:
 
 def _witnesses(config: Config) -> dict[str, tuple[str, str]]:
     """Key -> (its path, what must be readable there) if this process sees it; other checks tell of the rest."""
-    places = {"data.root": config.data.root, "model.weights": config.model.weights}
+    places = {"data.root": config.data.root, WEIGHTS: config.model.weights}
     for key in ("queries", "gallery"):
         with suppress(DataError, OSError):
             places[f"data.{key}"] = find_source(config.data, key)
@@ -144,9 +150,13 @@ def _witnesses(config: Config) -> dict[str, tuple[str, str]]:
                 with os.scandir(local) as entries:  # an empty mount point is a folder, too
                     first = next(entries, None)
                 found[key] = (path, path if first is None else storage.join(path, first.name))
-            elif path and storage.exists(path):
+            elif path and (_is_on_hub(key, path) or storage.exists(path)):
                 found[key] = (path, path)
     return found
+
+
+def _is_on_hub(key: str, path: str) -> bool:
+    return key == WEIGHTS and hub.is_address(path)
 
 
 def _is_readable(path: str) -> bool:

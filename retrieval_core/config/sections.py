@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from retrieval_core.files import hub
 from retrieval_core.files.credentials import holds_credentials
 
 Split = Literal["train", "validation", "test"]
@@ -125,7 +126,10 @@ class ImagesConfig(Section):
 class ModelConfig(Section):
     """The network that makes embeddings."""
 
-    weights: str = Field("Weight_Path/dinov2-pytorch-base-v1", description="A transformers directory of a DINOv2.")
+    weights: Annotated[str, AfterValidator(hub.checked)] = Field(
+        "Weight_Path/dinov2-pytorch-base-v1",
+        description="A transformers directory of a DINOv2: folder, URL, or hf://owner/name[@revision] on the Hub.",
+    )
     checkpoint: str | None = Field(
         None,
         description="A .pth of the published code, DINOv2's or another training; `weights` gives its configuration.",

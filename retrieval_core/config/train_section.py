@@ -22,6 +22,18 @@ def _check_range(value: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], BeforeValidator(_as_range), AfterValidator(_check_range)]
 """Lowest and highest share of a side; one number stands for both."""
 
+EXECUTION_KEYS = {  # how to compute, not what: changing these does not start a new training
+    "num_workers",
+    "min_workers",
+    "loader_threads",
+    "keep_checkpoints",
+    "checkpoint_every",
+    "max_failures",
+    "enabled",
+    "cache_activations",
+    "cache_max_gb",
+}
+
 
 class TrainConfig(Section):
     """Fine-tuning on Ray Train."""

@@ -1,6 +1,7 @@
 """Finding and reading files of weights without running code from them.
 
-A weights folder is a transformers directory, see ``tensor_files``. Folders and files are local or fsspec URLs.
+A weights folder is a transformers directory, see ``tensor_files``. Folders and files are local or fsspec URLs; a folder
+may also be a repository of the Hub, whose files are read in the cache.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval_core.files import storage
+from retrieval_core.files import hub, storage
 from retrieval_core.files.formats import FIRST, Format, format_of
 
 SINGLE = "model.safetensors"
@@ -57,7 +58,9 @@ def refusal(source: str, problem: str) -> WeightsError:
 
 def read_config(folder: str) -> dict[str, Any]:
     """The content of a weights folder's config.json; WeightsError if there is none."""
-    source, path = f"model.weights = {folder}", storage.join(folder, CONFIG)
+    source, path = f"model.weights = {folder}", config_file(folder)
+    if hub.is_address(folder):
+        folder = path.rpartition("/")[0]
     if not storage.exists(folder):
         place = storage.started_in(folder)
         remedy = ", where relative paths start; give the whole path" if place else ""
@@ -82,20 +85,24 @@ def read_config(folder: str) -> dict[str, Any]:
     return values
 
 
-def tensor_files(folder: str) -> list[str]:
+def config_file(folder: str) -> str:
+    """Where a weights folder's config.json is read; WeightsError if the Hub does not give it."""
+    return _file(folder, CONFIG)
+
+
+def tensor_files(folder: str, *, values: bool = True) -> list[str]:
     """The files that hold a folder's tensors, in a fixed order: the first kind present of the four.
 
-    WeightsError if there are none, or if the index names a shard that is not there.
+    Without ``values`` those on the Hub are not fetched. WeightsError if there are none, or if the index names a shard
+    that is not there.
     """
-    present = set(storage.list_names(folder))
-    if SINGLE in present:
-        return [storage.join(folder, SINGLE)]
-    if INDEX in present:
-        return _shards(folder, INDEX, present)
-    if PICKLED in present:
-        return [storage.join(folder, PICKLED)]
-    if PICKLED_INDEX in present:
-        return _shards(folder, PICKLED_INDEX, present)
+    with _told(folder):
+        present = set(hub.names(folder, SINGLE) if hub.is_address(folder) else storage.list_names(folder))
+    for name, index in ((SINGLE, INDEX), (PICKLED, PICKLED_INDEX)):
+        if name in present:
+            return [_file(folder, name, values=values)]
+        if index in present:
+            return [_file(folder, shard, values=values) for shard in _shards(folder, index, present)]
     found = ", ".join(sorted(present)[:10]) or "nothing"
     problem = f"has no tensors; looked for {SINGLE}, {INDEX}, {PICKLED} and {PICKLED_INDEX}, found {found}"
     others = [name for name in sorted(present) if name.endswith(_CHECKPOINTS)]
@@ -191,8 +198,23 @@ def _refuse_other_formats(path: str) -> None:
         raise refusal(path, f"is {form.name}, not the weights; {form.remedy_for(path)}")
 
 
+@contextmanager
+def _told(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except hub.HubError as error:
+        raise WeightsError(f"model.weights = {error}") from None
+
+
+def _file(folder: str, name: str, *, values: bool = True) -> str:
+    if not hub.is_address(folder):
+        return storage.join(folder, name)
+    with _told(folder):
+        return hub.place(folder, name, whole=values)
+
+
 def _shards(folder: str, index: str, present: set[str]) -> list[str]:
-    path = storage.join(folder, index)
+    path = _file(folder, index)
     try:
         shards = sorted(set(storage.read_json(path, _MAX_JSON)["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -201,10 +223,13 @@ def _shards(folder: str, index: str, present: set[str]) -> list[str]:
     if absent or not shards:
         problem = f"{len(absent)} of {len(shards)} shards of {index} are missing: {', '.join(absent[:10])}"
         raise refusal(f"model.weights = {folder}", problem)
-    return [storage.join(folder, name) for name in shards]
+    return shards
 
 
 def _read_header(path: str) -> dict[str, Tensor]:
+    if hub.is_address(path):
+        with _told(path):
+            return {name: _unread(dtype, shape) for name, (dtype, shape) in hub.header(path).items()}
     # Not by the library, which needs a copy of a remote file and whose errors name neither file nor remedy.
     try:
         with storage.open_read(path) as file:
@@ -218,10 +243,7 @@ def _read_header(path: str) -> dict[str, Tensor]:
         entries = json.loads(text)
         entries.pop("__metadata__", None)
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
-        header = {
-            name: torch.empty(entry["shape"], dtype=_FLOATS.get(entry["dtype"], torch.int8), device="meta")
-            for name, entry in entries.items()
-        }
+        header = {name: _unread(entry["dtype"], entry["shape"]) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError):
         _refuse_other_formats(path)
         raise refusal(path, f"is not a safetensors file, or a torn one ({size} bytes); copy it again") from None
@@ -229,6 +251,10 @@ def _read_header(path: str) -> dict[str, Tensor]:
     if size != expected:
         raise refusal(path, f"is torn: {size} bytes, its header speaks of {expected}; copy it again")
     return header
+
+
+def _unread(dtype: str, shape: list[int]) -> Tensor:
+    return torch.empty(shape, dtype=_FLOATS.get(dtype, torch.int8), device="meta")
 
 
 def _read_pickled(path: str) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Weights in, weights out: from files to a ``FabricEmbedder`` and back.
 
-What is read: a transformers directory of any Dinov2 or Dinov2WithRegisters size, with or without our head, or a
-``.pth`` of the published code, of DINOv2's own or of another training. What is written: config.json and
+What is read: a transformers directory of any Dinov2 or Dinov2WithRegisters size, with or without our head, here or on
+the Hub, or a ``.pth`` of the published code, of DINOv2's own or of another training. What is written: config.json and
 model.safetensors in the same form, so that a fine-tuned model is read like any other, and its backbone by transformers'
 ``from_pretrained``.
 """
@@ -31,6 +31,7 @@ from retrieval_core.model.weight_files import (
     CONFIG,
     SINGLE,
     WeightsError,
+    config_file,
     content_hash,
     is_readable_in_part,
     read_config,
@@ -128,7 +129,8 @@ def embedding_width(config: ModelConfig, *, with_head: bool) -> int:
 
 def weights_bytes(config: ModelConfig) -> int | None:
     """Size of the model as it is written, float32; None where only loading the weights would tell."""
-    tensors = [tensor for path in _tensor_files(config) for tensor in read_tensors(path, values=False).values()]
+    files = _tensor_files(config, values=False)
+    tensors = [tensor for path in files for tensor in read_tensors(path, values=False).values()]
     return sum(4 * tensor.numel() for tensor in tensors) or None
 
 
@@ -138,7 +140,7 @@ def weights_fingerprint(config: ModelConfig) -> str:
     Names, folders and times do not count. Reads every byte once, O(1) memory; WeightsError if a file is missing.
     """
     read_config(config.weights)  # for its message when the folder is missing
-    return content_hash([storage.join(config.weights, CONFIG), *_tensor_files(config)])
+    return content_hash([config_file(config.weights), *_tensor_files(config)])
 
 
 def save_model(model: FabricEmbedder, folder: str) -> None:
@@ -223,10 +225,10 @@ def _cut(settings: Any, config: ModelConfig) -> Any:
     return backbone_settings(values | {"num_hidden_layers": layer})
 
 
-def _tensor_files(config: ModelConfig) -> list[str]:
+def _tensor_files(config: ModelConfig, *, values: bool = True) -> list[str]:
     if config.init == "random":
         return []
-    return [config.checkpoint] if config.checkpoint is not None else tensor_files(config.weights)
+    return [config.checkpoint] if config.checkpoint is not None else tensor_files(config.weights, values=values)
 
 
 def _source(config: ModelConfig) -> str:
@@ -243,10 +245,10 @@ def _find(config: ModelConfig, *, values: bool) -> _Found:
     settings, promised = _read_settings(config)
     if config.init == "random":
         return _Found(_cut(settings, config), {}, {}, None)
-    source, paths = _source(config), _tensor_files(config)
+    source, paths = _source(config), _tensor_files(config, values=values)
     tensors: dict[str, Tensor] = {}
     for path in paths:
-        if not values and not storage.exists(path):
+        if path == config.checkpoint and not values and not storage.exists(path):
             raise refusal(source, f"no such file as {path}")
         tensors |= read_tensors(path, values=values)
     if not values and not any(map(is_readable_in_part, paths)):

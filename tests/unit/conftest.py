@@ -1,4 +1,4 @@
-"""A folder on each kind of store, and a store that fails."""
+"""A folder on each kind of store, a store that fails, and a Hub on loopback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 
 from retrieval_core.files import retries
+from retrieval_core.files.hub import pinned
 from tests.erring_store import erring
+from tests.hub_server import ask, serving
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -26,3 +28,12 @@ def erring_store(monkeypatch):
     erring()
     yield
     erring()
+
+
+@pytest.fixture
+def hub_server(tmp_path, monkeypatch):
+    """A Hub without repositories, which this process asks, and an empty cache in ``tmp_path / "hf"``."""
+    with serving() as server:
+        ask(monkeypatch, server.endpoint, tmp_path / "hf")
+        yield server
+    pinned.cache_clear()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from retrieval_core.config.config import Config
+from retrieval_core.config.config import Config, ConfigError, load_config
 from retrieval_core.config.sections import (
     DataConfig,
     EmbedConfig,
@@ -151,3 +151,9 @@ def test_a_path_that_starts_at_home_is_whole(monkeypatch):
     config = Config.model_validate(given)
     assert (config.data.root, config.data.gallery, config.data.queries) == ("/home/ada/cloth", "/home/ada", "a/~/b")
     assert (config.model.weights, config.model.checkpoint) == ("/home/ada/w", "~ada~/x")
+
+
+def test_weights_on_the_hub_have_an_address():
+    assert ModelConfig(weights="hf://facebook/dinov2-base@main").weights == "hf://facebook/dinov2-base@main"
+    with pytest.raises(ConfigError, match=r"^model\.weights = 'hf://dinov2': must read hf://owner/name or"):
+        load_config(None, ["model.weights=hf://dinov2"])
