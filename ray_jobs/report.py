@@ -160,7 +160,7 @@ def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dic
     in_pool = {path: frozenset(entry["image_path"] for entry in found.get(path, ())) for path in asked}
     lost = lost_fabrics(run, asked, in_pool, run.config.report.lost) if run.config.report.lost else {}
     nearest = {fabrics[0].path for fabrics in lost.values() if fabrics}
-    boxes = load_motif_boxes(run.config.data, only=nearest) if nearest else {}
+    boxes = load_motif_boxes(run.config.data, only=nearest) if nearest and run.config.data.root else {}
     return _Labels(hits, relevant, lost, mistaken_for(run, asked, in_pool), boxes)
 
 
