@@ -27,7 +27,6 @@ from retrieval_core.ranking.candidate_pool import read_pool
 
 TARGET = Path(__file__).with_name("images")
 MAX_BYTES = 300_000  # of a picture
-TYPICAL_RECALL = 0.7  # of the query that is shown: with hits, misses and lost fabrics
 WIDE, NARROW = {"width": 1200, "height": 860}, {"width": 390, "height": 844}
 VIEWS = (("", WIDE, "light"), ("-narrow", NARROW, "light"), ("-dark", WIDE, "dark"))
 
@@ -65,18 +64,13 @@ def served(config: str, overrides: list[str]) -> Iterator[str]:
 
 
 def shoot_report(browser: Any, config: Config) -> None:
-    """A query that found some and lost some; in the dark one of its hits, enlarged."""
-    query = min(answers(config), key=lambda row: abs(recall(row, config) - TYPICAL_RECALL))["query_path"]
+    """The report as it opens; the dark one with the first hit enlarged."""
     address = (folder(config) / "report.html").resolve().as_uri()
     for name, size, scheme in VIEWS:
         page = browser.new_page(viewport=size, color_scheme=scheme)
         page.goto(address)
-        page.locator("#filter").fill(query)
-        page.evaluate("() => document.activeElement.blur()")
         if scheme == "dark":
             page.locator(".candidate.hit .open").first.click()
-        # Scrolled past the words above: the pictures are what matters.
-        page.locator("#toolbar").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
         save(page, f"report{name}")
 
 
@@ -85,10 +79,6 @@ def answers(config: Config) -> list[dict[str, str]]:
     with (folder(config) / "per_query.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if row["arm"] == rows[-1]["arm"] and row["first_hit"]]
-
-
-def recall(row: dict[str, str], config: Config) -> float:
-    return float(row[f"recall@{config.evaluate.ks[-1]}"])
 
 
 def shoot_search_page(browser: Any, address: str, config: Config) -> None:

@@ -10,20 +10,24 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ray_jobs.evaluate import HITS
-from ray_jobs.lost import lost_fabrics
+from ray_jobs.lost import lost_fabrics, mistaken_for
 from ray_jobs.run import Run
+from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.data.shard_plan import plan_file
 from retrieval_core.evaluation.depth import PRECISION_BY_DEPTH, RECALL_BY_DEPTH, read_by_depth
 from retrieval_core.evaluation.lost import Lost
 from retrieval_core.evaluation.metrics import average_precision_at, recall_at
+from retrieval_core.evaluation.mistaken import most_frequent
+from retrieval_core.evaluation.motif_size import Boxes, motif_share
 from retrieval_core.files import storage, tables
-from retrieval_core.report.data import Fabric, QueryCard, Reject, RejectCount, ReportData, StageTime
+from retrieval_core.report.data import Fabric, Missed, QueryCard, Reject, RejectCount, ReportData, StageTime
 from retrieval_core.report.page import write_report
 from retrieval_core.run.workspace import POOL_PARQUET
 from retrieval_core.store.embeddings import read_manifest
 
 log = logging.getLogger("fabric_retrieval")
 REJECTS_SHOWN = 50
+MISTAKEN_NAMED = 3  # categories that a query was mistaken for
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -130,6 +134,8 @@ class _Labels(NamedTuple):
     hits: dict[int, list[int]]  # ranks, by position of the query
     relevant: list[int]  # numbers of fabrics, by position
     lost: dict[str, list[Lost]]  # by path
+    mistaken: dict[str, Counter[str]]  # categories of wrong candidates, by path, where fabrics are lost
+    boxes: Boxes  # of the nearest lost fabrics
 
 
 def _cards(run: Run, *, judged: bool) -> list[QueryCard]:
@@ -153,7 +159,9 @@ def _labels(run: Run, rows: dict[int, dict[str, Any]], found: dict[str, list[dic
     asked = {row["path"]: frozenset(row["categories"]) for at, row in rows.items() if relevant[at] > len(hits[at])}
     in_pool = {path: frozenset(entry["image_path"] for entry in found.get(path, ())) for path in asked}
     lost = lost_fabrics(run, asked, in_pool, run.config.report.lost) if run.config.report.lost else {}
-    return _Labels(hits, relevant, lost)
+    nearest = {fabrics[0].path for fabrics in lost.values() if fabrics}
+    boxes = load_motif_boxes(run.config.data, only=nearest) if nearest and run.config.data.root else {}
+    return _Labels(hits, relevant, lost, mistaken_for(run, asked, in_pool), boxes)
 
 
 def _card(
@@ -189,7 +197,19 @@ def _card(
         hits,
         (relevant or 0) - len(hits) if candidates else 0,
         [Fabric(one.path, one.location, one.similarity, one.rank, box=one.box) for one in nearest],
+        _missed(run, row, len(candidates) - len(hits), labels) if labels else None,
     )
+
+
+def _missed(run: Run, row: dict[str, Any], wrong: int, labels: _Labels) -> Missed | None:
+    """What explains the lost fabrics of a query; None where there are none."""
+    mistaken = labels.mistaken.get(row["path"])
+    if mistaken is None:
+        return None
+    nearest, share = labels.lost.get(row["path"]), None
+    if nearest and nearest[0].pixels:
+        share = motif_share(labels.boxes.get(nearest[0].path, ()), row["categories"], nearest[0].pixels)
+    return Missed(wrong, most_frequent(mistaken, MISTAKEN_NAMED), share, run.looks_twice(run.main))
 
 
 def _candidates(run: Run, paths: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -35,7 +35,7 @@ class Question(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A relevant fabric that is not in the pool; a rejected one has neither score nor rank nor box.
+    """A relevant fabric that is not in the pool; of a rejected one only path and location are known.
 
     Score and rank are those of the first look.
     """
@@ -45,6 +45,7 @@ class Lost(NamedTuple):
     similarity: float | None = None
     box: Box | None = None
     rank: int | None = None
+    pixels: int | None = None  # of the whole fabric
 
     @property
     def sort_key(self) -> tuple[bool, float, bytes]:
@@ -82,9 +83,11 @@ def lost_in_bucket(
         vectors = read_vectors([(shard, 0, tables.row_count(shard) // regions)], regions, boxes=True)
         for row, path in enumerate(vectors.paths.to_pylist()):
             asked = wanted.pop(path, [])
+            width, height = vectors.boxes_FR4[row, 0, 2:].tolist()  # region 0 is the whole fabric
             for number, (similarity, box) in zip(asked, _best_regions(vectors, row, questions, asked), strict=True):
                 if path not in questions[number].found:
-                    best[number] = nearest([*best[number], Lost(path, locations[path], similarity, box)], limit)
+                    fabric = Lost(path, locations[path], similarity, box, pixels=width * height)
+                    best[number] = nearest([*best[number], fabric], limit)
     for path, asked in sorted(wanted.items()):  # rejected: in the plan, but in no shard
         for number in asked:
             best[number] = [*best[number], Lost(path, locations[path])][:limit]

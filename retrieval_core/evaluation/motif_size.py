@@ -54,11 +54,20 @@ def sizes_of(boxes: Boxes, shards: Sequence[str]) -> dict[str, dict[str, int]]:
     return sizes
 
 
+def motif_share(boxes: Sequence[tuple[str, Box]], shared: Container[str], whole: int) -> float | None:
+    """Share of a fabric's ``whole`` pixels that the largest motif in ``shared`` takes; None without a box of one."""
+    return max((share for category, share in _shares(boxes, whole).items() if category in shared), default=None)
+
+
 def _classes(boxes: Sequence[tuple[str, Box]], whole: int) -> dict[str, int]:
+    return {category: size_class(share) for category, share in _shares(boxes, whole).items()}
+
+
+def _shares(boxes: Sequence[tuple[str, Box]], whole: int) -> dict[str, float]:
     areas: dict[str, list[int]] = {}
     for category, (x0, y0, x1, y1) in boxes:
         areas.setdefault(category, []).append((x1 - x0) * (y1 - y0))
-    return {category: size_class(median(found) / whole) for category, found in areas.items()}
+    return {category: median(found) / whole for category, found in areas.items()}
 
 
 def recall_by_size(

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from retrieval_core.report.data import Fabric, QueryCard
+from retrieval_core.report.explain import explanation, median_precision
 from retrieval_core.report.thumbnails import Entry
 
 
@@ -16,11 +17,13 @@ class CardSheet:
     """Queries with their pictures by number, so that a picture's place in the page may be decided later.
 
     Cards come in the order of the query list. If their texts exceed ``room`` characters, an evenly spread part is kept.
+    ``median`` is the average precision in the middle of what is kept.
     """
 
     def __init__(self, cards: Sequence[QueryCard], room: int) -> None:
         self.cards = list(cards)
         self._numbers: dict[str, int] = {}
+        self.median: float | None = None
         self.json = self._encoded()
         while self.cards and len(self.json) > room:
             fitting = len(self.cards) * room // len(self.json)
@@ -41,6 +44,7 @@ class CardSheet:
 
     def _encoded(self) -> str:
         self._numbers = {}
+        self.median = median_precision(self.cards)
         return _compact([self._card(card) for card in self.cards])
 
     def _card(self, card: QueryCard) -> dict[str, Any]:
@@ -55,7 +59,16 @@ class CardSheet:
             "hits": list(card.hit_ranks),
             "lost": card.lost,
             "nearest": [self._fabric(lost) for lost in card.nearest_lost],
+            "why": explanation(card),
+            "untypical": self._untypical(card),
         }
+
+    def _untypical(self, card: QueryCard) -> float | None:
+        """How far the average precision is from the median; None where there is none, or nothing to look at."""
+        value = card.average_precision
+        if value is None or self.median is None or not card.candidates:
+            return None
+        return round(abs(value - self.median), 6)
 
     def _fabric(self, one: Fabric) -> list[Any]:
         similarity = None if one.similarity is None else round(one.similarity, 6)

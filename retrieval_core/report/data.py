@@ -46,6 +46,15 @@ class Reject(NamedTuple):
     detail: str
 
 
+class Missed(NamedTuple):
+    """What is known of why a query's relevant fabrics are not in the pool."""
+
+    wrong: int  # candidates in the pool that are not relevant
+    mistaken: Sequence[tuple[str, int]] = ()  # categories that most of these hold, and how many hold each
+    share: float | None = None  # of the nearest lost fabric that one print of the motif covers
+    first_look: bool = False  # whether the ranks of lost fabrics are those of the first of two looks
+
+
 @dataclass(frozen=True)
 class QueryCard:
     """A query and the fabrics shown for it."""
@@ -59,6 +68,12 @@ class QueryCard:
     hit_ranks: Sequence[int] = ()  # of all hits in the pool, shown or not
     lost: int = 0  # number of relevant fabrics that are not in the pool
     nearest_lost: Sequence[Fabric] = ()  # the first of these
+    missed: Missed | None = None  # None when nothing is lost
+
+    @property
+    def average_precision(self) -> float | None:
+        """The figure of ``metrics`` that says how near to the top the hits are."""
+        return next((value for name, value in self.metrics.items() if name.startswith("AP@")), None)
 
 
 @dataclass(frozen=True)

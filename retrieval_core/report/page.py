@@ -110,6 +110,7 @@ def _context(data: ReportData, sheet: CardSheet) -> dict[str, Any]:
         "size": Markup(_SIZE),
         "cards": Markup(sheet.json),
         "shown": len(sheet.cards),
+        "median": sheet.median,
         "listed": len(data.cards) if data.queries is None else data.queries,
         "categories": sorted({name for card in sheet.cards for name in card.categories}),
         "arms": arms,

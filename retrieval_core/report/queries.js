@@ -2,7 +2,6 @@
 // read when one of its pictures is shown.
 
 const read = (node) => JSON.parse(node.textContent);
-const PER_PAGE = 20;
 const RANKS_NAMED = 24; // of further hits; the strip shows them all
 const NO_ROOM = "no room";
 
@@ -16,6 +15,7 @@ const parsed = new Map();
 
 let shown = cards; // in the order chosen, filtered
 let start = 0; // of the page
+let perPage = 5;
 
 const asFabric = ([rank, similarity, hit, path, picture, box]) => ({ rank, similarity, hit, path, picture, box });
 
@@ -117,6 +117,7 @@ function beyond(card, fabrics) {
     const some = card.nearest.length < card.lost ? `, the nearest ${card.nearest.length} of them` : "";
     const words = `Not in the pool: ${number(card.lost)} of ${number(card.relevant)} relevant fabrics`;
     parts.push(element("h4", "", words, card.nearest.length ? some : ""));
+    if (card.why) parts.push(element("p", "why", card.why));
     parts.push(sheet(card, fabrics, card.candidates.length, fabrics.length, true));
   }
   return parts;
@@ -151,7 +152,16 @@ function byFigures(sign) {
   };
 }
 
-const ORDERS = { list: (a, b) => a.place - b.place, worst: byFigures(1), best: byFigures(-1), name: byName };
+// Average precision nearest to the median first, ties by name; the rest come last.
+const byDistance = (a, b) => (a.untypical ?? Infinity) - (b.untypical ?? Infinity) || byName(a, b);
+
+const ORDERS = {
+  typical: byDistance,
+  worst: byFigures(1),
+  best: byFigures(-1),
+  list: (a, b) => a.place - b.place,
+  name: byName,
+};
 
 function sortAndFilter() {
   const wanted = find("filter").value.trim();
@@ -164,27 +174,35 @@ function sortAndFilter() {
 
 function showPage(place) {
   start = place;
-  const end = Math.min(start + PER_PAGE, shown.length);
+  const end = Math.min(start + perPage, shown.length);
   find("cards").replaceChildren(...shown.slice(start, end).map(draw));
-  const range = shown.length > PER_PAGE ? `${number(start + 1)} to ${number(end)} of ${number(shown.length)}` : number(shown.length);
+  const range = shown.length > perPage ? `${number(start + 1)} to ${number(end)} of ${number(shown.length)}` : number(shown.length);
   const of = shown.length < cards.length ? `, filtered from ${number(cards.length)}` : "";
   find("status").textContent = shown.length ? `Queries: ${range}${of}` : "No query matches this filter.";
-  find("pager").hidden = shown.length <= PER_PAGE;
-  find("page-name").textContent = `${start / PER_PAGE + 1} / ${Math.ceil(shown.length / PER_PAGE)}`;
+  find("pager").hidden = shown.length <= find("per-page").options[0].value;
+  find("page-name").textContent = `${Math.floor(start / perPage) + 1} / ${Math.ceil(shown.length / perPage)}`;
   find("earlier").disabled = start === 0;
   find("later").disabled = end === shown.length;
 }
 
-function turnPage(by) {
-  showPage(start + by * PER_PAGE);
+function turnPage(to) {
+  showPage(to);
   section.scrollIntoView({ block: "start", behavior: "instant" });
   find("status").focus({ preventScroll: true });
 }
 
-find("earlier").addEventListener("click", () => turnPage(-1));
-find("later").addEventListener("click", () => turnPage(1));
+find("earlier").addEventListener("click", () => turnPage(start - perPage));
+find("later").addEventListener("click", () => turnPage(start + perPage));
+find("per-page").addEventListener("change", () => {
+  perPage = Number(find("per-page").value);
+  turnPage(start - (start % perPage)); // the page that has what was first
+});
 find("sort").addEventListener("change", sortAndFilter);
 find("filter").addEventListener("input", sortAndFilter);
+find("worst")?.addEventListener("click", () => {
+  find("sort").value = "worst";
+  sortAndFilter();
+});
 find("toolbar").addEventListener("submit", (event) => event.preventDefault());
 
 // ---- one fabric beside the motif

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from retrieval_core.config.sections import ImagesConfig, ReportConfig
-from retrieval_core.report.data import Fabric, QueryCard, ReportData
+from retrieval_core.report.data import Fabric, Missed, QueryCard, ReportData
+from retrieval_core.report.explain import explanation
 from retrieval_core.report.page import write_report
 from tests.browser.conftest import Watched
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.browser
 EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script><!--"
 QUERIES, FABRICS, PER_PAGE = 45, 30, 20
 DEPTH = 100
-CONTRAST = """() => [...document.querySelectorAll('.mark, .caption .rank, .name, .path, .status')].map((node) => {
+CONTRAST = """() => [...document.querySelectorAll('.mark, .rank, .name, .path, .status, .why, .lead')].map((node) => {
   const light = (colour) => {
     const parts = colour.match(/[\\d.]+/g).map(Number).slice(0, 3).map((value) => value / 255);
     const linear = parts.map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
@@ -71,6 +72,7 @@ def make_cards(folder: Path, queries: int) -> list[QueryCard]:
                 hits,
                 len(lost),
                 lost,
+                Missed(DEPTH - len(hits), [(f"motif-{number % 7 + 1}", 9)], 0.0123) if lost else None,
             )
         )
     return cards
@@ -105,10 +107,12 @@ def report(cards: list[QueryCard], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def page(browser: Any, report: str) -> Iterator[Any]:
-    """A page that must end without a complaint in its console and without a request but that of its own file."""
+    """A page of 20 queries as listed; it must end without a complaint, and ask for its own file alone."""
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     watched = Watched(opened)
     opened.goto(report)
+    opened.locator("#sort").select_option("list")
+    opened.locator("#per-page").select_option(str(PER_PAGE))
     yield opened
     opened.close()
     assert watched.complaints == []
@@ -136,12 +140,47 @@ def test_all_queries_are_there_a_page_at_a_time(page: Any, cards: list[QueryCard
     assert page.locator("#page-name").text_content() == "2 / 3"
 
 
-@pytest.mark.parametrize("order", ["worst", "best", "name"])
+def test_it_opens_with_what_is_typical_a_few_at_a_time(browser: Any, report: str, cards: list[QueryCard]) -> None:
+    page = browser.new_page()
+    page.goto(report)
+    assert page.locator("#sort").input_value() == "typical"
+    assert page.locator("#status").text_content() == f"Queries: 1 to 5 of {QUERIES}"
+    known = sorted(card.metrics[f"AP@{DEPTH}"] for card in cards if f"AP@{DEPTH}" in card.metrics)
+    first = {card.query_path: card for card in cards}[page.locator(".card .path").first.text_content()]
+    assert first.metrics[f"AP@{DEPTH}"] == known[(len(known) - 1) // 2]
+    page.locator("#later").click()
+    page.locator("#later").click()
+    page.locator("#per-page").select_option("20")  # the page that has the eleventh
+    assert page.locator("#status").text_content() == f"Queries: 1 to 20 of {QUERIES}"
+    page.locator("#filter").fill("motif-2")
+    assert page.locator("#pager").is_visible()  # or nobody could choose fewer a page again
+    page.close()
+
+
+def test_the_worst_queries_explain_themselves(page: Any, cards: list[QueryCard]) -> None:
+    page.get_by_role("link", name="Worst queries").click()
+    assert page.locator("#sort").input_value() == "worst"
+    assert page.locator(".card .path").first.text_content() == "q/rejected.png"  # a recall of 0
+    explained = {card.query_path: explanation(card) for card in cards if card.missed}
+    shown = page.locator(".card:has(.why)").evaluate_all(
+        "(all) => all.map((one) => [one.querySelector('.path').textContent, one.querySelector('.why').textContent])"
+    )
+    assert len(shown) > 5
+    assert dict(shown) == {path: explained[path] for path, _ in shown}
+
+
+@pytest.mark.parametrize("order", ["typical", "worst", "best", "name"])
 def test_sorting_does_what_it_says(page: Any, cards: list[QueryCard], order: str) -> None:
+    known = sorted(card.metrics[f"AP@{DEPTH}"] for card in cards if f"AP@{DEPTH}" in card.metrics)
+    median = known[(len(known) - 1) // 2]
+
     def key(card: QueryCard) -> tuple[Any, ...]:
         name = (card.categories[0].lower(), card.query_path)
         if order == "name":
             return name
+        if order == "typical":
+            value = card.metrics.get(f"AP@{DEPTH}")
+            return (value is None, round(abs((value or 0) - median), 6), *name)
         sign = 1 if order == "worst" else -1
         recall, precision = (card.metrics.get(f"{figure}@{DEPTH}") for figure in ("recall", "AP"))
         return (recall is None, sign * (recall or 0), precision is None, sign * (precision or 0), *name)
@@ -310,11 +349,11 @@ def test_thousands_of_queries_open_like_a_few(browser: Any, tmp_path: Path) -> N
     page = browser.new_page()
     watched = Watched(page)
     page.goto(f"file://{target}")
-    assert page.locator("#status").text_content() == "Queries: 1 to 20 of 5,000"
+    assert page.locator("#status").text_content() == "Queries: 1 to 5 of 5,000"
     page.locator("#sort").select_option("worst")
     page.locator("#filter").fill("motif-3")
     expected = sum(card.categories == ("motif-3",) for card in cards)
-    assert page.locator("#status").text_content() == f"Queries: 1 to 20 of {expected}, filtered from 5,000"
+    assert page.locator("#status").text_content() == f"Queries: 1 to 5 of {expected}, filtered from 5,000"
     assert page.locator("*").count() < 3000
     assert watched.complaints == []
     page.close()

@@ -63,6 +63,33 @@ def test_lost_fabrics_have_the_rank_that_the_whole_pool_gives_them(runs: Path) -
     assert any(card["nearest"] for card in cards)
 
 
+def test_what_was_missed_is_explained_by_the_pool_the_labels_and_the_boxes(runs: Path) -> None:
+    """Fabric i holds category i % 3, in a box, and every third the next one as well, without a box."""
+    pool = pq.read_table(runs / "out" / "short" / "candidate_pool.parquet").to_pylist()
+    number = {str(fabric_path(runs / "data", i)): i for i in range(FABRICS)}
+    explained = [card for card in cards_of(runs / "out" / "short" / "report.html") if card["nearest"]]
+    assert explained
+    for card in explained:
+        wanted = int(card["title"][-1])
+        rank, _, _, path, *_ = card["nearest"][0]
+        boxed = number[path] % 3 == wanted
+        size = f"; one print of the motif covers {(1.6, 25)[number[path] % 2]} % of it" if boxed else ""
+        found = [number[row["image_path"]] for row in pool if row["query_path"] == card["path"]]
+        held = [{i % 3, (i + 1) % 3} if i % 3 == 0 else {i % 3} for i in found]
+        wrong = [names for names in held if wanted not in names]
+        counts = sorted((-sum(other in names for names in wrong), other) for other in range(3) if other != wanted)
+        names = [(f"test motif {other}", -count) for count, other in counts if count]
+        if not wrong:
+            mistaken = "Every candidate is right: more fabrics hold the motif than the pool has room for."
+        elif len(wrong) == 1:
+            mistaken = f"Mistaken for a fabric of {', '.join(name for name, _ in names)}."
+        else:
+            (first, most), *others = names
+            more = "".join(f", {name} ({count})" for name, count in others)
+            mistaken = f"Mistaken for {first} ({most} of {len(wrong)} wrong candidates){more}."
+        assert card["why"] == f"The nearest missed fabric has rank {rank}{size}. {mistaken}"
+
+
 def test_a_whole_pool_loses_only_what_was_rejected(runs: Path) -> None:
     cards = cards_of(runs / "out" / "whole" / "report.html")
     assert {card["lost"] for card in cards} <= {0, 1}

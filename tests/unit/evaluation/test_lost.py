@@ -90,9 +90,10 @@ def test_lost_fabrics_and_their_ranks_are_those_of_a_full_sort(catalogue: Catalo
             if one.similarity is not None:
                 scores = catalogue.vectors[one.path] @ vectors[number]
                 assert one.similarity == scores.max()
+                assert one.pixels == 81
                 assert one.box == ((0, 0, 9, 9), (0, 0, 5, 5), (4, 4, 9, 9))[int(scores.argmax())]
             else:
-                assert (one.box, one.rank) == (None, None)
+                assert (one.box, one.rank, one.pixels) == (None, None, None)
 
 
 def test_many_queries_are_scored_in_parts(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:

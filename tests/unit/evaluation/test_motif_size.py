@@ -13,6 +13,7 @@ from retrieval_core.evaluation.motif_size import (
     CLASSES,
     EDGES,
     UNKNOWN,
+    motif_share,
     pair_class,
     recall_by_size,
     size_class,
@@ -39,6 +40,14 @@ def test_sizes_come_from_boxes_and_the_store(tmp_path: Any) -> None:
     bears = [("bear", (0, 0, 10, side)) for side in (1, 10, 50)]
     boxes = {"f.png": [*bears, ("rose", (-10, 0, 10, 50))], "elsewhere.png": [("bear", (0, 0, 1, 1))]}
     assert sizes_of(boxes, [str(tmp_path / "shard.parquet")]) == {"f.png": {"bear": 3, "rose": 5}}
+
+
+def test_the_share_of_a_pair_is_that_of_the_largest_motif_it_shares() -> None:
+    """On a fabric of 5,000 pixels the median bear has 100, the rose 1,000."""
+    boxes = [("bear", (0, 0, 10, side)) for side in (1, 10, 50)] + [("rose", (-10, 0, 10, 50))]
+    assert motif_share(boxes, {"bear"}, 5000) == 0.02
+    assert motif_share(boxes, {"bear", "rose"}, 5000) == 0.2
+    assert motif_share(boxes, {"leaf"}, 5000) is motif_share([], {"bear"}, 5000) is None
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, CLASSES - 1), st.none() | st.integers(1, 30)), max_size=30)

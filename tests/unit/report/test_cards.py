@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_core.report.cards import CardSheet, script_safe, spread
-from retrieval_core.report.data import Fabric, QueryCard
+from retrieval_core.report.data import Fabric, Missed, QueryCard
 
 
 def card(name: str, *fabrics: str, lost: tuple[str, ...] = ()) -> QueryCard:
@@ -36,6 +36,21 @@ def test_pictures_are_known_by_number() -> None:
 def test_a_rejected_fabric_has_neither_rank_nor_score() -> None:
     lost = QueryCard("q", "/q", lost=1, nearest_lost=[Fabric("torn", "/torn", None, None)])
     assert json.loads(CardSheet([lost], 10_000).json)[0]["nearest"] == [[None, None, None, "torn", 1, None]]
+
+
+def test_a_card_says_how_far_from_typical_it_is_and_why_it_lost_what_it_lost() -> None:
+    precisions = [0.9, 0.25, 0.5, 0.0]
+    cards = [
+        QueryCard(f"q{number}", "/q", metrics={"recall@9": 1.0, "AP@9": value}, candidates=[Fabric("f", "/f", 0.5, 1)])
+        for number, value in enumerate(precisions)
+    ]
+    rejected = QueryCard("torn", "/torn", metrics={"recall@9": 0.0, "AP@9": 0.0})
+    unlabelled = QueryCard("plain", "/plain", lost=1, missed=Missed(2, [("rose", 2)]))
+    sheet = CardSheet([*cards, rejected, unlabelled], 10_000)
+    shown = json.loads(sheet.json)
+    assert sheet.median == 0.25  # of 0, 0, 0.25, 0.5 and 0.9: a rejected query counts, but is not a sight to begin with
+    assert [one["untypical"] for one in shown] == [0.65, 0.0, 0.25, 0.25, None, None]
+    assert [one["why"] for one in shown] == [""] * 5 + ["Mistaken for rose (2 of 2 wrong candidates)."]
 
 
 @given(st.integers(1, 60), st.integers(0, 6_000))

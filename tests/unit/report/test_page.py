@@ -6,6 +6,7 @@ import base64
 import hashlib
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from retrieval_core.evaluation import metrics
 from retrieval_core.evaluation.depth import depth_figures
 from retrieval_core.evaluation.outcomes import QueryOutcome
 from retrieval_core.report import page as page_module
-from retrieval_core.report.data import Fabric, QueryCard, Reject, RejectCount, ReportData, StageTime
+from retrieval_core.report.data import Fabric, Missed, QueryCard, Reject, RejectCount, ReportData, StageTime
 from retrieval_core.report.page import write_report
 from tests.unit.report.parsed_page import Page
 
@@ -127,6 +128,27 @@ def test_what_the_run_found_is_on_the_page(tmp_path: Path, full: ReportData) -> 
         assert expected in page.text
 
 
+def test_pictures_come_first_then_figures_then_what_the_run_was_made_of(tmp_path: Path, full: ReportData) -> None:
+    _, page = written(tmp_path, full)
+    sections = ["queries", "figures", "curve", "shape", "run", "stages", "images"]
+    assert [found["id"] for found in page.all("section")] == sections
+    links = [found["href"] for found in page.all("a") if found.get("class") != "skip"]
+    assert links == ["#queries", "#queries", *(f"#{name}" for name in sections[1:])]  # the second shows the worst
+
+
+def test_the_rule_that_chooses_the_first_query_stands_there(tmp_path: Path) -> None:
+    def card(number: int, value: float) -> QueryCard:
+        return QueryCard(f"q{number}", "/none", ("bear",), 4, {"recall@4": 0.5, "AP@4": value})
+
+    data = ReportData("x", cards=[card(number, value) for number, value in enumerate((0.125, 0.25, 0.75))])
+    _, page = written(tmp_path, data)
+    assert "Typical first: nearest to the median average precision, 0.250." in page.text
+    _, part = written(tmp_path, replace(data, queries=9))
+    assert "Typical first: nearest to the median average precision of those shown, 0.250." in part.text
+    (first, *_) = page.all("option")
+    assert first["value"] == "typical"
+
+
 def test_arms_stand_in_one_order_and_the_best_is_bold(tmp_path: Path, full: ReportData) -> None:
     text, _ = written(tmp_path, full)
     rows = re.findall(r'<th scope="row">(.*?)</th>', text)
@@ -210,7 +232,7 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
         [StageTime(EVIL, 1.0, EVIL)],
         [RejectCount(EVIL, EVIL, 1)],
         [Reject(EVIL, EVIL, EVIL, EVIL, EVIL)],
-        [QueryCard(EVIL, EVIL, (EVIL,), 1, {EVIL: 0.5}, candidates)],
+        [QueryCard(EVIL, EVIL, (EVIL,), 1, {EVIL: 0.5}, candidates, missed=Missed(4, [(EVIL, 2)]))],
     )
     _, page = written(tmp_path, data)
     assert page.all("img") == []
@@ -218,6 +240,7 @@ def test_names_are_text_not_markup(tmp_path: Path) -> None:
     assert not any("onerror" in found for _, found in page.elements)
     assert page.text.count("<script>alert(1)</script>") >= 15
     ((card,),) = page.data(id="cards-data")
+    assert card["why"] == f"Mistaken for {EVIL} (2 of 4 wrong candidates)."
     assert card["path"] == card["candidates"][0][3] == card["metrics"][0][0] == EVIL
 
 
@@ -225,7 +248,7 @@ def test_unlabelled_run_shows_no_hits_and_no_figures(tmp_path: Path) -> None:
     location = png(tmp_path, "a.png")
     card = QueryCard("q/rose.png", location, candidates=[Fabric("g/a.png", location, 0.25, 1)])
     _, page = written(tmp_path, ReportData("search", cards=[card]))
-    for absent in ("hit", "miss", "relevant", "Recall", "Figures", "Stages", "worst"):
+    for absent in ("hit", "miss", "relevant", "Recall", "Figures", "Stages", "worst", "Worst", "ypical"):
         assert absent not in page.text
     ((shown,),) = page.data(id="cards-data")
     assert shown["title"] == "rose.png"  # the file name stands for the missing category
