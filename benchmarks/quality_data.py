@@ -125,11 +125,15 @@ INDEXES = {
     "windows_both": Index(
         "10 of windows, expanded, second look", ("embed.vectors=10", "retrieve.rescore=300", "retrieve.expand=5")
     ),
+    "windows_dense": Index(
+        "10 of windows a patch apart, expanded, second look",
+        ("embed.vectors=10", "retrieve.rescore=300", "retrieve.expand=5", "embed.window_stride=1"),
+    ),
     "windows_30": Index("30 of windows", ("embed.vectors=30",)),
     "windows_504": Index("30 of windows, 504 px", ("embed.vectors=30", "embed.fabric_size=504")),
 }
 """Vectors of a fabric. A tile is about a third of the fabric's side."""
-WINDOWS = ("windows", "windows_expanded", "windows_twice", "windows_both")
+WINDOWS = ("windows", "windows_expanded", "windows_twice", "windows_both", "windows_dense")
 ARMS = {
     "histogram": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
     "frozen": Arm(("whole", "tiles"), ("model.pooling=cls_plus_mean",)),
