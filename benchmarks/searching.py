@@ -32,7 +32,7 @@ from retrieval_core.serving.catalogue import Block, Catalogue, write_catalogue
 from retrieval_core.serving.search_index import Query, SearchIndex
 from retrieval_core.store.windows import Kept, windows_file, write_windows
 
-SHARD, WINDOWS, PARTS = 448, 144, 3
+SHARD, SIDE, PARTS = 448, 23, 3
 _BLOCK = 8192
 
 
@@ -49,7 +49,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         parts = Parts(np.zeros(1, np.int32), motif)
 
         def search(parts: Parts | None = None, **keys: int) -> Callable[[], Any]:
-            config = load_config(None, [f"retrieve.{key}={value}" for key, value in keys.items()])
+            asked = [f"retrieve.{key}={value}" for key, value in keys.items()]
+            config = load_config(None, ["embed.window_stride=1", *asked])
             index = SearchIndex(catalogue, Width(options.dim), config, 98, "", shards)
             return lambda: index.rank(Query(next(query), parts), 100)
 
@@ -107,10 +108,11 @@ def drawn_queries(options: argparse.Namespace) -> Iterator[np.ndarray]:
 
 
 def windows_of_shards(folder: Path, options: argparse.Namespace) -> list[tuple[str, int, int]]:
-    """Shards with windows: a file under many names, as a file each would be 55 GB at a million fabrics."""
-    rng, side = np.random.default_rng(3), np.arange(WINDOWS)
-    boxes = np.stack([side % 12, side // 12, side % 12 + 1, side // 12 + 1], axis=1).astype(np.int32) * 28
-    kept = [Kept(rng.integers(-127, 128, (WINDOWS, options.dim), np.int8), boxes) for _ in range(SHARD)]
+    """Shards with windows: a file under many names, as a file each would be 135 GB at a million fabrics."""
+    rng, windows = np.random.default_rng(3), np.arange(SIDE * SIDE)
+    row, column = np.divmod(windows, SIDE)
+    boxes = np.stack([column, row, column + 2, row + 2], axis=1).astype(np.int32) * 14
+    kept = [Kept(rng.integers(-127, 128, (len(windows), options.dim), np.int8), boxes) for _ in range(SHARD)]
     first = Path(windows_file(str(folder / "gallery" / "00000.parquet")))
     write_windows(str(first), [f"fabric-{row:08}" for row in range(SHARD)], kept, options.dim)
     shards = []

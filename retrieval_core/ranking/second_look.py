@@ -20,7 +20,7 @@ from retrieval_core.ranking.expansion import expand_queries, first_rows
 from retrieval_core.ranking.partials import PARTIAL_SCHEMA, PLACE
 from retrieval_core.ranking.window_scores import lengths, quantised, window_scores
 
-ALIKE = 0.7
+ALIKE = 0.8
 """Share of the best window's cosine with a motif that another window of the fabric has where the motif is again."""
 EXPANSIONS = 2
 """Times that a second look expands the motif and looks again, where queries are expanded."""

@@ -241,7 +241,7 @@ def naive_occurrences(windows: np.ndarray, boxes: np.ndarray, motif: np.ndarray)
         sum(int(x) * int(y) for x, y in zip(window, motif, strict=True)) / (np.linalg.norm(window.astype(float)) or 1)
         for window in windows
     ]
-    alike = [row for row, cosine in enumerate(cosines) if cosine > 0 and cosine >= 0.7 * max(cosines)]
+    alike = [row for row, cosine in enumerate(cosines) if cosine > 0 and cosine >= 0.8 * max(cosines)]
     found = []
     while alike:
         group = [max(alike, key=lambda row: (cosines[row], -row))]
