@@ -78,6 +78,6 @@ def _products(code_D: Tensor, fabrics: Coarse) -> Iterator[NDArray[np.float32]]:
 
 
 def _above(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    # The rounding of a float32 norm is far below 1/1000; what underflows is below the smallest normal number.
-    bound: NDArray[np.float32] = values * np.float32(1.001) + np.finfo(np.float32).tiny
+    # The rounding of a float32 norm is far below 1/1000, and squares that underflow hide less than 1e-16.
+    bound: NDArray[np.float32] = values * np.float32(1.001) + np.float32(1e-16)
     return bound

@@ -23,7 +23,7 @@ def may_be_first(query: np.ndarray, fabrics: np.ndarray, k: int) -> set[int]:
     return set(top.rows[0][top.scores[0] >= top.scores[0][min(k, len(fabrics)) - 1]].tolist())
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(st.data())
 def test_the_first_k_and_those_that_tie_with_the_last_are_kept(data: st.DataObject) -> None:
     fabrics, regions, dim = (data.draw(st.integers(1, most)) for most in (12, 3, 9))
@@ -35,8 +35,16 @@ def test_the_first_k_and_those_that_tie_with_the_last_are_kept(data: st.DataObje
     assert may_be_first(query_D, vectors_FRD, k) <= set(kept.tolist())
 
 
-@pytest.mark.parametrize(("dim", "least_score"), [(64, 0.0), (384, 0.9), (1024, 0.9999)])
-def test_near_ties_of_the_kth_are_kept(dim: int, least_score: float) -> None:
+@pytest.mark.parametrize("size", [1, 1e-15, 1e-25, 1e-30, 1e-38])
+def test_ties_of_vectors_whose_squares_underflow_are_kept(size: float) -> None:
+    vectors_FRD = np.array([[[1, 2]], [[1, 1]], [[1, 0]]], np.float32)
+    query_D = np.array([size, 0], np.float32)
+    assert contenders(query_D, coarse(vectors_FRD), 1).tolist() == [0, 1, 2]
+    assert contenders(vectors_FRD[2, 0], coarse(vectors_FRD * query_D[0]), 1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dim", [64, 384, 1024])
+def test_near_ties_of_the_kth_are_kept(dim: int) -> None:
     """Fabrics nearer to each other than the 8 bits can tell."""
     rng = np.random.default_rng(dim)
     query = rng.normal(size=dim)
