@@ -1,7 +1,7 @@
 """Which fabrics may be among the first k of a query, from 8-bit copies of their vectors: a quarter of the bytes.
 
 A copy ``s c`` of a vector v is a scale times whole numbers, and so is that of the query u, ``a h``. Their product is a
-whole number, exact on every processor, and off by a known distance:
+whole number, and off by a known distance:
 
     |u v - a s (h c)| = |(u - a h) v + a h (v - s c)| <= |u - a h| |v| + |a h| |v - s c|
 
@@ -21,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_LARGEST = 127
+_LARGEST = 63
+"""Absolute value of the largest number of a copy. Where a processor has no instruction for products of 8-bit numbers
+(VNNI), oneDNN adds two of them in 16 bits, one factor raised by 128: (63 + 128) * 63 * 2 < 2^15, but not with 127."""
 _TILE = 1 << 21
 """Vectors multiplied at a time, with 8 bytes for each: a call takes some milliseconds however few they are."""
 _ROUNDING = 2.0**-20
@@ -40,7 +42,7 @@ class Coarse(NamedTuple):
 def coarse(vectors_FRD: NDArray[np.floating]) -> Coarse:
     """The copies of finite vectors. Memory O(F R D) float32."""
     vectors = vectors_FRD.astype(np.float32)
-    # The quotient below is at most 127, where the reciprocal of a tiny scale could overflow.
+    # The quotient below is at most 63, where the reciprocal of a tiny scale could overflow.
     scales_FR = np.maximum(np.abs(vectors).max(axis=2), np.finfo(np.float32).tiny * _LARGEST) / _LARGEST
     codes_FRD = np.rint(vectors / scales_FR[:, :, None]).astype(np.int8)
     distances_FR = np.linalg.norm(vectors - codes_FRD * scales_FR[:, :, None], axis=2)

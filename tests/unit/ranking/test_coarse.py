@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,6 +69,27 @@ def test_few_of_many_are_kept() -> None:
     vectors_FRD = rng.normal(size=(5000, 3, 256)).astype(np.float32)
     vectors_FRD /= np.linalg.norm(vectors_FRD, axis=2, keepdims=True)
     assert 20 <= len(contenders(vectors_FRD[7, 1], coarse(vectors_FRD), 20)) < 100
+
+
+@pytest.mark.parametrize("instructions", ["DEFAULT", "AVX512_CORE", "AVX2", "SSE41"])
+def test_products_are_whole_numbers_on_every_processor(instructions: str) -> None:
+    """Some add products in 16 bits, which larger numbers would overflow; oneDNN reads its choice when it is loaded."""
+    code = """
+        import numpy as np
+        import torch
+        from retrieval_core.ranking.coarse import coarse
+
+        rng = np.random.default_rng(0)
+        for dim in (5, 64, 256, 384, 1024):
+            drawn = rng.choice([-1.0, 1.0, 0.5], (200, 1, dim))
+            drawn[:2] = [[[1.0] * dim], [[-1.0] * dim]]
+            codes = coarse(drawn).codes_FRD[:, 0]
+            for query in codes[:6]:
+                found = torch._int_mm(torch.from_numpy(codes), torch.from_numpy(query)[:, None])[:, 0].numpy()
+                assert (found == codes.astype(np.int64) @ query.astype(np.int64)).all(), dim
+    """
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, check=True)
 
 
 @pytest.mark.parametrize("tile", [1, 7, 100])
