@@ -28,8 +28,9 @@ from timing import in_turns, ratio, show
 
 from retrieval_core.config.config import load_config
 from retrieval_core.ranking.second_look import Parts
-from retrieval_core.serving.catalogue import Block, Catalogue, write_catalogue
+from retrieval_core.serving.catalogue import Catalogue, write_catalogue
 from retrieval_core.serving.search_index import Query, SearchIndex
+from retrieval_core.store.embeddings import Vectors
 from retrieval_core.store.windows import Kept, windows_file, write_windows
 
 SHARD, SIDE, PARTS = 448, 23, 3
@@ -87,7 +88,7 @@ class Width:
         self.dim = dim
 
 
-def drawn(shape: tuple[int, int, int]) -> Iterator[Block]:
+def drawn(shape: tuple[int, int, int]) -> Iterator[Vectors]:
     """Random vectors of L2 norm 1, with paths as long as paths are, in another order than theirs."""
     fabrics, regions, dim = shape
     rng = np.random.default_rng(0)
@@ -96,7 +97,8 @@ def drawn(shape: tuple[int, int, int]) -> Iterator[Block]:
         vectors = rng.standard_normal((len(rows), regions, dim), np.float32)
         vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
         paths = pa.array([f"catalogue/season-{row % 997:03}/fabric-{row:08}.jpg" for row in rows])
-        yield Block(paths, vectors, np.full((len(rows), regions, 4), (0, 0, 336, 336), np.int32))
+        boxes = np.full((len(rows), regions, 4), (0, 0, 336, 336), np.int32)
+        yield Vectors(paths, vectors, boxes, np.arange(len(rows)))
 
 
 def drawn_queries(options: argparse.Namespace) -> Iterator[np.ndarray]:

@@ -8,9 +8,10 @@ from ray_jobs.console.progress import Progress
 from ray_jobs.run import Run
 from retrieval_core.config.config import ConfigError
 from retrieval_core.encoding.arms import model_arm
+from retrieval_core.encoding.views import Cut, views_of
 from retrieval_core.files import storage
 from retrieval_core.images.decoding import read_content
-from retrieval_core.images.rgb import ImageRejected, decode_rgb
+from retrieval_core.images.rgb import ImageRejected
 from retrieval_core.serving.search_index import SearchIndex, open_index
 
 
@@ -27,17 +28,19 @@ def search(run: Run, images: Sequence[str], top: int) -> int:
     """Print the first ``top`` fabrics for each image; 1 if an image could not be read."""
     if top < 1:
         raise ConfigError(f"--top {top}: must be at least 1")
-    keys, pictures = run.config.images, {}
+    run.done("embed.gallery")
+    keys, views = run.config.images, views_of(run.config, run.model, "queries")
+    cuts = list[tuple[str, Cut]]()
     for image in images:
         try:
-            pictures[image] = decode_rgb(read_content(image, keys.max_pixels), keys)
+            cuts.append((image, views.of(read_content(image, keys.max_pixels), keys)))
         except ImageRejected as rejected:
             print(f"{image}: {rejected.reason}: {rejected.detail}")
-    if not pictures:
+    if not cuts:
         return 1
     index = open_run(run)
-    for name, picture in pictures.items():
+    for name, cut in cuts:
         print(name)
-        for place, hit in enumerate(index.rank(index.encode(picture), top), 1):
+        for place, hit in enumerate(index.rank(index.encode_cut(cut), top), 1):
             print(f"{place:5}  {hit.similarity:.4f}  {hit.path}")
-    return 0 if len(pictures) == len(images) else 1
+    return 0 if len(cuts) == len(images) else 1

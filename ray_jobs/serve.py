@@ -11,6 +11,7 @@ from ray_jobs.search import open_run
 from retrieval_core.files import storage
 from retrieval_core.images.rgb import ImageRejected, read_image
 from retrieval_core.run.workspace import RunError
+from retrieval_core.serving.catalogue import identity
 from retrieval_core.serving.search_index import SearchIndex
 from retrieval_core.store.embeddings import read_manifest
 
@@ -62,7 +63,7 @@ def serve(run: Run) -> int:
 def _renewed(run: Run, index: SearchIndex) -> SearchIndex:
     """An index of the store as it is now; the same one while it has not changed, or cannot be opened."""
     try:
-        if read_manifest(run.store(run.main, "gallery"))["fingerprint"] == index.fingerprint:
+        if identity(read_manifest(run.store(run.main, "gallery"))) == index.fingerprint:
             return index
         renewed = open_run(run)
     except FileNotFoundError:  # it is being embedded

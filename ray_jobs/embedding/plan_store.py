@@ -130,6 +130,7 @@ def _commit_staged(run: Run, role: Role, buckets: list[BucketSummary], places: t
     if run.overwrite:
         storage.remove(folder)
         storage.remove(windows_folder(folder))
+        storage.remove(run.workspace.work("search"))  # a copy of what is computed anew
     waiting = [number for number, bucket in enumerate(buckets) if run.overwrite or bucket.removals.gone]
     for _ in run_tasks(_commit_task, ((staged, plan_folder, folder, number, encoder) for number in waiting)):
         pass

@@ -5,7 +5,8 @@ whole number, and off by a known distance:
 
     |u v - a s (h c)| = |(u - a h) v + a h (v - s c)| <= |u - a h| |v| + |a h| |v - s c|
 
-So a fabric whose score is that far below the k-th best needs no exact score. No other fabric is left out.
+So a fabric whose score is that far below the k-th best needs no exact score. The products of the others with the query
+itself, ``u s c``, are off by |u| |v - s c| only, which leaves fewer. No fabric that may be among the first is left out.
 
 Shapes: F fabrics, R vectors of one, V = F R, D dimensions.
 """
@@ -21,11 +22,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retrieval_core.ranking.exact_scores import selection_error
+
 _LARGEST = 63
 """Absolute value of the largest number of a copy. Where a processor has no instruction for products of 8-bit numbers
 (VNNI), oneDNN adds two of them in 16 bits, one factor raised by 128: (63 + 128) * 63 * 2 < 2^15, but not with 127."""
 _TILE = 1 << 21
 """Vectors multiplied at a time, with 8 bytes for each: a call takes some milliseconds however few they are."""
+_ROWS = 1 << 12
+"""Fabrics whose copies are multiplied with the query itself at a time."""
 _ROUNDING = 2.0**-20
 """Share of the lengths of query and vector that the rounding of a few float32 operations stays below."""
 
@@ -62,8 +67,26 @@ def contenders(query_D: NDArray[np.float32], fabrics: Coarse, k: int) -> NDArray
     # The copy of the query is at most its error longer than the query.
     away_F = error * fabrics.lengths_F + (length + error) * fabrics.errors_F
     away_F += _ROUNDING * (length + error) * (fabrics.lengths_F + fabrics.errors_F)
-    threshold = np.partition(score_F - away_F, len(score_F) - k)[len(score_F) - k]
-    return np.flatnonzero(score_F + away_F >= threshold)
+    rows_C = _reaching(score_F, away_F, k)
+    nearer_C = np.concatenate(
+        [_scores(query_D, fabrics, rows) for rows in np.split(rows_C, range(_ROWS, len(rows_C), _ROWS))]
+    )
+    bound_C = fabrics.lengths_F[rows_C] + fabrics.errors_F[rows_C]
+    away_C = length * fabrics.errors_F[rows_C] + selection_error(len(query_D), "float32", length * float(bound_C.max()))
+    return rows_C[_reaching(nearer_C, away_C + _ROUNDING * length * bound_C, k)]
+
+
+def _reaching(score_N: NDArray[np.floating], away_N: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Which scores may be among the k largest, each being away from the truth by so much at most."""
+    threshold = np.partition(score_N - away_N, len(score_N) - k)[len(score_N) - k]
+    return np.flatnonzero(score_N + away_N >= threshold)
+
+
+def _scores(query_D: NDArray[np.float32], fabrics: Coarse, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The largest product of the query and the copies of some fabrics."""
+    scores_NR = fabrics.codes_FRD[rows_N].astype(np.float32) @ query_D * fabrics.scales_FR[rows_N]
+    best_N: NDArray[np.float32] = scores_NR.max(axis=1)
+    return best_N
 
 
 def _products(code_D: Tensor, fabrics: Coarse) -> Iterator[NDArray[np.float32]]:

@@ -28,10 +28,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval_core.files import storage
+from retrieval_core.files.fingerprint import fingerprint
 from retrieval_core.ranking.coarse import Coarse, coarse, contenders
 from retrieval_core.ranking.topk import TopK, block_topk
 from retrieval_core.run.workspace import RunError
-from retrieval_core.store.embeddings import Box, read_vectors
+from retrieval_core.store.embeddings import Box, Vectors, read_vectors
 
 _LAYOUT = 1
 """Version of the files."""
@@ -51,16 +52,8 @@ class Found(NamedTuple):
     vectors_KD: NDArray[np.float32]  # that matched
 
 
-class Block(NamedTuple):
-    """Some fabrics of a store, in its order."""
-
-    paths: pa.Array
-    vectors_FRD: NDArray[np.float32]
-    boxes_FR4: NDArray[np.int32]
-
-
 class Catalogue:
-    """The fabrics of a store. Memory O(F) beside the mapped files: 30 bytes a fabric of ten vectors."""
+    """The fabrics of a store. Memory O(F) beside the mapped files: 8 bytes a fabric."""
 
     def __init__(self, folder: Path) -> None:
         def mapped(name: str) -> NDArray[Any]:
@@ -118,23 +111,29 @@ def open_catalogue(
     told how many fabrics more are done. Copies of what the store held before are removed. Without a ``folder`` that can
     be written, the copy is a temporary one. Raises RunError if there is no room.
     """
+    target = None if folder is None else Path(folder, f"{identity(manifest)}-{_LAYOUT}")
     if folder is not None:
         with suppress(OSError):
             Path(folder).mkdir(parents=True, exist_ok=True)
-    if folder is None or not os.access(folder, os.W_OK):
+    writable = folder is not None and os.access(folder, os.W_OK)
+    if target is None or not (writable or target.exists()):
         with tempfile.TemporaryDirectory(prefix="fabric-retrieval-") as temporary:
             return _make(store, manifest, Path(temporary), advance)  # mapped files stay after their names have gone
-    target = Path(folder, f"{manifest['fingerprint']}-{_LAYOUT}")
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp") as temporary:
             _make(store, manifest, Path(temporary), advance)
             with suppress(OSError):  # another process was quicker
                 Path(temporary).rename(target)
-    for other in Path(folder).iterdir():
+    for other in target.parent.iterdir():
         with suppress(OSError):
             if other != target and (other.suffix != ".tmp" or time.time() - other.stat().st_mtime > _FORGOTTEN_SECONDS):
                 shutil.rmtree(other)
     return Catalogue(target)
+
+
+def identity(manifest: Mapping[str, Any]) -> str:
+    """Which vectors a store holds. Its fingerprint is that of what it was to hold, rejected images included."""
+    return fingerprint(manifest)
 
 
 def shards_of(store: str, manifest: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -148,24 +147,22 @@ def _make(store: str, manifest: Mapping[str, Any], folder: Path, advance: Callab
     dim = read_vectors([(shards[0][0], 0, 1)], regions).embeddings_FRD.shape[2]
     shape = (sum(images for _, images in shards), regions, dim)
 
-    def blocks() -> Iterator[Block]:
+    def parts() -> Iterator[Vectors]:
         for file, images in shards:
-            part = read_vectors([(file, 0, images)], regions, boxes=True)
-            order = np.argsort(part.order_F)
-            yield Block(part.paths.take(pa.array(order)), part.embeddings_FRD[order], part.boxes_FR4[order])
+            yield read_vectors([(file, 0, images)], regions, boxes=True)
             advance(images)
 
     try:
-        write_catalogue(folder, shape, blocks())
+        write_catalogue(folder, shape, parts())
     except OSError as error:
         raise RunError(f"{folder.parent}: {error.strerror or error}, while the catalogue is made ready there") from None
     return Catalogue(folder)
 
 
-def write_catalogue(folder: Path, shape: tuple[int, int, int], blocks: Iterable[Block]) -> None:
-    """Write the files of a catalogue of (F, R, D) vectors from blocks of its fabrics, in the order of the store.
+def write_catalogue(folder: Path, shape: tuple[int, int, int], parts: Iterable[Vectors]) -> None:
+    """Write the files of a catalogue of (F, R, D) vectors from parts of its store, one after the other, with boxes.
 
-    Memory O(F) for the paths, and a block. RunError if there is no room, OSError if that runs out.
+    Memory O(F) for the paths, and a part. RunError if there is no room, OSError if that runs out.
     """
     fabrics, regions, dim = shape
     needed, free = fabrics * (regions * (5 * dim + 20) + 100), shutil.disk_usage(folder).free
@@ -185,9 +182,11 @@ def write_catalogue(folder: Path, shape: tuple[int, int, int], blocks: Iterable[
     paths = list[pa.Array]()
     with ExitStack() as stack:
         files = {name: _begin(stack, folder / f"{name}.npy", *kind) for name, kind in shapes.items()}
-        for block in blocks:
-            paths.append(block.paths.cast(pa.large_string()))
-            written = {"vectors": block.vectors_FRD, "boxes": block.boxes_FR4, **coarse(block.vectors_FRD)._asdict()}
+        for part in parts:
+            in_store = np.argsort(part.order_F)
+            paths.append(part.paths.take(pa.array(in_store)).cast(pa.large_string()))
+            vectors_FRD = part.embeddings_FRD[in_store]
+            written = {"vectors": vectors_FRD, "boxes": part.boxes_FR4[in_store], **coarse(vectors_FRD)._asdict()}
             for name, values in written.items():
                 files[name].write(np.ascontiguousarray(values, shapes[name][1]).data)
     names = pa.concat_arrays(paths)

@@ -18,14 +18,14 @@ from PIL import Image
 from retrieval_core.config.config import Config
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
 from retrieval_core.encoding.encoders import Encoder
-from retrieval_core.encoding.views import views_of
-from retrieval_core.images.patches import boxes_in_pixels, grid_of, windows_of
+from retrieval_core.encoding.views import Cut, views_of
+from retrieval_core.images.patches import Windows, boxes_in_pixels, grid_of, windows_of
 from retrieval_core.images.rgb import Picture
 from retrieval_core.ranking.expansion import expand_queries
 from retrieval_core.ranking.partials import PLACE
 from retrieval_core.ranking.second_look import Parts
 from retrieval_core.run.workspace import RunError
-from retrieval_core.serving.catalogue import Catalogue, open_catalogue, shards_of
+from retrieval_core.serving.catalogue import Catalogue, identity, open_catalogue, shards_of
 from retrieval_core.serving.second_look import look_again
 from retrieval_core.store.embeddings import Box, read_manifest
 
@@ -74,7 +74,7 @@ class SearchIndex:
         self.dim = encoder.dim
         self.size = size
         self._catalogue, self._encoder, self._keys, self._shards = catalogue, encoder, config.retrieve, shards
-        self._embed, self._window_boxes = config.embed, lru_cache(self._boxes_of_windows)
+        self._embed = config.embed
         self._views = views_of(config, config.model, "queries")
         self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
@@ -87,7 +87,10 @@ class SearchIndex:
 
     def encode(self, image: NDArray[np.uint8] | Image.Image | Picture) -> Query:
         """An upright RGB query image, decoded, PIL or (H, W, 3) uint8, encoded. Memory O(H W)."""
-        cut = self._views.cut(image, self.images)
+        return self.encode_cut(self._views.cut(image, self.images))
+
+    def encode_cut(self, cut: Cut) -> Query:
+        """A query image that ``views_of`` a run's queries have cut, encoded."""
         with self._encoding:
             found = self._views.embed_all(self._encoder, [cut], keep=self._keys.rescore > 0)
         parts = Parts(np.zeros(1, np.int32), found.kept[0].windows[None]) if found.kept else None
@@ -117,7 +120,8 @@ class SearchIndex:
         rows = {self.path(row): row for row in found.rows.tolist()}
         query = pa.array(np.zeros(len(rows), np.int32))
         table = pa.table({"query": query, "image_path": pa.array([*rows], pa.large_string()), PLACE: found.places})
-        boxes = [self._window_boxes(*self._size_of(row)) for row in found.rows.tolist()]
+        windows, size = windows_of(self._embed), self._embed.fabric_size
+        boxes = [_boxes_of(windows, size, *self._size_of(row)) for row in found.rows.tolist()]
         boxes_of = dict(zip(found.places.tolist(), boxes, strict=True))
         ranking = look_again(self._shards, table, boxes_of, parts, top, self._keys.expand)
         return [
@@ -137,9 +141,11 @@ class SearchIndex:
         """Width and height of a fabric: its first vector stands for the whole."""
         return self._catalogue.boxes(row)[0][2:]
 
-    def _boxes_of_windows(self, width: int, height: int) -> NDArray[np.int32]:
-        grid = grid_of(width, height, self._embed.fabric_size)
-        return boxes_in_pixels(grid, windows_of(self._embed), width, height)[:-1]
+
+@lru_cache
+def _boxes_of(windows: Windows, fabric_size: int, width: int, height: int) -> NDArray[np.int32]:
+    """The boxes of a fabric's windows, (W, 4), as they were kept."""
+    return boxes_in_pixels(grid_of(width, height, fabric_size), windows, width, height)[:-1]
 
 
 def open_index(
@@ -164,7 +170,7 @@ def open_index(
     stored = catalogue.vectors_FRD.shape[2]
     if stored != encoder.dim:
         raise RunError(f"{store}: vectors of {stored} dimensions, the model gives {encoder.dim}; embed again")
-    return SearchIndex(catalogue, encoder, config, arm.image_size, manifest["fingerprint"], shards)
+    return SearchIndex(catalogue, encoder, config, arm.image_size, identity(manifest), shards)
 
 
 def refuse_other_model(store: str, manifest: Mapping[str, Any], arm: Arm, config: Config) -> None:

@@ -198,6 +198,9 @@ def test_search_finds_what_the_pool_holds(finished: Finished, capsys: pytest.Cap
             rank, similarity, path = line.split()
             assert (int(rank), path) == (row["rank"], row["image_path"])
             assert float(similarity) == pytest.approx(row["similarity"], abs=1e-4)
+    twice = [str(finished.root / names[0])] * 2
+    assert main(["search", *twice, "--top", "3", *options]) == 0
+    assert capsys.readouterr().out.splitlines() == 2 * shown[:4]
 
 
 def test_expanded_queries_rank_the_pool_the_search_and_what_was_lost(

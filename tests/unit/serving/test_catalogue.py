@@ -54,8 +54,9 @@ def test_it_ranks_as_the_vectors_in_memory_do_and_is_made_once(tmp_path: Path) -
     advanced: list[int] = []
     assert_ranks(opened(tmp_path, 1, tmp_path / "search", advanced), drawn(1))
     assert sum(advanced) == FABRICS
+    manifest = read_manifest(str(tmp_path / "store1"))
     shutil.rmtree(tmp_path / "store1")  # what follows is not read from the store
-    again = open_catalogue("nowhere", {"fingerprint": f"{1:040}"}, str(tmp_path / "search"), advanced.append)
+    again = open_catalogue("nowhere", manifest, str(tmp_path / "search"), advanced.append)
     assert_ranks(again, drawn(1))
     assert sum(advanced) == FABRICS
 
@@ -83,6 +84,22 @@ def test_without_a_folder_that_can_be_written_the_copy_is_temporary(folder: str 
         pytest.skip("root may write everywhere")
     assert_ranks(opened(tmp_path, 1, None if folder is None else tmp_path / folder), drawn(1))
     assert not list((tmp_path / "read-only").iterdir())
+
+
+def test_a_copy_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path, 1, tmp_path / "search")
+    monkeypatch.setattr(module.os, "access", lambda *_: False)  # root may write everywhere
+    monkeypatch.setattr(module, "_make", None)
+    assert_ranks(opened(tmp_path, 1, tmp_path / "search"), drawn(1))
+
+
+def test_a_store_that_was_to_hold_the_same_and_holds_more_is_another(tmp_path: Path) -> None:
+    """A picture that was rejected, and is not any more."""
+    catalogues = []
+    for fabrics in (FABRICS - 1, FABRICS):
+        store = write_vectors(tmp_path / "store", drawn(1, fabrics), FABRICS, fingerprint="the same")
+        catalogues.append(open_catalogue(store, read_manifest(store), str(tmp_path / "search"), lambda _: None))
+    assert [len(catalogue) for catalogue in catalogues] == [FABRICS - 1, FABRICS]
 
 
 def test_an_attempt_that_was_killed_is_not_taken_up_and_is_removed_later(tmp_path: Path) -> None:
