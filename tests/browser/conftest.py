@@ -40,3 +40,16 @@ class Watched:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: self.addresses.add(request.url))
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe-core calls serious or critical on a page as it stands: the rule and the elements."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response
+    assert found["passes"]  # it has looked at something
+    return [
+        f"{rule['id']}: {[node['target'] for node in rule['nodes']]}"
+        for rule in found["violations"]
+        if rule["impact"] in {"serious", "critical"}
+    ]

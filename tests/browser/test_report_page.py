@@ -15,7 +15,7 @@ from retrieval_core.config.sections import ImagesConfig, ReportConfig
 from retrieval_core.report.data import Fabric, Missed, QueryCard, ReportData
 from retrieval_core.report.explain import explanation
 from retrieval_core.report.page import write_report
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Watched, barriers
 
 pytestmark = pytest.mark.browser
 EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script><!--"
@@ -321,6 +321,18 @@ def test_narrow_screens_and_contrast(page: Any, scheme: str) -> None:
     assert min(ratios) >= 4.5
     page.locator(".open").first.click()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_barrier_for_people_with_disabilities(page: Any, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    page.emulate_media(color_scheme=scheme)
+    for order in ("list", "worst"):
+        page.locator("#sort").select_option(order)
+        assert barriers(page) == []
+    page.locator(".found .open").first.click()
+    assert barriers(page) == []
 
 
 def test_paper_is_white_and_has_no_controls(page: Any) -> None:

@@ -17,7 +17,7 @@ from retrieval_core.encoding.arms import model_arm
 from retrieval_core.serving.app import build_app
 from retrieval_core.serving.search_index import open_index
 from retrieval_core.simulation.dataset import plan_dataset, write_range
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Watched, barriers
 from tests.unit.serving.small_store import config, embed
 
 pytestmark = pytest.mark.browser
@@ -175,3 +175,23 @@ def test_narrow_and_dark_screens(page: Any, catalogue: Catalogue) -> None:
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert max(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 64
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_barrier_for_people_with_disabilities(page: Any, catalogue: Catalogue, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    page.emulate_media(color_scheme=scheme)
+    assert barriers(page) == []
+    drop(page, catalogue.motif)
+    drag(page, (0.2, 0.2), (0.8, 0.8))
+    searched(page, "for the part of the picture")
+    assert barriers(page) == []
+    page.locator("#sheet .open").first.click()
+    page.wait_for_load_state("networkidle")
+    assert barriers(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("document.documentElement.dataset.maxUpload = 1")
+    page.locator("#file").set_input_files(str(catalogue.motif))
+    page.wait_for_selector("#problem:visible")
+    assert barriers(page) == []
