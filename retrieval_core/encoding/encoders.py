@@ -12,14 +12,19 @@ from typing import Protocol, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retrieval_core.config.sections import PATCH
+from retrieval_core.images.part import Part
 from retrieval_core.model.clusters import cluster, cluster_motif
 from retrieval_core.model.devices import resolve_precision
 from retrieval_core.model.embedder import FabricEmbedder, normalise
 from retrieval_core.ranking.window_scores import quantised
 
+_TAKEN_AWAY = 0.4
+"""Share of its surroundings that is taken away from a part of a fabric, as unit vectors."""
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 """Images of one size, (h, w, 3) uint8 each, in an array or a sequence."""
 
@@ -99,6 +104,31 @@ class ModelEncoder:
             pooled.append(torch.cat([wholes[-1], cluster_motif(found_BXD[:, 1:], shares_BP, parts)], dim=1))
         parts_NXD = quantised(torch.cat(pooled)[: len(views)]).cpu().numpy()
         return self._on_host(torch.cat(wholes)[: len(views), 0]), parts_NXD
+
+    @torch.inference_mode()
+    def encode_part(self, part: Part, parts: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Embed a part of a fabric, and its ``parts`` clusters, without what surrounds it: (1, D), (1 + parts, D).
+
+        As ``encode_parts`` for one view; what all have in common with the surroundings is taken away by a difference.
+        """
+        shares_P, around_P = (torch.from_numpy(weights).to(self.device) for weights in part[1:])
+        each_PP = torch.eye(len(shares_P), device=self.device)
+        found_XD = self._one(part.view, torch.cat([shares_P[None], around_P[None], each_PP]))
+        motifs_XD = torch.cat([found_XD[:1], cluster_motif(found_XD[None, 2:], shares_P[None], parts)[0]])
+        if part.around.any():
+            motifs_XD = F.normalize(motifs_XD - _TAKEN_AWAY * found_XD[1], dim=1)
+        return self._on_host(motifs_XD[:1]), quantised(motifs_XD).cpu().numpy()
+
+    @torch.inference_mode()
+    def encode_patches(self, view: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed every patch of a view (h, w, 3): (P, D) float32, rows from the top, of L2 norm 1."""
+        count = view.shape[0] // PATCH * (view.shape[1] // PATCH)
+        return self._on_host(self._one(view, torch.eye(count, device=self.device)))
+
+    def _one(self, view: NDArray[np.uint8], weights_VP: Tensor) -> Tensor:
+        """(V, D) of one view."""
+        _check_views(view[None])
+        return self._forward(view[None], 0, weights_VP.expand(self.batch_size, -1, -1))[0]
 
     @torch.inference_mode()
     def encode_windows(

@@ -8,8 +8,8 @@ The steps of an image, in order:
    takes away text and notes on which it fails. ``colour_profiles`` turns colours to sRGB. ``rgb.read_image`` is the
    shortcut from a location to whole pixels.
 3. ``encoding.views.Views.of`` (bytes) or ``Views.cut`` (picture): the views of a fabric or query. ``motif`` cuts the
-   motif out of a query, ``patches`` says what size a fabric has and where its windows are; without windows, ``regions``
-   cuts tiles with the arithmetic of ``resizing``.
+   motif out of a query, ``part`` a motif that is picked on a fabric; ``patches`` says what size a fabric has and where
+   its windows are; without windows, ``regions`` cuts tiles with the arithmetic of ``resizing``.
 
 Whatever is wrong with a file is an ``ImageRejected`` with a reason. Begin with ``rgb``.
 """

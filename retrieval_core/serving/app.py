@@ -4,6 +4,7 @@
     GET  /static/<name>      its style, script and icon; nothing else is in there
     GET  /api/info           what is searched, and the limits
     POST /api/search         multipart form: image, optional crop "x0,y0,x1,y1" and top
+    POST /api/motif          multipart form: image, and at "x,y"; answers with the box of the motif there
     GET  /thumbnails/<row>   a fabric of the ranking, reduced
     GET  /previews/<row>     the same, larger
 
@@ -16,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
@@ -45,12 +46,6 @@ _CACHED_A_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
 _NOT_CACHED = {"Cache-Control": "no-store"}
 
 
-class _Query(NamedTuple):
-    content: bytes
-    crop: Box | None
-    top: int
-
-
 Renew = Callable[[SearchIndex], SearchIndex]
 
 
@@ -68,6 +63,7 @@ def build_app(index: SearchIndex, keys: ServeConfig, name: str, renew: Renew = l
         Route("/static/{name}", site.static),
         Route("/api/info", site.info),
         Route("/api/search", site.search, methods=["POST"]),
+        Route("/api/motif", site.motif, methods=["POST"]),
         Route("/thumbnails/{row}", site.pictures(keys.thumbnail, _KEPT_THUMBNAILS)),
         Route("/previews/{row}", site.pictures(keys.preview, _KEPT_PREVIEWS)),
     ]
@@ -113,6 +109,7 @@ class _Site:
             "vectors": self.index.regions,
             "dimensions": self.index.dim,
             "image_size": self.index.size,
+            "sees_patches": self.index.sees_patches,
             "top": self.keys.top,
             "max_top": MAX_TOP,
             "max_upload_bytes": self.max_upload,
@@ -136,49 +133,67 @@ class _Site:
 
     async def search(self, request: Request) -> Response:
         self._look_for_another_store()
-        query, index = await self._query(request), self.index
-        answer = await self.search_workers.run(lambda: self._answer(index, query))
+        content, fields = await self._form(request, "crop", "top")
+        crop, top, index = _crop(fields["crop"]), _top(fields["top"], self.keys.top), self.index
+        answer = await self.search_workers.run(lambda: self._answer(index, content, crop, top))
         return JSONResponse(answer, headers=_NOT_CACHED)
 
-    async def _query(self, request: Request) -> _Query:
+    async def motif(self, request: Request) -> Response:
+        content, fields = await self._form(request, "at")
+        at, index = _point(fields["at"]), self.index
+        if not index.sees_patches:
+            raise Refused(400, "sees_no_patches", "this model sees pictures as a whole; give a crop")
+        answer = await self.search_workers.run(lambda: self._motif(index, content, at))
+        return JSONResponse(answer, headers=_NOT_CACHED)
+
+    async def _form(self, request: Request, *names: str) -> tuple[bytes, dict[str, str | None]]:
+        """The image of a multipart form, and its fields that have these names."""
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(400, "bad_request", "send a multipart/form-data form with the field image")
         try:
-            async with asyncio.timeout(self.keys.timeout), request.form(max_files=1, max_fields=2) as form:
-                image, crop, top = form.get("image"), form.get("crop"), form.get("top")
+            async with asyncio.timeout(self.keys.timeout), request.form(max_files=1, max_fields=len(names)) as form:
+                image = form.get("image")
                 if not isinstance(image, UploadFile):
                     raise Refused(400, "no_image", "the form has no file in its field image")
-                if isinstance(crop, UploadFile) or isinstance(top, UploadFile):
-                    raise Refused(400, "bad_request", "crop and top are text, not files")
-                query = _Query(await image.read(self.max_upload + 1), _crop(crop), _top(top, self.keys.top))
+                texts = {name: text for name in names if not isinstance(text := form.get(name), UploadFile)}
+                if len(texts) < len(names):
+                    raise Refused(400, "bad_request", f"{' and '.join(names)}: text, not files")
+                content = await image.read(self.max_upload + 1)
         except TimeoutError:
             raise Refused(408, "upload_timed_out", f"the upload took over {self.keys.timeout:g} seconds") from None
         except ClientDisconnect:
             raise Refused(400, "bad_request", "the upload ended too soon") from None
-        if len(query.content) > self.max_upload:
+        if len(content) > self.max_upload:
             raise Refused(413, "upload_too_large", f"the image is larger than {self.keys.max_upload_mb} MB")
-        return query
+        return content, texts
 
-    def _answer(self, index: SearchIndex, query: _Query) -> dict[str, Any]:
-        began = time.perf_counter()
+    def _decoded(self, content: bytes) -> Picture:
         try:
-            picture = decode_rgb(query.content, self.images)
+            return decode_rgb(content, self.images)
         except ImageRejected as rejected:
             status = 413 if rejected.reason == "too_large" else 400
             raise Refused(status, rejected.reason, rejected.detail) from None
+
+    def _motif(self, index: SearchIndex, content: bytes, at: tuple[int, int]) -> dict[str, Any]:
+        picture = self._decoded(content)
         width, height = picture.rgb.size
-        if query.crop is not None:
-            if query.crop[2] > width or query.crop[3] > height:
-                raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
-            cropped = picture.rgb.crop(query.crop)
-            picture = Picture(cropped, cropped.size, picture.alpha and picture.alpha.crop(query.crop))
-        sought = index.encode(picture)
+        if at[0] >= width or at[1] >= height:
+            raise Refused(400, "bad_point", f"{at[0]},{at[1]} lies outside the image of {width} x {height} pixels")
+        return {"query": {"width": width, "height": height, "at": at}, "box": index.part_at(picture, at)}
+
+    def _answer(self, index: SearchIndex, content: bytes, crop: Box | None, top: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        picture = self._decoded(content)
+        width, height = picture.rgb.size
+        if crop and (crop[2] > width or crop[3] > height):
+            raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
+        sought = index.encode_part(picture, crop) if crop else index.encode(picture)
         encoded = time.perf_counter()
-        hits = index.rank(sought, query.top)
+        hits = index.rank(sought, top)
         ranked = time.perf_counter()
         return {
             "fabrics": len(index),
-            "query": {"width": width, "height": height, "crop": query.crop},
+            "query": {"width": width, "height": height, "crop": crop},
             "seconds": {"encode": round(encoded - began, 4), "rank": round(ranked - encoded, 4)},
             "results": [self._result(index, rank, hit) for rank, hit in enumerate(hits, 1)],
         }
@@ -241,6 +256,13 @@ def _crop(text: str | None) -> Box | None:
     if x0 >= x1 or y0 >= y1:
         raise Refused(400, "bad_crop", f"crop {x0},{y0},{x1},{y1} is empty: x0 < x1 and y0 < y1 are needed")
     return x0, y0, x1, y1
+
+
+def _point(text: str | None) -> tuple[int, int]:
+    parts = [part.strip() for part in (text or "").split(",")]
+    if len(parts) != 2 or not all(map(_is_number, parts)):
+        raise Refused(400, "bad_point", "at must be two whole numbers of pixels: x,y")
+    return int(parts[0]), int(parts[1])
 
 
 def _top(text: str | None, default: int) -> int:

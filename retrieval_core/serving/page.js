@@ -1,9 +1,11 @@
-// The search page: a picture from the user, a part of it cut out, and the ranking that the API gives for it.
+// The search page: a picture from the user, a motif on it that is clicked or cut out, and the ranking that the API gives for it.
 
 const settings = document.documentElement.dataset;
 const edges = ["x0", "y0", "x1", "y1"].map(find);
 const TALLEST = 384, WIDEST = 640, SMALLEST = 256; // of the picture on the bench, in CSS pixels
 const SMALLEST_DRAG = 5; // CSS pixels; less is a click
+const STEP = 1.15; // by which a part becomes larger or smaller
+const PAUSE = 250; // milliseconds without another step before the search
 
 const EXPLANATIONS = {
   not_an_image: "This file is no picture that can be read",
@@ -15,7 +17,8 @@ const EXPLANATIONS = {
 
 let query = null; // {file, name, width, height, shown}; width and height are 0 for a picture that cannot be shown
 let crop = null; // [x0, y0, x1, y1] in pixels of the picture
-let running = null; // AbortController of the search under way
+let running = null; // AbortController of the question under way
+let waiting = 0; // timer of a search that waits for the last of several steps
 
 // ---- a picture arrives: dropped, pasted or chosen
 
@@ -77,7 +80,7 @@ document.addEventListener("drop", (event) => {
 function drawCrop() {
   const frame = find("crop");
   frame.hidden = !crop || !query.shown;
-  find("whole").disabled = !crop;
+  for (const id of ["whole", "larger", "smaller"]) find(id).disabled = !crop;
   const shown = crop || [0, 0, query.width, query.height];
   edges.forEach((input, side) => {
     input.max = side % 2 ? query.height : query.width;
@@ -130,10 +133,10 @@ function startDrag(event) {
     stage.removeEventListener("pointerup", end);
     stage.removeEventListener("pointercancel", end);
     const distance = Math.hypot(last.clientX - event.clientX, last.clientY - event.clientY);
-    if (distance < SMALLEST_DRAG || last.type === "pointercancel") {
-      crop = before;
-      drawCrop();
-    } else search();
+    if (distance >= SMALLEST_DRAG && last.type === "pointerup") return search();
+    crop = before;
+    drawCrop();
+    if (last.type === "pointerup" && !edge) pick(start);
   };
   stage.setPointerCapture(event.pointerId);
   stage.addEventListener("pointermove", drag);
@@ -148,6 +151,27 @@ for (const input of edges) {
     search();
   });
 }
+function resizeCrop(factor) {
+  if (!crop) return;
+  const [x0, y0, x1, y1] = crop;
+  const [across, down] = [x1 - x0, y1 - y0].map((side) => (Math.max(side * factor, side + Math.sign(factor - 1) * 2) - side) / 2);
+  setCrop([x0 - across, y0 - down, x1 + across, y1 + down]);
+  clearTimeout(waiting);
+  waiting = setTimeout(search, PAUSE);
+}
+
+find("larger").addEventListener("click", () => resizeCrop(STEP));
+find("smaller").addEventListener("click", () => resizeCrop(1 / STEP));
+find("stage").addEventListener("wheel", (event) => {
+  if (!crop) return;
+  event.preventDefault(); // the page stays where it is
+  resizeCrop(event.deltaY < 0 ? STEP : 1 / STEP);
+});
+document.addEventListener("keydown", (event) => {
+  if (find("compare").open || event.ctrlKey || event.metaKey || event.target.matches("input, select")) return;
+  if (event.key === "+") resizeCrop(STEP);
+  if (event.key === "-") resizeCrop(1 / STEP);
+});
 find("whole").addEventListener("click", () => {
   crop = null;
   drawCrop();
@@ -164,27 +188,45 @@ function complain(text) {
 
 async function search() {
   if (!query) return;
+  const began = performance.now(), part = crop ? { crop: crop.join(",") } : {};
+  const answer = await ask("/api/search", { top: find("top").value, ...part }, "Searching …");
+  if (answer) show(answer, (performance.now() - began) / 1000);
+}
+
+// Search for the motif at a place of the picture.
+async function pick([x, y]) {
+  if (!settings.clicks) return;
+  const inside = (value, limit) => Math.min(Math.max(Math.floor(value), 0), limit - 1);
+  const at = `${inside(x, query.width)},${inside(y, query.height)}`;
+  const answer = await ask("/api/motif", { at }, "Looking for the motif …");
+  if (!answer) return;
+  setCrop(answer.box);
+  search();
+}
+
+// The server's answer; null if there is none, or another question has come meanwhile.
+async function ask(address, fields, status) {
+  clearTimeout(waiting);
   running?.abort();
   const own = (running = new AbortController());
   const form = new FormData();
   form.append("image", query.file, "query");
-  form.append("top", find("top").value);
-  if (crop) form.append("crop", crop.join(","));
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
   complain("");
-  find("status").textContent = "Searching …";
+  find("status").textContent = status;
   document.body.classList.add("searching");
-  const began = performance.now();
   try {
-    const answer = await fetch("/api/search", { method: "POST", body: form, signal: own.signal });
+    const answer = await fetch(address, { method: "POST", body: form, signal: own.signal });
     const content = await answer.json();
-    if (own !== running) return;
-    if (answer.ok) show(content, (performance.now() - began) / 1000);
-    else fail(content.error);
+    if (own !== running) return null;
+    if (answer.ok) return content;
+    fail(content.error);
   } catch (error) {
     if (own === running) fail({ detail: `No answer from the server (${error.message}). Is it still running?` });
   } finally {
     if (own === running) document.body.classList.remove("searching");
   }
+  return null;
 }
 
 function fail({ code, detail }) {

@@ -17,8 +17,9 @@ from PIL import Image
 
 from retrieval_core.config.config import Config
 from retrieval_core.encoding.arms import Arm, encoder_fingerprint
-from retrieval_core.encoding.encoders import Encoder
-from retrieval_core.encoding.views import Cut, views_of
+from retrieval_core.encoding.encoders import Encoder, ModelEncoder
+from retrieval_core.encoding.views import PARTS, Cut, views_of
+from retrieval_core.images.part import around_click, cut_part, part_at
 from retrieval_core.images.patches import Windows, boxes_in_pixels, grid_of, windows_of
 from retrieval_core.images.rgb import Picture
 from retrieval_core.ranking.expansion import expand_queries
@@ -54,9 +55,10 @@ class SearchIndex:
     Similarities are those of the candidate pool, and so is their order: score descending, then path as UTF-8 bytes. A
     query is encoded alone, so its vector may differ from that of a run's batch by rounding.
 
-    ``size`` is the side in pixels of the square the model sees. Under another ``fingerprint`` of the store a row may be
-    another fabric. ``shards`` are file, 0 and number of images of the store's shards, of which a second look reads the
-    windows of what it looks at. Memory: that of the catalogue, and the model.
+    ``size`` is the side in pixels of the square the model sees; where it ``sees_patches``, a part of a fabric is told
+    from what is around it. Under another ``fingerprint`` of the store a row may be another fabric. ``shards`` are file,
+    0 and number of images of the store's shards, of which a second look reads the windows of what it looks at. Memory:
+    that of the catalogue, and the model.
     """
 
     def __init__(
@@ -76,10 +78,16 @@ class SearchIndex:
         self._catalogue, self._encoder, self._keys, self._shards = catalogue, encoder, config.retrieve, shards
         self._embed = config.embed
         self._views = views_of(config, config.model, "queries")
+        self._of_patches = encoder if isinstance(encoder, ModelEncoder) and self._views.mask is not None else None
         self._encoding = threading.Lock()  # the model uses every core; two calls at a time only double its memory
 
     def __len__(self) -> int:
         return len(self._catalogue)
+
+    @property
+    def sees_patches(self) -> bool:
+        """Whether a query is the mean of its own patches."""
+        return self._of_patches is not None
 
     def path(self, row: int) -> str:
         """Path of a fabric as the store spells it; IndexError for a row that is not there."""
@@ -89,12 +97,39 @@ class SearchIndex:
         """An upright RGB query image, decoded, PIL or (H, W, 3) uint8, encoded. Memory O(H W)."""
         return self.encode_cut(self._views.cut(image, self.images))
 
+    def encode_part(self, picture: Picture, box: Box) -> Query:
+        """A part of an upright picture, in pixels, encoded: with what surrounds it, where a model tells them apart.
+
+        A part that is transparent around its motif is a picture of its own.
+        """
+        cropped = picture.rgb.crop(box)
+        alpha = picture.alpha and picture.alpha.crop(box)
+        if self._of_patches is None or (alpha is not None and np.asarray(alpha).min() < 128):
+            return self.encode(Picture(cropped, cropped.size, alpha))
+        part = cut_part(picture.rgb, box, self.size)
+        with self._encoding:
+            vectors_1D, parts_XD = self._of_patches.encode_part(part, PARTS)
+        return self._query(vectors_1D[0], parts_XD)
+
+    def part_at(self, picture: Picture, at: tuple[int, int]) -> Box:
+        """The box of the motif at a pixel of an upright picture; only where it ``sees_patches``."""
+        assert self._of_patches is not None
+        view, square = around_click(picture.rgb, at)
+        with self._encoding:
+            patches_PD = self._of_patches.encode_patches(view)
+        x0, y0, x1, y1 = part_at(patches_PD, square, at)
+        return max(0, x0), max(0, y0), min(picture.rgb.width, x1), min(picture.rgb.height, y1)
+
     def encode_cut(self, cut: Cut) -> Query:
         """A query image that ``views_of`` a run's queries have cut, encoded."""
         with self._encoding:
             found = self._views.embed_all(self._encoder, [cut], keep=self._keys.rescore > 0)
-        parts = Parts(np.zeros(1, np.int32), found.kept[0].windows[None]) if found.kept else None
-        return Query(found.vectors[0, 0], parts)
+        return self._query(found.vectors[0, 0], found.kept[0].windows if found.kept else None)
+
+    def _query(self, vector_D: NDArray[np.float32], parts_XD: NDArray[np.int8] | None) -> Query:
+        if parts_XD is None or not self._keys.rescore:
+            return Query(vector_D)
+        return Query(vector_D, Parts(np.zeros(1, np.int32), parts_XD[None]))
 
     def rank(self, query: Query, top: int) -> list[Hit]:
         """The first ``top`` fabrics, best first; all of them if there are fewer. Expanded and rescored as for a pool.

@@ -137,6 +137,44 @@ def test_a_part_cut_out_with_the_mouse_finds_its_fabric(page: Any, catalogue: Ca
     assert page.locator(".name").first.text_content() == fabric.name
 
 
+def click(page: Any, x: float, y: float) -> None:
+    """Click the picture, at shares of its sides."""
+    box = page.locator("#picture").bounding_box()
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def sides(page: Any) -> list[int]:
+    return [int(page.locator(f"#{edge}").input_value()) for edge in ("x0", "y0", "x1", "y1")]
+
+
+def test_a_click_picks_the_motif_and_steps_make_it_larger_or_smaller(page: Any, catalogue: Catalogue) -> None:
+    drop(page, catalogue.fabrics[0])
+    click(page, 0.4, 0.6)
+    searched(page, "for the part of the picture")
+    x0, y0, x1, y1 = picked = sides(page)
+    assert 0 <= x0 <= 0.4 * 128 <= x1 <= 128 and 0 <= y0 <= 0.6 * 128 <= y1 <= 128
+    assert (x1 - x0) * (y1 - y0) < 128 * 128 / 4
+    assert page.locator(".candidate").first.get_attribute("class") and page.locator("#crop").is_visible()
+    page.locator("#larger").click()
+    larger = sides(page)
+    assert (larger[2] - larger[0]) > x1 - x0 and (larger[3] - larger[1]) > y1 - y0
+    searched(page, "for the part of the picture")
+    page.locator("h1").click()  # the focus leaves the button
+    page.keyboard.press("-")
+    page.keyboard.press("-")
+    assert sides(page)[2] - sides(page)[0] < larger[2] - larger[0]
+    before = sides(page)
+    page.locator("#stage").hover()
+    page.mouse.wheel(0, -100)
+    page.wait_for_function(f"() => Number(document.getElementById('x1').value) > {before[2]}")
+    click(page, 0.7, 0.2)
+    page.wait_for_function(f"() => Number(document.getElementById('x0').value) > {picked[0]}")
+    searched(page, "for the part of the picture")
+    page.locator("#whole").click()
+    searched(page, "for the whole picture")
+    assert page.locator("#larger").is_disabled() and page.locator("#smaller").is_disabled()
+
+
 def test_everything_by_keyboard(page: Any, catalogue: Catalogue) -> None:
     page.locator("#file").set_input_files(str(catalogue.fabrics[2]))
     searched(page, "whole picture")

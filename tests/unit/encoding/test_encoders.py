@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from retrieval_core.encoding.encoders import Encoder, HistogramEncoder, ModelEncoder
+from retrieval_core.images.part import Part
 from retrieval_core.images.patches import Grid, Windows, window_weights
 from retrieval_core.model.backbone import backbone_settings, random_backbone
 from retrieval_core.model.clusters import cluster, cluster_motif
@@ -154,6 +155,35 @@ def test_a_motif_comes_with_its_parts(of_patches, count):
     expected = torch.cat([torch.from_numpy(found)[:, None], cluster_motif(patches, torch.from_numpy(own), 3)], dim=1)
     np.testing.assert_allclose(parts, quantised(expected), atol=1)
     assert not (np.abs(parts[:, :1].astype(int) - parts[:, 1:]) <= 1).all(axis=2).any(), "a part is the whole"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("surrounded", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_part_is_embedded_without_what_surrounds_it(of_patches, surrounded, batch_size):
+    (view,), shares_P = views(1, 56), np.zeros(16, np.float32)
+    shares_P[[5, 6, 9, 10]] = 0.1, 0.2, 0.3, 0.4
+    around_P = np.float32([1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1]) / 12 * surrounded
+    encoder = ModelEncoder(of_patches, CPU, "float32", batch_size)
+    found, parts = encoder.encode_part(Part(view, shares_P, around_P), 2)
+    assert (found.shape, found.dtype, parts.shape, parts.dtype) == ((1, 8), np.float32, (3, 8), np.int8)
+    weights = torch.from_numpy(np.stack([shares_P, around_P]))
+    whole, around = of_patches(normalise(torch.from_numpy(view[None])), weights)[0]
+    patches = torch.from_numpy(encoder.encode_patches(view))
+    clusters = cluster_motif(patches[None], torch.from_numpy(shares_P[None]), 2)[0]
+    expected = torch.cat([whole[None], clusters]) - 0.4 * around * surrounded
+    expected /= expected.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+    np.testing.assert_allclose(parts, quantised(expected), atol=1)
+
+
+@torch.no_grad()
+def test_every_patch_of_a_view_is_embedded(of_patches):
+    (view,) = views(1, 42, high=56)
+    found = ModelEncoder(of_patches, CPU, "float32", 3).encode_patches(view)
+    assert (found.shape, found.dtype) == ((12, 8), np.float32)
+    expected = of_patches(normalise(torch.from_numpy(view[None])), torch.eye(12))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_padding_reaches_neither_motifs_nor_windows(of_patches):

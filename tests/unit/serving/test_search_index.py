@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from retrieval_core.config.config import Config
 from retrieval_core.encoding.arms import FROZEN, model_arm
-from retrieval_core.encoding.encoders import Images
+from retrieval_core.encoding.encoders import Images, ModelEncoder
 from retrieval_core.encoding.views import views_of
-from retrieval_core.images.rgb import read_image
+from retrieval_core.images.part import cut_part
+from retrieval_core.images.rgb import Picture, decode_rgb, read_image
 from retrieval_core.model.weights import save_model
 from retrieval_core.run.workspace import RunError
 from retrieval_core.serving.catalogue import open_catalogue, shards_of
 from retrieval_core.serving.search_index import SearchIndex, open_index
 from retrieval_core.store.embeddings import Vectors, read_manifest, read_vectors, write_manifest, write_shard
-from tests.unit.serving.small_store import FABRICS, config, embed, picture, write_fabrics, write_vectors
+from tests.unit.serving.small_store import FABRICS, as_file, config, embed, picture, write_fabrics, write_vectors
 from tests.unit.tiny_split import make_model
 
 REGIONS = {"embed": {"regions": [1, 2], "region_overlap": 0.25, "vectors": 3}}
@@ -144,6 +146,36 @@ def test_windows_of_fabrics_are_searched_for_a_motif(tmp_path: Path) -> None:
     for other in ({"fabric_size": 70}, {"vectors": 4}, {"windows": [3]}, {"window_stride": 1}):
         with pytest.raises(RunError, match=r"run `fabric-retrieval embed` with this configuration"):
             open_index(store, arm, keys_of(**other))
+
+
+@pytest.mark.parametrize("rescore", [0, 5])
+def test_a_part_of_a_fabric_is_searched_for_with_its_surroundings(tmp_path: Path, rescore: int) -> None:
+    weights, paths = tmp_path / "weights", write_fabrics(tmp_path / "fabrics")
+    save_model(make_model(pooling="patches"), str(weights))
+    model, keys = {"weights": str(weights), "image_size": 28}, {"fabric_size": 56, "vectors": 3}
+    found = config(model=model, embed=keys, retrieve={"rescore": rescore})
+    store, arm = str(tmp_path / "store"), model_arm(FROZEN, found.model, 0)
+    embed(found, paths, tmp_path / "store", arm=arm)
+    index, whole = open_index(store, arm, found), decode_rgb(as_file(picture(4)), found.images)
+    box = (10, 8, 40, 30)
+    query = index.encode_part(whole, box)
+    vectors, parts = cast("ModelEncoder", arm.build(1, 0)).encode_part(cut_part(whole.rgb, box, 28), 2)
+    np.testing.assert_allclose(query.vector, vectors[0], atol=1e-6)
+    if rescore:
+        assert query.parts is not None
+        np.testing.assert_allclose(query.parts.vectors[0], parts, atol=1)
+    else:
+        assert query.parts is None
+    cropped = index.encode(whole.rgb.crop(box))
+    assert not np.allclose(query.vector, cropped.vector, atol=1e-2)
+    # Transparency says what the motif is, and needs no surroundings.
+    alpha = Image.new("L", whole.rgb.size, 0)
+    alpha.paste(255, (15, 10, 30, 25))
+    cut_out = index.encode_part(whole._replace(alpha=alpha), box)
+    expected = index.encode(Picture(whole.rgb.crop(box), (30, 22), alpha.crop(box)))
+    np.testing.assert_array_equal(cut_out.vector, expected.vector)
+    x0, y0, x1, y1 = index.part_at(whole, (63, 47))
+    assert 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 48 and (x1, y1) == (64, 48)
 
 
 def test_store_of_another_model_is_refused(tmp_path: Path) -> None:
