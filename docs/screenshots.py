@@ -90,11 +90,11 @@ def shoot_search_page(browser: Any, address: str, config: Config) -> None:
         page.locator("#file").set_input_files(fabric if part else motif)
         page.wait_for_selector("#sheet .candidate")
         if part:
-            for corner, value in zip(("x1", "y1", "x0", "y0"), box[2:] + box[:2], strict=True):
-                page.locator(f"#{corner}").fill(str(value))
-                page.locator(f"#{corner}").press("Tab")
+            width, height = page.locator("#picture").evaluate("(one) => [one.naturalWidth, one.naturalHeight]")
+            shown = page.locator("#picture").bounding_box()
+            across, down = (box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height
+            page.mouse.click(shown["x"] + across * shown["width"], shown["y"] + down * shown["height"])
             page.get_by_text("part of the picture, in").wait_for()
-            page.evaluate("() => document.activeElement.blur()")  # no ring around the last number
         if size == NARROW:
             page.locator(".amount").evaluate("(one) => one.scrollIntoView({ behavior: 'instant' })")
         page.wait_for_load_state("networkidle")
