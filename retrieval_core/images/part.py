@@ -73,10 +73,11 @@ def around_click(picture: Image.Image, at: tuple[int, int]) -> tuple[NDArray[np.
 
 
 def part_at(patches_PD: NDArray[np.float32], square: Square, at: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box, in pixels of the picture, of the motif at a pixel; P patches, rows of L2 norm 1, of ``around_click``.
+    """The box of the motif at a pixel, for P patches, rows of L2 norm 1, of ``around_click``.
 
-    Of boxes around the pixel it is the one that differs most from the ring around it: the squared distance of both
-    means, times the root of the box's area, as a small box always differs more. Memory O(P D).
+    It is in pixels of the picture, rounded outwards, and has the pixel in it; it may reach beyond the picture. Of boxes
+    around the pixel it is the one that differs most from the ring around it: the squared distance of both means, times
+    the root of the box's area, as a small box always differs more. Memory O(P D).
     """
     sums = np.zeros((_LOOKED_AT + 1, _LOOKED_AT + 1, patches_PD.shape[1]))
     sums[1:, 1:] = patches_PD.reshape(_LOOKED_AT, _LOOKED_AT, -1).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
@@ -95,8 +96,8 @@ def part_at(patches_PD: NDArray[np.float32], square: Square, at: tuple[int, int]
     inside, outside = total(boxes), total(rings)
     means = inside / area[:, None], (outside - inside) / (ring_area - area)[:, None]
     best = boxes[np.argmax(((means[0] - means[1]) ** 2).sum(axis=1) * np.sqrt(area))]
-    x0, y0, x1, y1 = np.rint(best * scale + np.array([square.x, square.y] * 2)).astype(int).tolist()
-    return x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)
+    x0, y0, x1, y1 = best * scale + np.array([square.x, square.y] * 2)
+    return math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
 
 
 def _boxes_around(x: float, y: float) -> NDArray[np.int64]:

@@ -154,7 +154,9 @@ for (const input of edges) {
 function resizeCrop(factor) {
   if (!crop) return;
   const [x0, y0, x1, y1] = crop;
-  const [across, down] = [x1 - x0, y1 - y0].map((side) => (Math.max(side * factor, side + Math.sign(factor - 1) * 2) - side) / 2);
+  // By a pixel on either side at least, and not to nothing.
+  const grown = (side) => (factor > 1 ? Math.max(side * factor, side + 2) : Math.max(2, Math.min(side * factor, side - 2)));
+  const [across, down] = [x1 - x0, y1 - y0].map((side) => (grown(side) - side) / 2);
   setCrop([x0 - across, y0 - down, x1 + across, y1 + down]);
   clearTimeout(waiting);
   waiting = setTimeout(search, PAUSE);

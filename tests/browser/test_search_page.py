@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import uvicorn
 
@@ -161,8 +162,13 @@ def test_a_click_picks_the_motif_and_steps_make_it_larger_or_smaller(page: Any, 
     searched(page, "for the part of the picture")
     page.locator("h1").click()  # the focus leaves the button
     page.keyboard.press("-")
-    page.keyboard.press("-")
-    assert sides(page)[2] - sides(page)[0] < larger[2] - larger[0]
+    np.testing.assert_allclose(sides(page), picked, atol=2)
+    for _ in range(60):
+        page.keyboard.press("-")
+    smallest = sides(page)
+    assert 1 <= smallest[2] - smallest[0] <= 3 and 1 <= smallest[3] - smallest[1] <= 3
+    for _ in range(10):
+        page.keyboard.press("+")
     before = sides(page)
     page.locator("#stage").hover()
     page.mouse.wheel(0, -100)

@@ -119,7 +119,5 @@ class TestClick:
         assert view.shape == (336, 336, 3)
         patches = np.random.default_rng(seed).normal(size=(576, 4)).astype(np.float32)
         x0, y0, x1, y1 = part_at(patches / np.linalg.norm(patches, axis=1, keepdims=True), square, at)
-        assert x0 < x1 and y0 < y1
-        # To the nearest pixel.
-        assert square.x - 1 <= x0 and x1 <= square.x + square.side + 1
-        assert x0 - 1 <= at[0] <= x1 and y0 - 1 <= at[1] <= y1
+        assert x0 <= at[0] < x1 and y0 <= at[1] < y1
+        assert square.x - 1 < x0 and x1 < square.x + square.side + 1
