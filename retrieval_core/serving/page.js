@@ -15,14 +15,15 @@ const EXPLANATIONS = {
   too_large: "This picture has too many pixels",
 };
 
-let query = null; // {file, name, width, height, shown}; width and height are 0 for a picture that cannot be shown
+let query = null; // {file, name, width, height, shown, at}; width and height are 0 for a picture that cannot be shown
 let crop = null; // [x0, y0, x1, y1] in pixels of the picture
 let running = null; // AbortController of the question under way
 let waiting = 0; // timer of a search that waits for the last of several steps
 
 // ---- a picture arrives: dropped, pasted or chosen
 
-function take(file) {
+// Takes a picture as the query; `at`, shares of its sides, says where the motif is that is searched for.
+function take(file, at = null) {
   if (!file) return;
   if (file.size > Number(settings.maxUpload)) {
     complain(`${file.name} is larger than ${Number(settings.maxUpload) / 1e6} MB`);
@@ -30,14 +31,14 @@ function take(file) {
   }
   const picture = find("picture");
   URL.revokeObjectURL(picture.src);
-  query = { file, name: file.name || "Pasted picture", width: 0, height: 0, shown: false };
+  query = { file, name: file.name || "Pasted picture", width: 0, height: 0, shown: false, at };
   crop = null;
   find("motif-name").textContent = query.name;
   picture.alt = `The picture ${query.name}`;
   picture.src = URL.createObjectURL(file);
   find("drop").hidden = true;
   find("bench").hidden = false;
-  search();
+  if (!at) search();
 }
 
 function pictureLoaded(shown) {
@@ -51,6 +52,7 @@ function pictureLoaded(shown) {
     picture.style.width = `${Math.round(query.width * Math.min(fits, enlarged))}px`;
   }
   drawCrop();
+  if (query.at) pick([query.at[0] * query.width, query.at[1] * query.height]);
 }
 
 find("picture").addEventListener("load", () => pictureLoaded(true));
@@ -269,11 +271,19 @@ function fabric(hit, address, boxes) {
 // ---- one fabric beside the motif
 
 function drawPair(hit) {
-  find("compare-title").textContent = `Rank ${hit.rank} · similarity ${figure(hit.similarity)}`;
+  const places = hit.occurrences.length, counted = places ? ` · ${number(places)} ${places === 1 ? "place" : "places"}` : "";
+  find("compare-title").textContent = `Rank ${hit.rank} · similarity ${figure(hit.similarity)}${counted}`;
   const view = fabric(hit, hit.preview, hit.occurrences.length ? hit.occurrences : best(hit));
   view.setAttribute("role", "img");
   view.setAttribute("aria-label", `The fabric ${hit.path}`);
   find("compare-fabric").replaceChildren(view);
+  if (settings.clicks) {
+    view.title = "Click a motif to search for it";
+    view.addEventListener("click", (event) => {
+      const area = view.getBoundingClientRect();
+      searchIn(hit, [(event.clientX - area.left) / area.width, (event.clientY - area.top) / area.height]);
+    });
+  }
   drawMotif();
 }
 
@@ -288,11 +298,12 @@ function drawMotif() {
   canvas.getContext("2d").drawImage(find("picture"), x0, y0, x1 - x0, y1 - y0, 0, 0, canvas.width, canvas.height);
 }
 
-find("search-this").addEventListener("click", async () => {
-  const hit = series.fabrics[opened];
+async function searchIn(hit, at) {
   find("compare").close();
   const answer = await fetch(hit.preview);
   if (!answer.ok) return complain("The file of this fabric cannot be read");
-  take(new File([await answer.blob()], baseName(hit.path), { type: "image/jpeg" }));
+  take(new File([await answer.blob()], baseName(hit.path), { type: "image/jpeg" }), at);
   find("motif").scrollIntoView({ block: "start" });
-});
+}
+
+find("search-this").addEventListener("click", () => searchIn(series.fabrics[opened], null));

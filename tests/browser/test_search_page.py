@@ -181,6 +181,20 @@ def test_a_click_picks_the_motif_and_steps_make_it_larger_or_smaller(page: Any, 
     assert page.locator("#larger").is_disabled() and page.locator("#smaller").is_disabled()
 
 
+def test_a_motif_on_a_fabric_that_was_found_is_picked_where_it_is_enlarged(page: Any, catalogue: Catalogue) -> None:
+    drop(page, catalogue.motif)
+    page.locator("#sheet .open").nth(1).click()
+    page.wait_for_load_state("networkidle")
+    name = page.locator("#compare-path").text_content().split("/")[-1]
+    box = page.locator("#compare-fabric img").bounding_box()
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"])
+    searched(page, "for the part of the picture")
+    assert not page.locator("#compare").is_visible()
+    assert page.locator("#motif-name").text_content() == name
+    x0, y0, x1, y1 = sides(page)
+    assert x0 <= 0.3 * 128 <= x1 and y0 <= 0.6 * 128 <= y1
+
+
 def test_everything_by_keyboard(page: Any, catalogue: Catalogue) -> None:
     page.locator("#file").set_input_files(str(catalogue.fabrics[2]))
     searched(page, "whole picture")
