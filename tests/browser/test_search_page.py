@@ -235,8 +235,7 @@ def test_narrow_and_dark_screens(page: Any, catalogue: Catalogue) -> None:
     assert max(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(",")) < 64
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_no_barrier_for_people_with_disabilities(page: Any, catalogue: Catalogue, width: int, scheme: str) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     page.emulate_media(color_scheme=scheme)
