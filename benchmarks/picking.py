@@ -25,6 +25,7 @@ import numpy as np
 from ray_jobs.run import Run
 from ray_jobs.search import open_run
 from retrieval_core.config.config import Config, load_config
+from retrieval_core.config.sections import ImagesConfig
 from retrieval_core.data.datasets import iter_gallery, iter_queries
 from retrieval_core.data.motif_boxes import load_motif_boxes
 from retrieval_core.evaluation.bootstrap import motif_intervals
@@ -73,25 +74,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def drawn(config: Config, wanted: set[str], count: int, seed: int) -> list[Motif]:
     """Motifs on fabrics of the gallery, drawn without replacement."""
-    boxes = load_motif_boxes(config.data)
-    every = [
-        (category, record.location, box)
-        for record in iter_gallery(config.data)
-        for category, box in boxes.get(record.path, [])
-        if category in wanted and _within(box, record.location, config)
-    ]
+    boxes, every = load_motif_boxes(config.data), list[tuple[str, str, Box]]()
+    for record in iter_gallery(config.data):
+        if printed := [(name, box) for name, box in boxes.get(record.path, []) if name in wanted]:
+            width, height = picture_of(record.location, config.images).rgb.size
+            every += [
+                (name, record.location, box)
+                for name, box in printed
+                if min(box[:2]) >= 0 and box[2] <= width and box[3] <= height
+            ]
+    if not every:
+        raise SystemExit(
+            f"{config.data.root}: motif_boxes.csv has no box of a query's motif on its fabrics"
+        )
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(every), min(count, len(every)), replace=False)
     return [Motif(*every[row], tuple(rng.uniform(-0.25, 0.25, 2).tolist())) for row in chosen.tolist()]
 
 
-def _within(box: Box, location: str, config: Config) -> bool:
-    width, height = picture_of(location, config).rgb.size
-    return min(box[:2]) >= 0 and box[2] <= width and box[3] <= height
-
-
-def picture_of(location: str, config: Config) -> Picture:
-    return decode_rgb(read_content(location, config.images.max_pixels), config.images)
+def picture_of(location: str, keys: ImagesConfig) -> Picture:
+    return decode_rgb(read_content(location, keys.max_pixels), keys)
 
 
 def recalls_of(
@@ -113,14 +115,12 @@ def recalls_of(
 
 def cut_outs(index: SearchIndex, motif: Motif, queries: Sequence[tuple[str, set[str]]]) -> list[Query]:
     shown = [location for location, names in queries if motif.category in names]
-    return [
-        index.encode(decode_rgb(read_content(location, index.images.max_pixels), index.images)) for location in shown
-    ]
+    return [index.encode(picture_of(location, index.images)) for location in shown]
 
 
 def picked(index: SearchIndex, motif: Motif) -> Iterator[Query]:
     """The box, a click in its middle, and one aside of it."""
-    picture = decode_rgb(read_content(motif.fabric, index.images.max_pixels), index.images)
+    picture = picture_of(motif.fabric, index.images)
     yield index.encode_part(picture, motif.box)
     x0, y0, x1, y1 = motif.box
     for across, down in ((0.0, 0.0), motif.aside):

@@ -3,8 +3,7 @@
     GET  /                   the page
     GET  /static/<name>      its style, script and icon; nothing else is in there
     GET  /api/info           what is searched, and the limits
-    POST /api/search         multipart form: image, optional crop "x0,y0,x1,y1" and top
-    POST /api/motif          multipart form: image, and at "x,y"; answers with the box of the motif there
+    POST /api/search         multipart form: image, optional crop "x0,y0,x1,y1" or at "x,y", and top
     GET  /thumbnails/<row>   a fabric of the ranking, reduced
     GET  /previews/<row>     the same, larger
 
@@ -17,7 +16,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
@@ -29,7 +28,7 @@ from starlette.routing import Route
 
 from retrieval_core.config.sections import ServeConfig
 from retrieval_core.files import storage
-from retrieval_core.images.rgb import ImageRejected, Picture, decode_rgb
+from retrieval_core.images.rgb import ImageRejected, decode_rgb
 from retrieval_core.report.assets import asset, environment
 from retrieval_core.serving.guard import Guard, Refused
 from retrieval_core.serving.pictures import cached_pictures
@@ -44,6 +43,13 @@ RENEW_SECONDS = 10.0
 _WAITING_PICTURES = 256  # a browser asks for about six at a time: room for many of them
 _CACHED_A_DAY = {"Cache-Control": "private, max-age=86400, immutable"}
 _NOT_CACHED = {"Cache-Control": "no-store"}
+
+
+class _Query(NamedTuple):
+    content: bytes
+    crop: Box | None
+    at: tuple[int, int] | None
+    top: int
 
 
 Renew = Callable[[SearchIndex], SearchIndex]
@@ -63,7 +69,6 @@ def build_app(index: SearchIndex, keys: ServeConfig, name: str, renew: Renew = l
         Route("/static/{name}", site.static),
         Route("/api/info", site.info),
         Route("/api/search", site.search, methods=["POST"]),
-        Route("/api/motif", site.motif, methods=["POST"]),
         Route("/thumbnails/{row}", site.pictures(keys.thumbnail, _KEPT_THUMBNAILS)),
         Route("/previews/{row}", site.pictures(keys.preview, _KEPT_PREVIEWS)),
     ]
@@ -133,63 +138,52 @@ class _Site:
 
     async def search(self, request: Request) -> Response:
         self._look_for_another_store()
-        content, fields = await self._form(request, "crop", "top")
-        crop, top, index = _crop(fields["crop"]), _top(fields["top"], self.keys.top), self.index
-        answer = await self.search_workers.run(lambda: self._answer(index, content, crop, top))
-        return JSONResponse(answer, headers=_NOT_CACHED)
-
-    async def motif(self, request: Request) -> Response:
-        content, fields = await self._form(request, "at")
-        at, index = _point(fields["at"]), self.index
-        if not index.sees_patches:
+        query, index = await self._query(request), self.index
+        if query.at and not index.sees_patches:
             raise Refused(400, "sees_no_patches", "this model sees pictures as a whole; give a crop")
-        answer = await self.search_workers.run(lambda: self._motif(index, content, at))
+        answer = await self.search_workers.run(lambda: self._answer(index, query))
         return JSONResponse(answer, headers=_NOT_CACHED)
 
-    async def _form(self, request: Request, *names: str) -> tuple[bytes, dict[str, str | None]]:
-        """The image of a multipart form, and its fields that have these names."""
+    async def _query(self, request: Request) -> _Query:
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(400, "bad_request", "send a multipart/form-data form with the field image")
         try:
-            async with asyncio.timeout(self.keys.timeout), request.form(max_files=1, max_fields=len(names)) as form:
-                image = form.get("image")
+            async with asyncio.timeout(self.keys.timeout), request.form(max_files=1, max_fields=3) as form:
+                image, crop, at, top = (form.get(name) for name in ("image", "crop", "at", "top"))
                 if not isinstance(image, UploadFile):
                     raise Refused(400, "no_image", "the form has no file in its field image")
-                texts = {name: text for name in names if not isinstance(text := form.get(name), UploadFile)}
-                if len(texts) < len(names):
-                    raise Refused(400, "bad_request", f"{' and '.join(names)}: text, not files")
+                if isinstance(crop, UploadFile) or isinstance(at, UploadFile) or isinstance(top, UploadFile):
+                    raise Refused(400, "bad_request", "crop, at and top are text, not files")
                 content = await image.read(self.max_upload + 1)
+                query = _Query(content, _crop(crop), _point(at), _top(top, self.keys.top))
         except TimeoutError:
             raise Refused(408, "upload_timed_out", f"the upload took over {self.keys.timeout:g} seconds") from None
         except ClientDisconnect:
             raise Refused(400, "bad_request", "the upload ended too soon") from None
-        if len(content) > self.max_upload:
+        if query.crop and query.at:
+            raise Refused(400, "bad_request", "crop says which part it is, at where the motif is: give one of them")
+        if len(query.content) > self.max_upload:
             raise Refused(413, "upload_too_large", f"the image is larger than {self.keys.max_upload_mb} MB")
-        return content, texts
+        return query
 
-    def _decoded(self, content: bytes) -> Picture:
+    def _answer(self, index: SearchIndex, query: _Query) -> dict[str, Any]:
+        began = time.perf_counter()
         try:
-            return decode_rgb(content, self.images)
+            picture = decode_rgb(query.content, self.images)
         except ImageRejected as rejected:
             status = 413 if rejected.reason == "too_large" else 400
             raise Refused(status, rejected.reason, rejected.detail) from None
-
-    def _motif(self, index: SearchIndex, content: bytes, at: tuple[int, int]) -> dict[str, Any]:
-        picture = self._decoded(content)
         width, height = picture.rgb.size
-        if at[0] >= width or at[1] >= height:
-            raise Refused(400, "bad_point", f"{at[0]},{at[1]} lies outside the image of {width} x {height} pixels")
-        return {"query": {"width": width, "height": height, "at": at}, "box": index.part_at(picture, at)}
-
-    def _answer(self, index: SearchIndex, content: bytes, crop: Box | None, top: int) -> dict[str, Any]:
-        began = time.perf_counter()
-        picture = self._decoded(content)
-        width, height = picture.rgb.size
+        crop = query.crop
         if crop and (crop[2] > width or crop[3] > height):
             raise Refused(400, "bad_crop", f"the crop ends outside the image of {width} x {height} pixels")
+        if query.at:
+            if query.at[0] >= width or query.at[1] >= height:
+                raise Refused(400, "bad_point", f"at lies outside the image of {width} x {height} pixels")
+            crop = index.part_at(picture, query.at)
         sought = index.encode_part(picture, crop) if crop else index.encode(picture)
         encoded = time.perf_counter()
-        hits = index.rank(sought, top)
+        hits = index.rank(sought, query.top)
         ranked = time.perf_counter()
         return {
             "fabrics": len(index),
@@ -258,8 +252,10 @@ def _crop(text: str | None) -> Box | None:
     return x0, y0, x1, y1
 
 
-def _point(text: str | None) -> tuple[int, int]:
-    parts = [part.strip() for part in (text or "").split(",")]
+def _point(text: str | None) -> tuple[int, int] | None:
+    if text is None or not text.strip():
+        return None
+    parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2 or not all(map(_is_number, parts)):
         raise Refused(400, "bad_point", "at must be two whole numbers of pixels: x,y")
     return int(parts[0]), int(parts[1])

@@ -17,7 +17,7 @@ const EXPLANATIONS = {
 
 let query = null; // {file, name, width, height, shown, at}; width and height are 0 for a picture that cannot be shown
 let crop = null; // [x0, y0, x1, y1] in pixels of the picture
-let running = null; // AbortController of the question under way
+let running = null; // AbortController of the search under way
 let waiting = 0; // timer of a search that waits for the last of several steps
 
 // ---- a picture arrives: dropped, pasted or chosen
@@ -52,7 +52,8 @@ function pictureLoaded(shown) {
     picture.style.width = `${Math.round(query.width * Math.min(fits, enlarged))}px`;
   }
   drawCrop();
-  if (query.at) pick([query.at[0] * query.width, query.at[1] * query.height]);
+  if (query.at && shown) pick([query.at[0] * query.width, query.at[1] * query.height]);
+  else if (query.at) search();
 }
 
 find("picture").addEventListener("load", () => pictureLoaded(true));
@@ -138,7 +139,7 @@ function startDrag(event) {
     if (distance >= SMALLEST_DRAG && last.type === "pointerup") return search();
     crop = before;
     drawCrop();
-    if (last.type === "pointerup" && !edge) pick(start);
+    if (settings.clicks && last.type === "pointerup" && !edge) pick(start);
   };
   stage.setPointerCapture(event.pointerId);
   stage.addEventListener("pointermove", drag);
@@ -153,6 +154,7 @@ for (const input of edges) {
     search();
   });
 }
+
 function resizeCrop(factor) {
   if (!crop) return;
   const [x0, y0, x1, y1] = crop;
@@ -161,7 +163,7 @@ function resizeCrop(factor) {
   const [across, down] = [x1 - x0, y1 - y0].map((side) => (grown(side) - side) / 2);
   setCrop([x0 - across, y0 - down, x1 + across, y1 + down]);
   clearTimeout(waiting);
-  waiting = setTimeout(search, PAUSE);
+  waiting = setTimeout(() => search(), PAUSE);
 }
 
 find("larger").addEventListener("click", () => resizeCrop(STEP));
@@ -176,6 +178,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "+") resizeCrop(STEP);
   if (event.key === "-") resizeCrop(1 / STEP);
 });
+
 find("whole").addEventListener("click", () => {
   crop = null;
   drawCrop();
@@ -190,47 +193,39 @@ function complain(text) {
   find("problem").hidden = !text;
 }
 
-async function search() {
+// Search for the part that is framed; for the motif at a place, if there is one; else for the whole picture.
+async function search(at = null) {
   if (!query) return;
-  const began = performance.now(), part = crop ? { crop: crop.join(",") } : {};
-  const answer = await ask("/api/search", { top: find("top").value, ...part }, "Searching …");
-  if (answer) show(answer, (performance.now() - began) / 1000);
-}
-
-// Search for the motif at a place of the picture.
-async function pick([x, y]) {
-  if (!settings.clicks) return;
-  const inside = (value, limit) => Math.min(Math.max(Math.floor(value), 0), limit - 1);
-  const at = `${inside(x, query.width)},${inside(y, query.height)}`;
-  const answer = await ask("/api/motif", { at }, "Looking for the motif …");
-  if (!answer) return;
-  setCrop(answer.box);
-  search();
-}
-
-// The server's answer; null if there is none, or another question has come meanwhile.
-async function ask(address, fields, status) {
   clearTimeout(waiting);
   running?.abort();
   const own = (running = new AbortController());
   const form = new FormData();
   form.append("image", query.file, "query");
-  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append("top", find("top").value);
+  if (at) form.append("at", at.join(","));
+  else if (crop) form.append("crop", crop.join(","));
   complain("");
-  find("status").textContent = status;
+  find("status").textContent = "Searching …";
   document.body.classList.add("searching");
+  const began = performance.now();
   try {
-    const answer = await fetch(address, { method: "POST", body: form, signal: own.signal });
+    const answer = await fetch("/api/search", { method: "POST", body: form, signal: own.signal });
     const content = await answer.json();
-    if (own !== running) return null;
-    if (answer.ok) return content;
-    fail(content.error);
+    if (own !== running) return;
+    if (!answer.ok) return fail(content.error);
+    if (at) setCrop(content.query.crop);
+    show(content, (performance.now() - began) / 1000);
   } catch (error) {
     if (own === running) fail({ detail: `No answer from the server (${error.message}). Is it still running?` });
   } finally {
     if (own === running) document.body.classList.remove("searching");
   }
-  return null;
+}
+
+// Search for the motif at a place of the picture.
+function pick([x, y]) {
+  const inside = (value, limit) => Math.min(Math.max(Math.floor(value), 0), limit - 1);
+  search([inside(x, query.width), inside(y, query.height)]);
 }
 
 function fail({ code, detail }) {

@@ -53,7 +53,7 @@ def test_recall_leaves_the_clicked_fabric_out(searched):
     motifs = picking.drawn(config, wanted, 20, 0)
     assert len(set(motifs)) == len(motifs) == 20 and motifs == picking.drawn(config, wanted, 20, 0)
     motif = next(motif for motif in motifs if sum(motif.category in names for names in fabrics.values()) > 1)
-    query = index.encode_part(picking.picture_of(motif.fabric, config), motif.box)
+    query = index.encode_part(picking.picture_of(motif.fabric, config.images), motif.box)
     hits = [hit.path for hit in index.rank(query, 8) if hit.path != motif.fabric][:3]
     relevant = [path for path, names in fabrics.items() if motif.category in names and path != motif.fabric]
     expected = len(set(hits) & set(relevant)) / min(3, len(relevant))

@@ -5,50 +5,21 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from retrieval_core.config.config import Config
-from retrieval_core.encoding.arms import FROZEN, Arm, histogram_arm, model_arm
-from retrieval_core.images.rgb import decode_rgb
-from retrieval_core.model.weights import save_model
 from retrieval_core.serving import app as app_module
 from retrieval_core.serving.app import build_app
 from retrieval_core.serving.guard import HEADERS
 from retrieval_core.serving.search_index import SearchIndex, open_index
+from tests.unit.serving.served import HOST, Served
 from tests.unit.serving.small_store import FABRICS, NAMES, as_file, config, embed, picture, write_fabrics
-from tests.unit.tiny_split import make_model
-
-HOST = "http://127.0.0.1:8000"
-
-
-class Served:
-    """An application over a small store, and a client of it."""
-
-    def __init__(self, folder: Path, arm_of: Callable[[Config], Arm] = histogram_arm, **sections: Any) -> None:
-        self.keys: Config = config(**sections)
-        self.paths = write_fabrics(folder / "fabrics")
-        arm = embed(self.keys, self.paths, folder / "store", arm=arm_of(self.keys))
-        self.index: SearchIndex = open_index(str(folder / "store"), arm, self.keys)
-        self.client = TestClient(build_app(self.index, self.keys.serve, "<trial>"), base_url=HOST)
-
-    def search(self, content: bytes, **fields: str) -> httpx.Response:
-        return self.client.post("/api/search", files={"image": ("x.png", content)}, data=fields)
-
-    def complaint(self, answer: httpx.Response, status: int) -> tuple[str, str]:
-        """(code, detail) of an answer that must be an error."""
-        assert answer.status_code == status, answer.text
-        assert answer.headers["content-type"] == "application/json"
-        (error,) = answer.json().values()
-        assert set(error) == {"code", "detail"}
-        return error["code"], error["detail"]
 
 
 @pytest.fixture(scope="module")
@@ -115,50 +86,6 @@ def test_crop_takes_its_transparency_along(served: Served, monkeypatch: pytest.M
     np.testing.assert_array_equal(found.alpha, layer.getchannel("A").crop((3, 5, 40, 25)))
 
 
-class TestClick:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def clicked(tmp_path_factory: pytest.TempPathFactory) -> Served:
-        """An application whose model sees patches."""
-        folder = tmp_path_factory.mktemp("patches")
-        save_model(make_model(pooling="patches"), str(folder / "weights"))
-        model, keys = {"weights": str(folder / "weights"), "image_size": 28}, {"fabric_size": 56, "vectors": 3}
-        return Served(folder, lambda found: model_arm(FROZEN, found.model, 0), model=model, embed=keys)
-
-    @staticmethod
-    def ask(served: Served, content: bytes, **fields: str) -> httpx.Response:
-        return served.client.post("/api/motif", files={"image": ("x.png", content)}, data=fields)
-
-    def test_the_motif_at_a_place_is_boxed(self, clicked: Served) -> None:
-        assert clicked.client.get("/api/info").json()["sees_patches"]
-        answer = self.ask(clicked, as_file(picture(3)), at="40, 20").json()
-        whole = decode_rgb(as_file(picture(3)), clicked.keys.images)
-        assert answer == {
-            "query": {"width": 64, "height": 48, "at": [40, 20]},
-            "box": list(clicked.index.part_at(whole, (40, 20))),
-        }
-
-    def test_a_part_is_searched_with_its_surroundings(self, clicked: Served) -> None:
-        answer = clicked.search(as_file(picture(3)), crop="8,4,40,30").json()
-        whole = decode_rgb(as_file(picture(3)), clicked.keys.images)
-        hits = clicked.index.rank(clicked.index.encode_part(whole, (8, 4, 40, 30)), clicked.keys.serve.top)
-        assert [(hit["path"], hit["similarity"]) for hit in answer["results"]] == [
-            (hit.path, hit.similarity) for hit in hits
-        ]
-
-    @pytest.mark.parametrize("at", [None, "", "3", "1,2,3", "-1,2", "a,b", "64,0", "0,48", "1,99999999999999999999"])
-    def test_places_that_make_no_sense(self, clicked: Served, at: str | None) -> None:
-        fields = {} if at is None else {"at": at}
-        assert clicked.complaint(self.ask(clicked, as_file(picture(1)), **fields), 400)[0] == "bad_point"
-
-    def test_a_model_that_sees_no_patches_says_so(self, served: Served) -> None:
-        assert not served.client.get("/api/info").json()["sees_patches"]
-        assert served.complaint(self.ask(served, as_file(picture(1)), at="1,1"), 400)[0] == "sees_no_patches"
-
-    def test_pictures_that_are_no_use(self, clicked: Served) -> None:
-        assert clicked.complaint(self.ask(clicked, b"no picture", at="1,1"), 400)[0] == "not_an_image"
-
-
 def test_regions_that_match_are_named(tmp_path: Path) -> None:
     served = Served(tmp_path, embed={"regions": [1, 2], "region_overlap": 0.0})
     answer = served.search(as_file(picture(2)[24:, 32:])).json()
@@ -210,7 +137,9 @@ def test_a_body_of_unknown_length_is_bounded_too(served: Served) -> None:
         ({"top": "0"}, "bad_top"),
         ({"top": "1001"}, "bad_top"),
         ({"top": "ten"}, "bad_top"),
-        ({"top": "4", "crop": "", "third": "x"}, "bad_request"),
+        ({"top": "4", "crop": "", "at": "", "fourth": "x"}, "bad_request"),
+        ({"crop": "0,0,9,9", "at": "4,4"}, "bad_request"),
+        ({"at": "1,1"}, "sees_no_patches"),
     ],
 )
 def test_fields_that_make_no_sense(served: Served, fields: dict[str, str], code: str) -> None:
