@@ -84,9 +84,7 @@ def drawn(config: Config, wanted: set[str], count: int, seed: int) -> list[Motif
                 if min(box[:2]) >= 0 and box[2] <= width and box[3] <= height
             ]
     if not every:
-        raise SystemExit(
-            f"{config.data.root}: motif_boxes.csv has no box of a query's motif on its fabrics"
-        )
+        raise SystemExit(f"{config.data.root}: motif_boxes.csv has no box of a query's motif on its fabrics")
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(every), min(count, len(every)), replace=False)
     return [Motif(*every[row], tuple(rng.uniform(-0.25, 0.25, 2).tolist())) for row in chosen.tolist()]
